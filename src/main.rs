@@ -1,0 +1,2 @@
+//! course-gc
+fn main() {}
