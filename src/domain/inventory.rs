@@ -1,0 +1,290 @@
+//! What a store holds, by course: the census that an inventory fills while it streams by.
+//!
+//! What belongs to a live course is dropped at once; memory is the live set plus the orphans, never the keys.
+//! A census ends complete or it is thrown away (S4): a failed inventory returns an error, and nobody sees its census.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::ids::CourseId;
+use super::live_set::LiveSet;
+
+/// How many names of unrecognised resources a source keeps to show.
+const SAMPLES: usize = 5;
+/// The longest sample, in bytes.
+const SAMPLE_BYTES: usize = 200;
+
+/// The place of a source in its store's list of sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceIndex(pub usize);
+
+/// How much a course has in one source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Amount {
+    /// Points, keys or files.
+    pub resources: u64,
+    /// Their size in bytes, where the store can tell cheaply.
+    pub bytes: Option<u64>,
+    /// The sum of the resources' [`fingerprint`]s, in any order: equal amounts with another fingerprint have changed.
+    /// 0 where a store sees no single resources.
+    pub fingerprint: u64,
+}
+
+impl Amount {
+    /// One resource of this name (and content, as far as the store sees it cheaply).
+    pub fn one(name: &[u8], bytes: Option<u64>) -> Self {
+        Self { resources: 1, bytes, fingerprint: fingerprint(name) }
+    }
+
+    /// Adds what was seen besides.
+    pub fn add(&mut self, other: Self) {
+        self.resources = self.resources.saturating_add(other.resources);
+        self.bytes = match (self.bytes, other.bytes) {
+            (Some(a), Some(b)) => Some(a.saturating_add(b)),
+            (a, b) => a.or(b),
+        };
+        self.fingerprint = self.fingerprint.wrapping_add(other.fingerprint);
+    }
+
+    /// True if the clock of an orphan that had `before` must start anew (S6): it grew, or is as large but not the same.
+    /// One that shrank is being cleaned or expires; its clock goes on.
+    pub fn grew_or_changed_since(&self, before: &Self) -> bool {
+        self.resources > before.resources
+            || (self.resources == before.resources && self.fingerprint != before.fingerprint)
+    }
+}
+
+/// A hash of a resource's name; the same on every machine and in every version.
+pub fn fingerprint(name: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(name)
+}
+
+/// What no id can be parsed from, or more than one: counted and shown, never deleted (S5).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unrecognised {
+    /// How many resources.
+    pub count: u64,
+    /// The first few names, printable and cut to 200 bytes.
+    pub samples: Vec<String>,
+}
+
+impl Unrecognised {
+    fn add(&mut self, name: &[u8], count: u64) {
+        if self.samples.len() < SAMPLES && count > 0 {
+            let name = &name[..name.len().min(SAMPLE_BYTES)];
+            self.samples.push(name.escape_ascii().to_string());
+        }
+        self.count = self.count.saturating_add(count);
+    }
+}
+
+/// What a source holds of one course that was not live when the live set was read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// What may go if the course is dead.
+    pub amount: Amount,
+    /// Resources that also name a live course: they stay (S5).
+    pub entangled: u64,
+}
+
+/// The inventory of one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceInventory {
+    /// Distinct live courses seen.
+    pub live_courses: u64,
+    /// Resources of live courses seen.
+    pub live_resources: u64,
+    /// What was found of courses that are not in the live set.
+    pub dead: BTreeMap<CourseId, Found>,
+    /// See [`Unrecognised`].
+    pub unrecognised: Unrecognised,
+}
+
+/// A complete inventory of a store: one entry a source, in the order of [`crate::stores::Store::sources`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inventory {
+    /// By source.
+    pub sources: Vec<SourceInventory>,
+    /// What matches no source at all (keys that no template claims, files outside the layout).
+    pub unclaimed: Unrecognised,
+}
+
+/// Fills an [`Inventory`] while a store lists what it has.
+#[derive(Debug)]
+pub struct Census {
+    live: Arc<LiveSet>,
+    sources: Vec<SourceCensus>,
+    unclaimed: Unrecognised,
+}
+
+#[derive(Debug)]
+struct SourceCensus {
+    seen: BitSet,
+    live_resources: u64,
+    dead: BTreeMap<CourseId, Found>,
+    unrecognised: Unrecognised,
+}
+
+impl Census {
+    /// An empty census for a store of `sources` sources.
+    pub fn new(live: Arc<LiveSet>, sources: usize) -> Self {
+        let source = || SourceCensus {
+            seen: BitSet::of(live.len()),
+            live_resources: 0,
+            dead: BTreeMap::new(),
+            unrecognised: Unrecognised::default(),
+        };
+        let sources = std::iter::repeat_with(source).take(sources).collect();
+        Self { live, sources, unclaimed: Unrecognised::default() }
+    }
+
+    /// True if the course was live when the live set was read; a store need not measure what such a course has.
+    pub fn is_live(&self, course: CourseId) -> bool {
+        self.live.contains(course)
+    }
+
+    /// A course's resources in a source. `mentions` are the other ids that their names hold anywhere, looked for only
+    /// when the owner is not live: if one of them is live, the resources stay.
+    pub fn observe(
+        &mut self,
+        source: SourceIndex,
+        owner: CourseId,
+        amount: Amount,
+        mentions: impl FnOnce() -> Vec<CourseId>,
+    ) {
+        let live = &self.live;
+        let Some(census) = self.sources.get_mut(source.0) else { return };
+        if let Some(position) = live.position(owner) {
+            census.seen.insert(position);
+            census.live_resources = census.live_resources.saturating_add(amount.resources);
+            return;
+        }
+        let found = census.dead.entry(owner).or_default();
+        if mentions().into_iter().any(|id| live.contains(id)) {
+            found.entangled = found.entangled.saturating_add(amount.resources);
+        } else {
+            found.amount.add(amount);
+        }
+    }
+
+    /// Resources of a dead course that stay since they name others besides it, whoever those are.
+    pub fn entangled(&mut self, source: SourceIndex, owner: CourseId, resources: u64) {
+        if let Some(census) = self.sources.get_mut(source.0)
+            && resources > 0
+            && !self.live.contains(owner)
+        {
+            census.dead.entry(owner).or_default().entangled += resources;
+        }
+    }
+
+    /// `count` resources of a source that hold no canonical id, or more than one; `name` is shown.
+    pub fn unrecognised(&mut self, source: SourceIndex, name: &[u8], count: u64) {
+        if let Some(census) = self.sources.get_mut(source.0) {
+            census.unrecognised.add(name, count);
+        }
+    }
+
+    /// A resource that no source claims.
+    pub fn unclaimed(&mut self, name: &[u8]) {
+        self.unclaimed.add(name, 1);
+    }
+
+    /// The inventory, once the store has listed everything.
+    pub fn finish(self) -> Inventory {
+        let sources = self
+            .sources
+            .into_iter()
+            .map(|source| SourceInventory {
+                live_courses: source.seen.count(),
+                live_resources: source.live_resources,
+                dead: source.dead,
+                unrecognised: source.unrecognised,
+            })
+            .collect();
+        Inventory { sources, unclaimed: self.unclaimed }
+    }
+}
+
+/// Which positions of the live set were seen: one bit each.
+#[derive(Debug)]
+struct BitSet(Vec<u64>);
+
+impl BitSet {
+    fn of(len: usize) -> Self {
+        Self(vec![0; len.div_ceil(64)])
+    }
+
+    fn insert(&mut self, position: usize) {
+        if let Some(word) = self.0.get_mut(position / 64) {
+            *word |= 1 << (position % 64);
+        }
+    }
+
+    fn count(&self) -> u64 {
+        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ids::IdType;
+    use super::*;
+
+    const SOURCE: SourceIndex = SourceIndex(0);
+
+    fn id(n: i64) -> CourseId {
+        CourseId::Integer(n)
+    }
+
+    fn census(live: &[i64]) -> Census {
+        Census::new(Arc::new(LiveSet::from_ids(IdType::Integer, live.iter().map(|n| id(*n)))), 1)
+    }
+
+    #[test]
+    fn live_courses_are_counted_once_and_kept_nowhere() {
+        let mut census = census(&[1, 2, 3]);
+        for key in [&b"a"[..], b"b", b"c"] {
+            census.observe(SOURCE, id(2), Amount::one(key, None), Vec::new);
+        }
+        let inventory = census.finish();
+        assert_eq!((inventory.sources[0].live_courses, inventory.sources[0].live_resources), (1, 3));
+        assert!(inventory.sources[0].dead.is_empty());
+    }
+
+    #[test]
+    fn s5_what_names_a_live_course_too_is_entangled() {
+        let mut census = census(&[1]);
+        census.observe(SOURCE, id(9), Amount::one(b"9", None), Vec::new);
+        census.observe(SOURCE, id(9), Amount::one(b"9:1", None), || vec![id(9), id(1)]);
+        census.observe(SOURCE, id(9), Amount::one(b"9:8", None), || vec![id(9), id(8)]);
+        let inventory = census.finish();
+        let found = &inventory.sources[0].dead[&id(9)];
+        assert_eq!((found.amount.resources, found.entangled), (2, 1));
+    }
+
+    #[test]
+    fn s6_the_order_of_keys_does_not_matter_and_a_replaced_key_does() {
+        let amount = |names: &[&str]| {
+            let mut sum = Amount::default();
+            names.iter().for_each(|name| sum.add(Amount::one(name.as_bytes(), Some(2))));
+            sum
+        };
+        assert_eq!(amount(&["a", "b"]), amount(&["b", "a"]));
+        assert!(amount(&["a", "c"]).grew_or_changed_since(&amount(&["a", "b"])));
+        assert!(amount(&["a", "b", "c"]).grew_or_changed_since(&amount(&["a", "b"])));
+        assert!(!amount(&["a"]).grew_or_changed_since(&amount(&["a", "b"])), "a shrinking orphan's clock goes on");
+        assert_eq!(amount(&["a", "b"]).bytes, Some(4));
+    }
+
+    #[test]
+    fn samples_are_few_short_and_printable() {
+        let mut census = census(&[]);
+        for _ in 0..100 {
+            census.unrecognised(SOURCE, &[b'\n'; 4096], 1);
+        }
+        let unrecognised = census.finish().sources.remove(0).unrecognised;
+        assert_eq!(unrecognised.count, 100);
+        assert_eq!(unrecognised.samples.len(), SAMPLES);
+        assert!(unrecognised.samples.iter().all(|sample| !sample.contains('\n') && sample.len() <= 2 * SAMPLE_BYTES));
+    }
+}

@@ -1,0 +1,237 @@
+//! The ids of all live courses, and when their number is not to be believed (S3).
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::ids::{CourseId, IdType};
+
+/// Every course id that the liveness sources returned; sorted, without duplicates. A UUID takes 16 bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LiveSet {
+    /// Ids of [`IdType::Uuid`].
+    Uuid(Vec<u128>),
+    /// Ids of [`IdType::Integer`].
+    Integer(Vec<i64>),
+}
+
+impl LiveSet {
+    /// A set without ids.
+    pub fn empty(id_type: IdType) -> Self {
+        match id_type {
+            IdType::Uuid => Self::Uuid(Vec::new()),
+            IdType::Integer => Self::Integer(Vec::new()),
+        }
+    }
+
+    /// A set of the given ids; those of another type are left out, since they can name no course here.
+    pub fn from_ids(id_type: IdType, ids: impl IntoIterator<Item = CourseId>) -> Self {
+        let mut set = Self::empty(id_type);
+        for id in ids {
+            set.push(id);
+        }
+        set.normalise();
+        set
+    }
+
+    /// Adds an id without keeping the order; call [`LiveSet::normalise`] when all are in.
+    pub fn push(&mut self, id: CourseId) {
+        match (self, id) {
+            (Self::Uuid(ids), CourseId::Uuid(id)) => ids.push(id.as_u128()),
+            (Self::Integer(ids), CourseId::Integer(id)) => ids.push(id),
+            (Self::Uuid(_), CourseId::Integer(_)) | (Self::Integer(_), CourseId::Uuid(_)) => {}
+        }
+    }
+
+    /// Sorts, and drops duplicates.
+    pub fn normalise(&mut self) {
+        match self {
+            Self::Uuid(ids) => {
+                ids.sort_unstable();
+                ids.dedup();
+            }
+            Self::Integer(ids) => {
+                ids.sort_unstable();
+                ids.dedup();
+            }
+        }
+    }
+
+    /// This set and the other one together.
+    pub fn union(self, other: Self) -> Self {
+        let mut all = match (self, other) {
+            (Self::Uuid(mut ids), Self::Uuid(more)) => {
+                ids.extend(more);
+                Self::Uuid(ids)
+            }
+            (Self::Integer(mut ids), Self::Integer(more)) => {
+                ids.extend(more);
+                Self::Integer(ids)
+            }
+            (set, _) => set,
+        };
+        all.normalise();
+        all
+    }
+
+    /// How many courses are live.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Uuid(ids) => ids.len(),
+            Self::Integer(ids) => ids.len(),
+        }
+    }
+
+    /// True if no course is live.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The place of `id` in the set, from 0; `None` if the course is not live.
+    pub fn position(&self, id: CourseId) -> Option<usize> {
+        match (self, id) {
+            (Self::Uuid(ids), CourseId::Uuid(id)) => ids.binary_search(&id.as_u128()).ok(),
+            (Self::Integer(ids), CourseId::Integer(id)) => ids.binary_search(&id).ok(),
+            _ => None,
+        }
+    }
+
+    /// True if the course is live.
+    pub fn contains(&self, id: CourseId) -> bool {
+        self.position(id).is_some()
+    }
+
+    /// All ids in order.
+    pub fn iter(&self) -> Box<dyn Iterator<Item = CourseId> + Send + '_> {
+        match self {
+            Self::Uuid(ids) => Box::new(ids.iter().map(|id| CourseId::Uuid(Uuid::from_u128(*id)))),
+            Self::Integer(ids) => Box::new(ids.iter().map(|id| CourseId::Integer(*id))),
+        }
+    }
+
+    /// The ids of this set that are not in `other`.
+    pub fn without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = CourseId> + 'a {
+        self.iter().filter(|id| !other.contains(*id))
+    }
+}
+
+/// How many live ids one source (or the union) has, and had at most in the last seven days.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Population {
+    /// The liveness source's name, or `union`.
+    pub source: String,
+    /// Live ids now.
+    pub live: u64,
+    /// The most live ids of any run in the last seven days; `None` if there was none.
+    pub highest: Option<u64>,
+}
+
+/// Why the live set is not believed: the run halts before any store is touched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Halt {
+    /// A source returned no id at all.
+    #[error("liveness source {source_name} returned no live course; an empty answer is never taken for the truth")]
+    Empty {
+        /// The source.
+        source_name: String,
+    },
+    /// Fewer live ids than `refuse_below`.
+    #[error(
+        "liveness source {source_name} returned {live} live courses, fewer than `limits.refuse_below` ({refuse_below}); \
+         check the query and the database, or lower the limit"
+    )]
+    Below {
+        /// The source.
+        source_name: String,
+        /// Live ids now.
+        live: u64,
+        /// The limit.
+        refuse_below: u64,
+    },
+    /// The number of live ids dropped by more than `refuse_drop` from the highest of seven days.
+    #[error(
+        "liveness source {source_name} returned {live} live courses, more than {refuse_drop_percent} % fewer than the {highest} \
+         of the last seven days; if courses were really deleted, raise `limits.refuse_drop` for one run"
+    )]
+    Drop {
+        /// The source.
+        source_name: String,
+        /// Live ids now.
+        live: u64,
+        /// The highest number of the last seven days.
+        highest: u64,
+        /// The limit in percent.
+        refuse_drop_percent: u8,
+    },
+}
+
+/// Judges the sizes of the live sets (S3): the first reason not to believe them, if there is one.
+pub fn judge(populations: &[Population], refuse_below: u64, refuse_drop_percent: u8) -> Option<Halt> {
+    populations.iter().find_map(|population| {
+        let source_name = population.source.clone();
+        let live = population.live;
+        if live == 0 {
+            return Some(Halt::Empty { source_name });
+        }
+        if live < refuse_below {
+            return Some(Halt::Below { source_name, live, refuse_below });
+        }
+        let highest = population.highest?;
+        let lost = u128::from(highest.saturating_sub(live));
+        let dropped = lost * 100 > u128::from(highest) * u128::from(refuse_drop_percent);
+        dropped.then_some(Halt::Drop { source_name, live, highest, refuse_drop_percent })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn population(live: u64, highest: Option<u64>) -> Vec<Population> {
+        vec![Population { source: "campus".into(), live, highest }]
+    }
+
+    #[test]
+    fn s3_empty_is_not_dead() {
+        assert!(matches!(judge(&population(0, None), 0, 100), Some(Halt::Empty { .. })));
+        assert!(matches!(judge(&population(0, Some(5)), 1, 100), Some(Halt::Empty { .. })));
+    }
+
+    #[test]
+    fn s3_one_bad_source_halts_although_the_others_are_well() {
+        let mut sources = population(100, Some(100));
+        sources.push(Population { source: "other".into(), live: 0, highest: None });
+        assert!(matches!(judge(&sources, 1, 20), Some(Halt::Empty { source_name }) if source_name == "other"));
+    }
+
+    #[test]
+    fn s3_a_drop_is_judged_from_the_highest() {
+        assert_eq!(judge(&population(80, Some(100)), 1, 20), None, "exactly the limit passes");
+        assert!(matches!(judge(&population(79, Some(100)), 1, 20), Some(Halt::Drop { .. })));
+        assert_eq!(judge(&population(500, Some(100)), 1, 20), None);
+        assert!(matches!(judge(&population(9, Some(10)), 10, 20), Some(Halt::Below { .. })));
+        assert_eq!(judge(&population(u64::MAX, Some(u64::MAX)), 1, 0), None, "no overflow");
+    }
+
+    proptest! {
+        #[test]
+        fn a_set_holds_just_what_was_put_in(ids in proptest::collection::vec(0i64..50, 0..60), probe in 0i64..50) {
+            let set = LiveSet::from_ids(IdType::Integer, ids.iter().map(|id| CourseId::Integer(*id)));
+            prop_assert_eq!(set.contains(CourseId::Integer(probe)), ids.contains(&probe));
+            let listed: Vec<_> = set.iter().collect();
+            prop_assert!(listed.is_sorted());
+            prop_assert_eq!(listed.len(), set.len());
+        }
+
+        #[test]
+        fn a_union_is_never_smaller_than_a_part(a in proptest::collection::vec(any::<u128>(), 0..20), b in proptest::collection::vec(any::<u128>(), 0..20)) {
+            let set = |ids: &[u128]| LiveSet::from_ids(IdType::Uuid, ids.iter().map(|id| CourseId::Uuid(Uuid::from_u128(*id))));
+            let both = set(&a).union(set(&b));
+            for id in set(&a).iter().chain(set(&b).iter()) {
+                prop_assert!(both.contains(id));
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What is decided, and on what: pure data and pure functions.
+//!
+//! Nothing here is asynchronous, talks to a server, reads a clock or writes a log. Times are arguments.
+
+pub mod ids;
+pub mod inventory;
+pub mod live_set;

@@ -1,0 +1,191 @@
+//! Where resources lie. A store lists, locates, deletes and counts; it decides nothing.
+//!
+//! A store knows `domain` and one type of `sweep`: [`Condemned`], the only thing that [`Store::delete`] takes. It knows
+//! neither the ledger nor the liveness sources nor another store.
+//!
+//! Every call to a server has a timeout, and no delete is ever retried by a client (S2).
+
+use std::collections::{BTreeSet, HashSet};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use tokio::sync::mpsc;
+
+use crate::domain::ids::CourseId;
+use crate::domain::inventory::{Census, SourceIndex};
+use crate::sweep::Condemned;
+
+/// What to look for: by source, the courses whose resources are to be located.
+#[derive(Debug, Clone, Default)]
+pub struct Targets {
+    by_source: Vec<HashSet<CourseId>>,
+}
+
+impl Targets {
+    /// No course in any of `sources` sources.
+    pub fn none(sources: usize) -> Self {
+        Self { by_source: vec![HashSet::new(); sources] }
+    }
+
+    /// Adds a course of a source.
+    pub fn insert(&mut self, source: SourceIndex, course: CourseId) {
+        if let Some(courses) = self.by_source.get_mut(source.0) {
+            courses.insert(course);
+        }
+    }
+
+    /// True if this course's resources in this source are wanted.
+    pub fn contains(&self, source: SourceIndex, course: CourseId) -> bool {
+        self.by_source.get(source.0).is_some_and(|courses| courses.contains(&course))
+    }
+
+    /// The courses wanted of a source, in no order.
+    pub fn of(&self, source: SourceIndex) -> impl Iterator<Item = CourseId> + '_ {
+        self.by_source.get(source.0).into_iter().flatten().copied()
+    }
+
+    /// True if nothing is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.by_source.iter().all(HashSet::is_empty)
+    }
+}
+
+/// One deletable thing that a store found for a course.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handle {
+    /// Where it was found.
+    pub source: SourceIndex,
+    /// The course that owns it.
+    pub owner: CourseId,
+    /// Every other id that its name holds; all of them must be dead too (S5).
+    pub mentions: Vec<CourseId>,
+    /// What the store deletes by: a key, a path below the root; empty where the course itself is the handle.
+    pub key: Bytes,
+}
+
+/// What became of one handle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was there and is gone: so many resources, so many bytes where known.
+    Deleted {
+        /// Points, keys or files that went.
+        resources: u64,
+        /// Their size in bytes.
+        bytes: Option<u64>,
+    },
+    /// It had gone before.
+    Absent,
+    /// The store refused or failed; the cause in words.
+    Failed(String),
+    /// It was not sent: the confirmation grew stale, or an earlier failure ended the batch.
+    Unattempted,
+}
+
+/// What a delete did, handle by handle, in the order of [`Condemned::handles`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Removed {
+    /// As many as the batch had handles.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Why a store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The server could not be reached, or refused.
+    #[error("{action}")]
+    Server {
+        /// What was being done, where, and what to do about it.
+        action: String,
+        /// The client's error.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A call did not answer within its time.
+    #[error("{action}: no answer within {seconds} s")]
+    Timeout {
+        /// What was being done.
+        action: String,
+        /// The limit.
+        seconds: f64,
+    },
+    /// The store is not what the configuration says, or answered nonsense.
+    #[error("{0}")]
+    Unusable(String),
+    /// Whoever receives the handles has gone.
+    #[error("the sweep was stopped")]
+    Stopped,
+}
+
+impl StoreError {
+    /// An error of the server, with what was being done.
+    pub fn server(action: impl Into<String>, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Server { action: action.into(), source: Box::new(source) }
+    }
+}
+
+/// Paths that something alive still refers to, streamed from a liveness source.
+pub type References<'a> = BoxStream<'a, Result<Vec<u8>, StoreError>>;
+
+/// A store of one kind, at one place.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Its name in the configuration.
+    fn name(&self) -> &str;
+
+    /// `qdrant`, `redis` or `files`.
+    fn kind(&self) -> &'static str;
+
+    /// Its sources' names, in the order of [`SourceIndex`]: collections, templates, the root.
+    fn sources(&self) -> &[String];
+
+    /// The most handles that one [`Store::delete`] may be given.
+    fn batch_limit(&self) -> usize;
+
+    /// What tells this place from another one of the same address, in words (a run id, a device and inode).
+    ///
+    /// # Errors
+    /// If the store cannot be reached.
+    async fn identity(&self) -> Result<String, StoreError>;
+
+    /// Lists everything that the sources hold. `Ok` means complete: an error, a timeout, a page that could not be read
+    /// make it an error, and nothing of this store is swept (S4).
+    ///
+    /// # Errors
+    /// Whenever it cannot be sure to have seen everything.
+    async fn inventory(&self, census: &mut Census) -> Result<(), StoreError>;
+
+    /// Streams the handles of the targets' resources; one pass for all of them. Sends in small chunks and waits while
+    /// the receiver is busy.
+    ///
+    /// # Errors
+    /// As [`Store::inventory`]; what was sent before the error is valid.
+    async fn locate(&self, targets: &Targets, handles: mpsc::Sender<Handle>) -> Result<(), StoreError>;
+
+    /// The query whose answer names resources that are in use although their course may be dead (S9).
+    fn reference_query(&self) -> Option<&str> {
+        None
+    }
+
+    /// Which of `courses` hold something that `references` name.
+    ///
+    /// # Errors
+    /// If a reference or a resource cannot be read: then all of the store is held.
+    async fn referenced(
+        &self,
+        _courses: &BTreeSet<CourseId>,
+        _references: References<'_>,
+    ) -> Result<BTreeSet<CourseId>, StoreError> {
+        Ok(BTreeSet::new())
+    }
+
+    /// Deletes a batch. Sends nothing that is no longer [`Condemned::is_fresh`]. Deleting twice is harmless (S11).
+    async fn delete(&self, batch: &Condemned) -> Removed;
+
+    /// How many resources remain of the targets, by course and source, counted exactly in the store itself. Entangled
+    /// ones count too: what remains, remains.
+    ///
+    /// # Errors
+    /// As [`Store::inventory`].
+    async fn remaining(&self, targets: &Targets) -> Result<Vec<(SourceIndex, CourseId, u64)>, StoreError>;
+}
