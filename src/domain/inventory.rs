@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::ids::CourseId;
 use super::live_set::LiveSet;
 
@@ -60,7 +62,7 @@ pub fn fingerprint(name: &[u8]) -> u64 {
 }
 
 /// What no id can be parsed from, or more than one: counted and shown, never deleted (S5).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Unrecognised {
     /// How many resources.
     pub count: u64,

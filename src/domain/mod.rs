@@ -2,6 +2,11 @@
 //!
 //! Nothing here is asynchronous, talks to a server, reads a clock or writes a log. Times are arguments.
 
+pub mod diff;
+pub mod evidence;
+pub mod gates;
 pub mod ids;
 pub mod inventory;
 pub mod live_set;
+pub mod plan;
+pub mod report;

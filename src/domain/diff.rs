@@ -1,0 +1,193 @@
+//! Inventory minus liveness: the orphans.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::evidence::{Evidence, OrphanClock};
+use super::ids::CourseId;
+use super::inventory::{Amount, Found, Inventory, SourceIndex};
+use super::live_set::LiveSet;
+
+/// Names one orphan in one store: the source and the course.
+pub type OrphanKey = (SourceIndex, CourseId);
+
+/// What the ledger remembers of a store's orphans.
+pub type Remembered = BTreeMap<OrphanKey, RememberedOrphan>;
+
+/// What the ledger remembers of one orphan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RememberedOrphan {
+    /// What it held.
+    pub amount: Amount,
+    /// Its clock.
+    pub clock: OrphanClock,
+}
+
+/// What a source holds of a course that no liveness source knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Orphan {
+    /// The source's place in its store.
+    #[serde(skip)]
+    pub source: SourceIndex,
+    /// The course.
+    pub course: CourseId,
+    /// Why we believe that it is dead.
+    pub evidence: Evidence,
+    /// What was found.
+    #[serde(skip)]
+    pub found: Found,
+    /// How long it has been seen as an orphan, growth and references considered.
+    #[serde(skip)]
+    pub accrued: Duration,
+    /// Its clock as the ledger is to remember it until the run is finished.
+    #[serde(skip)]
+    pub clock: OrphanClock,
+    /// Something alive refers to what it holds (S9).
+    #[serde(skip)]
+    pub referenced: bool,
+}
+
+/// What turns an inventory into orphans, besides the inventory.
+#[derive(Debug, Clone, Copy)]
+pub struct Knowledge<'a> {
+    /// Of the ids found dead, those that live after all, asked after the inventory (S2).
+    pub live_again: &'a LiveSet,
+    /// Ids that an earlier run saw live.
+    pub known: &'a BTreeSet<CourseId>,
+    /// Courses whose resources something alive refers to (S9).
+    pub referenced: &'a BTreeSet<CourseId>,
+    /// The ledger's memory of this store's orphans.
+    pub remembered: &'a Remembered,
+    /// The database's time.
+    pub now: DateTime<Utc>,
+    /// The most that a clock may gain between two finished runs.
+    pub at_most: Duration,
+}
+
+/// The courses that an inventory found and that were not in the live set.
+pub fn suspects(inventory: &Inventory) -> BTreeSet<CourseId> {
+    inventory.sources.iter().flat_map(|source| source.dead.keys().copied()).collect()
+}
+
+/// The orphans of one store, by source and course. What turned out live has gone from the list, and with it its clock.
+pub fn orphans(inventory: &Inventory, knowledge: Knowledge<'_>) -> Vec<Orphan> {
+    let mut orphans = Vec::new();
+    for (index, source) in inventory.sources.iter().enumerate() {
+        for (course, found) in &source.dead {
+            if knowledge.live_again.contains(*course) {
+                continue;
+            }
+            let source = SourceIndex(index);
+            let referenced = knowledge.referenced.contains(course);
+            let before = knowledge.remembered.get(&(source, *course)).map(|before| (&before.clock, &before.amount));
+            let clock = OrphanClock::go_on(before, &found.amount, referenced);
+            orphans.push(Orphan {
+                source,
+                course: *course,
+                evidence: if knowledge.known.contains(course) { Evidence::Departed } else { Evidence::Stranger },
+                found: found.clone(),
+                accrued: clock.at(knowledge.now, knowledge.at_most),
+                clock,
+                referenced,
+            });
+        }
+    }
+    orphans
+}
+
+/// What the ledger remembers and a complete inventory no longer shows as an orphan: cleaned, expired, or live again.
+pub fn closed(remembered: &Remembered, orphans: &[Orphan]) -> Vec<OrphanKey> {
+    let still: BTreeSet<OrphanKey> = orphans.iter().map(|orphan| (orphan.source, orphan.course)).collect();
+    remembered.keys().filter(|key| !still.contains(key)).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::ids::IdType;
+    use super::super::inventory::Census;
+    use super::*;
+
+    fn id(n: i64) -> CourseId {
+        CourseId::Integer(n)
+    }
+
+    fn set(ids: &[i64]) -> LiveSet {
+        LiveSet::from_ids(IdType::Integer, ids.iter().map(|n| id(*n)))
+    }
+
+    fn inventory(live: &[i64], found: &[i64]) -> Inventory {
+        let mut census = Census::new(Arc::new(set(live)), 1);
+        for n in found {
+            census.observe(SourceIndex(0), id(*n), Amount::one(n.to_string().as_bytes(), None), Vec::new);
+        }
+        census.finish()
+    }
+
+    struct World {
+        live_again: LiveSet,
+        known: BTreeSet<CourseId>,
+        referenced: BTreeSet<CourseId>,
+        remembered: Remembered,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self {
+                live_again: set(&[]),
+                known: BTreeSet::new(),
+                referenced: BTreeSet::new(),
+                remembered: Remembered::new(),
+            }
+        }
+
+        fn orphans(&self, inventory: &Inventory) -> Vec<Orphan> {
+            let knowledge = Knowledge {
+                live_again: &self.live_again,
+                known: &self.known,
+                referenced: &self.referenced,
+                remembered: &self.remembered,
+                now: DateTime::from_timestamp(1000, 0).unwrap(),
+                at_most: Duration::from_secs(60),
+            };
+            orphans(inventory, knowledge)
+        }
+    }
+
+    #[test]
+    fn s2_what_is_live_when_asked_again_is_no_orphan() {
+        let mut world = World::new();
+        world.live_again = set(&[5]);
+        let courses: Vec<_> = world.orphans(&inventory(&[1], &[1, 5, 6])).iter().map(|orphan| orphan.course).collect();
+        assert_eq!(courses, [id(6)]);
+    }
+
+    #[test]
+    fn a_known_id_departed_and_an_unknown_one_is_a_stranger() {
+        let mut world = World::new();
+        world.known.insert(id(5));
+        let evidence: Vec<_> = world.orphans(&inventory(&[], &[5, 6])).iter().map(|orphan| orphan.evidence).collect();
+        assert_eq!(evidence, [Evidence::Departed, Evidence::Stranger]);
+    }
+
+    #[test]
+    fn s6_a_remembered_clock_goes_on_and_a_closed_one_is_forgotten() {
+        let mut world = World::new();
+        let clock = OrphanClock {
+            accrued: Duration::from_secs(7),
+            counted_at: Some(DateTime::from_timestamp(990, 0).unwrap()),
+        };
+        for n in [5, 8] {
+            let amount = Amount::one(n.to_string().as_bytes(), None);
+            world.remembered.insert((SourceIndex(0), id(n)), RememberedOrphan { amount, clock });
+        }
+        let orphans = world.orphans(&inventory(&[], &[5, 6]));
+        assert_eq!(orphans[0].accrued, Duration::from_secs(17));
+        assert_eq!(orphans[1].accrued, Duration::ZERO);
+        assert_eq!(closed(&world.remembered, &orphans), [(SourceIndex(0), id(8))]);
+    }
+}

@@ -1,0 +1,306 @@
+//! The gates: which orphans go, and what holds the others. Pure; asked in the order of [`Hold`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::diff::Orphan;
+use super::evidence::Evidence;
+use super::ids::CourseId;
+use super::inventory::SourceIndex;
+use super::plan::{Breaker, Decided, Decision, Hold, Limits, Plan, StoreView, grace_left};
+
+/// A source with fewer orphans than this trips no share breaker: in a tiny source every share is large.
+const SHARE_FROM: u64 = 10;
+
+/// What went within the last 24 hours, over all activations.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recent {
+    /// The courses of which something was deleted.
+    pub courses: BTreeSet<CourseId>,
+    /// How many bytes, as far as known.
+    pub bytes: u64,
+}
+
+/// Decides about every orphan.
+pub fn decide(stores: Vec<StoreView>, recent: &Recent, limits: &Limits) -> Plan {
+    let run_wide = run_wide_breaker(&stores, recent, limits);
+    let mut plan = Plan { stores: stores.into_iter().map(|store| decide_store(store, run_wide, limits)).collect() };
+    if let Some(cap) = limits.cap_courses {
+        hold_beyond_cap(&mut plan, cap);
+    }
+    plan
+}
+
+fn decide_store(store: StoreView, run_wide: Option<Breaker>, limits: &Limits) -> Vec<Decided> {
+    let shares = share_breakers(&store, limits);
+    let decide = |orphan: &Orphan| {
+        if !store.complete {
+            return Decision::Held(Hold::Incomplete);
+        }
+        if !store.source(orphan.source).is_some_and(|source| source.sweepable(orphan.evidence)) {
+            return Decision::Held(Hold::NotExclusive);
+        }
+        let share = shares.get(&(orphan.source, orphan.evidence)).copied();
+        if let Some(breaker) = run_wide.or(share) {
+            return Decision::Held(Hold::Breaker { breaker });
+        }
+        if let Some(left) = grace_left(orphan, limits.graces) {
+            let left_seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+            return Decision::Held(Hold::Grace { left_seconds });
+        }
+        if orphan.referenced {
+            return Decision::Held(Hold::Referenced);
+        }
+        match (orphan.found.amount.resources, orphan.found.entangled) {
+            (0, 1..) => Decision::Held(Hold::Entangled),
+            (_, 0) => Decision::Sweep,
+            (_, entangled) => Decision::SweepExcept { entangled },
+        }
+    };
+    let decisions: Vec<Decision> = store.orphans.iter().map(decide).collect();
+    store.orphans.into_iter().zip(decisions).map(|(orphan, decision)| Decided { orphan, decision }).collect()
+}
+
+/// The share breakers that tripped, by source and evidence (S8). All of a source's sweepable orphans are judged, before
+/// grace and caps; a source that is not exclusive is not judged by its strangers, since they never go.
+fn share_breakers(store: &StoreView, limits: &Limits) -> BTreeMap<(SourceIndex, Evidence), Breaker> {
+    let mut orphans: BTreeMap<(SourceIndex, Evidence), u64> = BTreeMap::new();
+    let mut all: BTreeMap<SourceIndex, u64> = BTreeMap::new();
+    for orphan in &store.orphans {
+        *all.entry(orphan.source).or_default() += 1;
+        *orphans.entry((orphan.source, orphan.evidence)).or_default() += 1;
+    }
+    let mut tripped = BTreeMap::new();
+    for (index, source) in store.sources.iter().enumerate() {
+        let index = SourceIndex(index);
+        let distinct = source.live_courses + all.get(&index).copied().unwrap_or(0);
+        let count = |evidence| orphans.get(&(index, evidence)).copied().unwrap_or(0);
+        let sweepable: u64 = Evidence::ALL.into_iter().filter(|e| source.sweepable(*e)).map(count).sum();
+        if exceeds(sweepable, distinct, limits.breaker_share) {
+            for evidence in Evidence::ALL {
+                tripped.insert((index, evidence), Breaker::Share);
+            }
+        } else if exceeds(count(Evidence::Stranger), distinct, limits.breaker_share_strangers) {
+            tripped.insert((index, Evidence::Stranger), Breaker::StrangerShare);
+        }
+    }
+    tripped
+}
+
+fn exceeds(orphans: u64, distinct: u64, percent: u8) -> bool {
+    orphans >= SHARE_FROM && u128::from(orphans) * 100 > u128::from(distinct) * u128::from(percent)
+}
+
+/// The breakers that judge all stores together: courses and bytes of the last 24 hours and of this plan.
+fn run_wide_breaker(stores: &[StoreView], recent: &Recent, limits: &Limits) -> Option<Breaker> {
+    let mut courses = recent.courses.clone();
+    let mut bytes = recent.bytes;
+    for store in stores {
+        for orphan in &store.orphans {
+            if store.source(orphan.source).is_some_and(|source| source.sweepable(orphan.evidence)) {
+                courses.insert(orphan.course);
+                bytes = bytes.saturating_add(orphan.found.amount.bytes.unwrap_or(0));
+            }
+        }
+    }
+    if courses.len() as u64 > limits.breaker_courses {
+        Some(Breaker::Courses)
+    } else if bytes > limits.breaker_bytes {
+        Some(Breaker::Bytes)
+    } else {
+        None
+    }
+}
+
+/// Keeps the courses that have waited longest; a course goes with everything that it left, or waits with it.
+fn hold_beyond_cap(plan: &mut Plan, cap: u64) {
+    let mut waited: BTreeMap<CourseId, std::time::Duration> = BTreeMap::new();
+    for decided in plan.iter().filter(|decided| decided.decision.sweeps()) {
+        let longest = waited.entry(decided.orphan.course).or_default();
+        *longest = (*longest).max(decided.orphan.accrued);
+    }
+    let mut by_wait: Vec<_> = waited.into_iter().collect();
+    by_wait.sort_by_key(|(course, waited)| (std::cmp::Reverse(*waited), *course));
+    let beyond: BTreeSet<CourseId> =
+        by_wait.into_iter().skip(usize::try_from(cap).unwrap_or(usize::MAX)).map(|(course, _)| course).collect();
+    for decided in plan.stores.iter_mut().flatten() {
+        if decided.decision.sweeps() && beyond.contains(&decided.orphan.course) {
+            decided.decision = Decision::Held(Hold::Cap);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::super::evidence::{Graces, OrphanClock};
+    use super::super::inventory::{Amount, Found};
+    use super::super::plan::SourceView;
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        graces: Graces { departed: Duration::from_secs(60), stranger: Duration::from_secs(600) },
+        breaker_share: 30,
+        breaker_share_strangers: 10,
+        breaker_courses: 1000,
+        breaker_bytes: 1_000_000,
+        cap_courses: None,
+    };
+
+    fn orphan(n: i64) -> Orphan {
+        Orphan {
+            source: SourceIndex(0),
+            course: CourseId::Integer(n),
+            evidence: Evidence::Departed,
+            found: Found { amount: Amount { resources: 3, bytes: Some(10), fingerprint: 0 }, entangled: 0 },
+            accrued: Duration::from_secs(3600),
+            clock: OrphanClock::default(),
+            referenced: false,
+        }
+    }
+
+    fn store(orphans: Vec<Orphan>) -> StoreView {
+        StoreView { sources: vec![SourceView { live_courses: 100, exclusive: true }], orphans, complete: true }
+    }
+
+    fn only(view: StoreView) -> Decision {
+        decide(vec![view], &Recent::default(), &LIMITS).stores[0][0].decision
+    }
+
+    fn held(view: StoreView) -> Option<Hold> {
+        match only(view) {
+            Decision::Held(hold) => Some(hold),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn an_orphan_past_its_grace_goes() {
+        assert_eq!(only(store(vec![orphan(1)])), Decision::Sweep);
+    }
+
+    #[test]
+    fn s4_an_incomplete_store_is_held_whatever_else_is_true() {
+        let mut view = store(vec![Orphan { referenced: true, accrued: Duration::ZERO, ..orphan(1) }]);
+        view.complete = false;
+        assert_eq!(held(view), Some(Hold::Incomplete));
+    }
+
+    #[test]
+    fn s6_grace_holds_to_the_last_moment() {
+        let young = Orphan { accrued: Duration::from_millis(59_500), ..orphan(1) };
+        assert_eq!(held(store(vec![young])), Some(Hold::Grace { left_seconds: 1 }));
+        let ripe = Orphan { accrued: Duration::from_secs(60), ..orphan(1) };
+        assert_eq!(held(store(vec![ripe])), None);
+        let stranger = Orphan { evidence: Evidence::Stranger, accrued: Duration::from_secs(60), ..orphan(1) };
+        assert_eq!(held(store(vec![stranger])), Some(Hold::Grace { left_seconds: 540 }));
+    }
+
+    #[test]
+    fn strangers_go_only_from_exclusive_sources() {
+        let stranger = Orphan { evidence: Evidence::Stranger, ..orphan(1) };
+        let mut view = store(vec![stranger]);
+        assert_eq!(held(view.clone()), None);
+        view.sources[0].exclusive = false;
+        assert_eq!(held(view), Some(Hold::NotExclusive));
+    }
+
+    #[test]
+    fn s9_what_is_referenced_stays() {
+        assert_eq!(held(store(vec![Orphan { referenced: true, ..orphan(1) }])), Some(Hold::Referenced));
+    }
+
+    #[test]
+    fn s5_entangled_resources_stay() {
+        let mut some = orphan(1);
+        some.found.entangled = 2;
+        assert_eq!(only(store(vec![some.clone()])), Decision::SweepExcept { entangled: 2 });
+        some.found.amount = Amount::default();
+        assert_eq!(held(store(vec![some])), Some(Hold::Entangled));
+    }
+
+    #[test]
+    fn s8_too_large_a_share_trips_from_ten_orphans_up() {
+        let nine = |live| {
+            let mut view = store((0..9).map(orphan).collect());
+            view.sources[0].live_courses = live;
+            view
+        };
+        assert_eq!(held(nine(0)), None, "nine orphans trip nothing");
+        let mut many = store((0..43).map(orphan).collect());
+        assert_eq!(held(many.clone()), Some(Hold::Breaker { breaker: Breaker::Share }), "43 of 143 is more than 30 %");
+        many.orphans.truncate(42);
+        assert_eq!(held(many), None, "42 of 142 is less");
+    }
+
+    #[test]
+    fn s8_strangers_have_a_stricter_breaker_that_spares_the_departed() {
+        let mut orphans: Vec<_> = (0..15).map(|n| Orphan { evidence: Evidence::Stranger, ..orphan(n) }).collect();
+        orphans.push(orphan(99));
+        let plan = decide(vec![store(orphans)], &Recent::default(), &LIMITS);
+        assert_eq!(plan.sweeps(0).map(|orphan| orphan.course).collect::<Vec<_>>(), [CourseId::Integer(99)]);
+    }
+
+    #[test]
+    fn s8_breakers_judge_before_grace() {
+        let young = |n| Orphan { accrued: Duration::ZERO, ..orphan(n) };
+        assert_eq!(held(store((0..60).map(young).collect())), Some(Hold::Breaker { breaker: Breaker::Share }));
+    }
+
+    #[test]
+    fn s8_counts_and_bytes_include_the_last_day() {
+        let mut limits = LIMITS;
+        limits.breaker_courses = 5;
+        let recent = Recent { courses: (100..105).map(CourseId::Integer).collect(), bytes: 0 };
+        let view = store(vec![orphan(1)]);
+        let plan = decide(vec![view.clone()], &recent, &limits);
+        assert_eq!(plan.stores[0][0].decision, Decision::Held(Hold::Breaker { breaker: Breaker::Courses }));
+        let recent = Recent { courses: BTreeSet::new(), bytes: LIMITS.breaker_bytes };
+        let plan = decide(vec![view], &recent, &LIMITS);
+        assert_eq!(plan.stores[0][0].decision, Decision::Held(Hold::Breaker { breaker: Breaker::Bytes }));
+    }
+
+    #[test]
+    fn the_cap_takes_whole_courses_oldest_first() {
+        let mut limits = LIMITS;
+        limits.cap_courses = Some(1);
+        let old = Orphan { accrued: Duration::from_secs(9999), ..orphan(7) };
+        let stores = vec![store(vec![orphan(1), old.clone()]), store(vec![orphan(7)])];
+        let plan = decide(stores, &Recent::default(), &limits);
+        let swept: Vec<_> = (0..2).flat_map(|store| plan.sweeps(store)).map(|orphan| orphan.course).collect();
+        assert_eq!(swept, [CourseId::Integer(7), CourseId::Integer(7)]);
+        assert_eq!(plan.stores[0][0].decision, Decision::Held(Hold::Cap));
+    }
+
+    prop_compose! {
+        fn any_orphan()(n in 0i64..40, stranger: bool, referenced: bool, accrued in 0u64..1200, resources in 0u64..4, entangled in 0u64..3) -> Orphan {
+            Orphan {
+                evidence: if stranger { Evidence::Stranger } else { Evidence::Departed },
+                accrued: Duration::from_secs(accrued),
+                found: Found { amount: Amount { resources, bytes: None, fingerprint: 0 }, entangled },
+                referenced,
+                ..orphan(n)
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_any_gate_holds_is_swept(orphans in proptest::collection::vec(any_orphan(), 0..40), live in 0u64..80, exclusive: bool, complete: bool, cap in proptest::option::of(0u64..10)) {
+            let view = StoreView { sources: vec![SourceView { live_courses: live, exclusive }], orphans, complete };
+            let limits = Limits { cap_courses: cap, ..LIMITS };
+            let plan = decide(vec![view.clone()], &Recent::default(), &limits);
+            prop_assert_eq!(plan.stores[0].len(), view.orphans.len(), "every orphan gets a decision");
+            let swept: BTreeSet<_> = plan.sweeps(0).map(|orphan| orphan.course).collect();
+            prop_assert!(cap.is_none_or(|cap| swept.len() as u64 <= cap));
+            for orphan in plan.sweeps(0) {
+                prop_assert!(complete && !orphan.referenced);
+                prop_assert!(exclusive || orphan.evidence == Evidence::Departed);
+                prop_assert!(orphan.accrued >= limits.graces.of(orphan.evidence));
+                prop_assert!(orphan.found.amount.resources > 0 || orphan.found.entangled == 0);
+            }
+        }
+    }
+}

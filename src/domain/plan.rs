@@ -1,0 +1,194 @@
+//! What is to be done with every orphan, and why.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::diff::Orphan;
+use super::evidence::{Evidence, Graces};
+use super::inventory::SourceIndex;
+
+/// Why an orphan stays, in the order in which the gates are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Hold {
+    /// What its store depends on could not be read completely (S4).
+    Incomplete,
+    /// A stranger in a source that nobody declared exclusively ours: reported only.
+    NotExclusive,
+    /// Too much would go (S8).
+    Breaker {
+        /// Which breaker.
+        breaker: Breaker,
+    },
+    /// It has not been an orphan for long enough (S6).
+    Grace {
+        /// Seconds that are missing.
+        left_seconds: u64,
+    },
+    /// Something alive refers to what it holds (S9).
+    Referenced,
+    /// All of its resources also name a live course, or cannot be told from another's (S5).
+    Entangled,
+    /// The run's cap is used up; a later run goes on.
+    Cap,
+}
+
+/// Which breaker tripped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Breaker {
+    /// The orphans' share of a source's courses.
+    Share,
+    /// The strangers' share of a source's courses.
+    StrangerShare,
+    /// Courses within 24 hours, over all stores.
+    Courses,
+    /// Bytes within 24 hours, over all stores.
+    Bytes,
+}
+
+impl Hold {
+    /// Every name that [`Hold::as_str`] gives, for metrics that exist from the start.
+    pub const NAMES: [&'static str; 10] = [
+        "incomplete",
+        "not_exclusive",
+        "breaker_share",
+        "breaker_stranger_share",
+        "breaker_courses",
+        "breaker_bytes",
+        "grace",
+        "referenced",
+        "entangled",
+        "cap",
+    ];
+
+    /// Its name in the ledger, in metrics and in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Incomplete => "incomplete",
+            Self::NotExclusive => "not_exclusive",
+            Self::Breaker { breaker: Breaker::Share } => "breaker_share",
+            Self::Breaker { breaker: Breaker::StrangerShare } => "breaker_stranger_share",
+            Self::Breaker { breaker: Breaker::Courses } => "breaker_courses",
+            Self::Breaker { breaker: Breaker::Bytes } => "breaker_bytes",
+            Self::Grace { .. } => "grace",
+            Self::Referenced => "referenced",
+            Self::Entangled => "entangled",
+            Self::Cap => "cap",
+        }
+    }
+
+    /// True if it stays held until a person does something.
+    pub fn needs_a_person(self) -> bool {
+        matches!(self, Self::Breaker { .. })
+    }
+}
+
+/// What is done with an orphan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "decision", rename_all = "snake_case")]
+pub enum Decision {
+    /// All of it goes.
+    Sweep,
+    /// It goes, except for so many resources that also name a live course.
+    SweepExcept {
+        /// How many stay.
+        entangled: u64,
+    },
+    /// It stays.
+    Held(Hold),
+}
+
+impl Decision {
+    /// True if anything of the orphan goes.
+    pub fn sweeps(self) -> bool {
+        !matches!(self, Self::Held(_))
+    }
+}
+
+/// What limits a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How long an orphan must have been one.
+    pub graces: Graces,
+    /// Most orphans of a source's courses, in percent.
+    pub breaker_share: u8,
+    /// Most strangers of a source's courses, in percent.
+    pub breaker_share_strangers: u8,
+    /// Most courses that may go within 24 hours.
+    pub breaker_courses: u64,
+    /// Most bytes that may go within 24 hours.
+    pub breaker_bytes: u64,
+    /// Most courses that one run sweeps.
+    pub cap_courses: Option<u64>,
+}
+
+/// What the gates know of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceView {
+    /// Distinct live courses that were seen in it.
+    pub live_courses: u64,
+    /// A person declared that only this installation's courses are in it.
+    pub exclusive: bool,
+}
+
+/// A store's orphans, as the gates get them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreView {
+    /// By source.
+    pub sources: Vec<SourceView>,
+    /// Its orphans.
+    pub orphans: Vec<Orphan>,
+    /// False if something that the store's orphans depend on could not be read (S4, S9).
+    pub complete: bool,
+}
+
+/// An orphan and what is done with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    /// The orphan.
+    pub orphan: Orphan,
+    /// What is done with it.
+    pub decision: Decision,
+}
+
+/// Every orphan with its decision: one list a store, in the stores' order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// By store.
+    pub stores: Vec<Vec<Decided>>,
+}
+
+impl Plan {
+    /// The orphans of one store that are to be swept.
+    pub fn sweeps(&self, store: usize) -> impl Iterator<Item = &Orphan> + '_ {
+        let decided = self.stores.get(store).map(Vec::as_slice).unwrap_or_default();
+        decided.iter().filter(|decided| decided.decision.sweeps()).map(|decided| &decided.orphan)
+    }
+
+    /// All decisions.
+    pub fn iter(&self) -> impl Iterator<Item = &Decided> + '_ {
+        self.stores.iter().flatten()
+    }
+}
+
+impl SourceView {
+    /// True if an orphan of this evidence could ever be swept from this source.
+    pub fn sweepable(&self, evidence: Evidence) -> bool {
+        self.exclusive || evidence != Evidence::Stranger
+    }
+}
+
+impl StoreView {
+    /// The view of the orphan's source.
+    pub fn source(&self, source: SourceIndex) -> Option<&SourceView> {
+        self.sources.get(source.0)
+    }
+}
+
+/// How much of its grace an orphan still misses.
+pub fn grace_left(orphan: &Orphan, graces: Graces) -> Option<Duration> {
+    let left = graces.of(orphan.evidence).saturating_sub(orphan.accrued);
+    (!left.is_zero()).then_some(left)
+}

@@ -1,0 +1,397 @@
+//! What a run did: one typed report for the ledger, the log, the metrics, the command line and HTTP.
+//!
+//! Its JSON is documented in `docs/report.md` and stable: fields are added, never renamed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::diff::Orphan;
+use super::evidence::Evidence;
+use super::ids::CourseId;
+use super::inventory::Unrecognised;
+use super::live_set::{Halt, Population};
+use super::plan::{Decided, Decision};
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Look and decide; change no store (S14).
+    Plan,
+    /// Look, decide and sweep.
+    Run,
+}
+
+impl Mode {
+    /// Its name in the ledger and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Plan => "plan",
+            Self::Run => "run",
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// No orphan was to be swept.
+    Clean,
+    /// Everything that was to go has gone (of a plan: there is something to sweep).
+    Done,
+    /// A gate that needs a person holds the run, or some of the orphans.
+    Held,
+    /// Some of it failed or was left: a store was incomplete, a delete failed, or the run was stopped.
+    Partly,
+    /// It could not do its work at all.
+    Failed,
+}
+
+impl Verdict {
+    /// Every verdict, for metrics that exist from the start.
+    pub const ALL: [Self; 5] = [Self::Clean, Self::Done, Self::Held, Self::Partly, Self::Failed];
+
+    /// Its name in the ledger and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::Done => "done",
+            Self::Held => "held",
+            Self::Partly => "partly",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The exit code of the commands `plan` and `run`. 2 is kept for wrong usage and configuration.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Clean | Self::Done => 0,
+            Self::Failed => 1,
+            Self::Held => 3,
+            Self::Partly => 4,
+        }
+    }
+}
+
+/// The counts of what a sweep did. Resources, except for `unattempted`, which counts handles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Tally {
+    /// Went.
+    pub deleted: u64,
+    /// Their bytes, as far as known.
+    pub bytes: u64,
+    /// Had gone before.
+    pub absent: u64,
+    /// Refused or failed.
+    pub failed: u64,
+    /// Not sent, since the run was stopped, the confirmation grew old or an earlier failure ended the batch.
+    pub unattempted: u64,
+    /// Found live, or referenced, by the last question before the delete: untouched.
+    pub spared: u64,
+}
+
+impl Tally {
+    /// Adds another tally.
+    pub fn add(&mut self, other: &Self) {
+        self.deleted += other.deleted;
+        self.bytes += other.bytes;
+        self.absent += other.absent;
+        self.failed += other.failed;
+        self.unattempted += other.unattempted;
+        self.spared += other.spared;
+    }
+}
+
+/// One orphan, with what was decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OrphanReport {
+    /// The course.
+    pub course: CourseId,
+    /// Why we believe that it is dead.
+    pub evidence: Evidence,
+    /// Points, keys or files that may go.
+    pub resources: u64,
+    /// Their size, where known.
+    pub bytes: Option<u64>,
+    /// Resources that stay, since they name others as well.
+    pub entangled: u64,
+    /// Seconds for which it has been seen as an orphan.
+    pub accrued_seconds: u64,
+    /// What is done with it.
+    #[serde(flatten)]
+    pub decision: Decision,
+}
+
+impl OrphanReport {
+    fn new(orphan: &Orphan, decision: Decision) -> Self {
+        Self {
+            course: orphan.course,
+            evidence: orphan.evidence,
+            resources: orphan.found.amount.resources,
+            bytes: orphan.found.amount.bytes,
+            entangled: orphan.found.entangled,
+            accrued_seconds: orphan.accrued.as_secs(),
+            decision,
+        }
+    }
+}
+
+/// One source of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SourceReport {
+    /// The collection, template or layout.
+    pub name: String,
+    /// Distinct live courses seen.
+    pub live_courses: u64,
+    /// Their resources.
+    pub live_resources: u64,
+    /// What no id can be parsed from, or more than one: never deleted.
+    pub unrecognised: Unrecognised,
+    /// Every orphan and its decision.
+    pub orphans: Vec<OrphanReport>,
+    /// What the sweep did.
+    pub swept: Tally,
+}
+
+impl SourceReport {
+    /// The orphans in this source, listed by decision.
+    pub fn set_orphans<'a>(&mut self, decided: impl Iterator<Item = &'a Decided>) {
+        self.orphans = decided.map(|decided| OrphanReport::new(&decided.orphan, decided.decision)).collect();
+    }
+
+    /// How many orphans are held, by the name of the reason.
+    pub fn held(&self) -> BTreeMap<&'static str, u64> {
+        let mut held = BTreeMap::new();
+        for orphan in &self.orphans {
+            if let Decision::Held(hold) = orphan.decision {
+                *held.entry(hold.as_str()).or_default() += 1;
+            }
+        }
+        held
+    }
+
+    /// How many orphans are to be swept.
+    pub fn sweeps(&self) -> u64 {
+        self.orphans.iter().filter(|orphan| orphan.decision.sweeps()).count() as u64
+    }
+}
+
+/// One store.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StoreReport {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `qdrant`, `redis` or `files`.
+    pub kind: &'static str,
+    /// What it is and where.
+    pub identity: Option<String>,
+    /// Why it was not listed, or not swept, to the end; with all causes.
+    pub error: Option<String>,
+    /// True if the inventory is complete, so that its counts mean something.
+    pub complete: bool,
+    /// By source; empty if the inventory did not end complete.
+    pub sources: Vec<SourceReport>,
+    /// What no source claims.
+    pub unclaimed: Unrecognised,
+    /// Why deletes failed: the first few causes.
+    pub failures: Vec<String>,
+    /// Courses that were live when asked again after their batch was deleted: whoever is on call must know.
+    pub live_after_delete: Vec<CourseId>,
+    /// Seconds for the inventory.
+    pub inventory_seconds: f64,
+    /// Seconds for the sweep.
+    pub sweep_seconds: f64,
+}
+
+impl StoreReport {
+    /// What the sweep did in all sources.
+    pub fn swept(&self) -> Tally {
+        let mut sum = Tally::default();
+        self.sources.iter().for_each(|source| sum.add(&source.swept));
+        sum
+    }
+}
+
+/// How many ids a liveness source returned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LiveReport {
+    /// The liveness source, or `union`.
+    pub source: String,
+    /// Live ids.
+    pub live: u64,
+    /// The most in the last seven days.
+    pub highest: Option<u64>,
+}
+
+impl From<&Population> for LiveReport {
+    fn from(population: &Population) -> Self {
+        Self { source: population.source.clone(), live: population.live, highest: population.highest }
+    }
+}
+
+/// What a run, or a plan, saw and did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunReport {
+    /// The run's id in the ledger.
+    pub run: Uuid,
+    /// Plan or run.
+    pub mode: Mode,
+    /// The installation's name.
+    pub installation: String,
+    /// The database's time at the start.
+    pub started_at: DateTime<Utc>,
+    /// Seconds that it took.
+    pub seconds: f64,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Why no store was touched, if the live set is not to be believed (S3).
+    pub halt: Option<String>,
+    /// Live ids by source and together.
+    pub live: Vec<LiveReport>,
+    /// By store.
+    pub stores: Vec<StoreReport>,
+    /// True if it was asked to stop before it was through.
+    pub stopped: bool,
+    /// Seconds by stage.
+    pub stages: BTreeMap<&'static str, f64>,
+}
+
+impl RunReport {
+    /// A report of a run that has just begun.
+    pub fn begin(run: Uuid, mode: Mode, installation: &str, started_at: DateTime<Utc>) -> Self {
+        Self {
+            run,
+            mode,
+            installation: installation.to_owned(),
+            started_at,
+            seconds: 0.0,
+            verdict: Verdict::Failed,
+            halt: None,
+            live: Vec::new(),
+            stores: Vec::new(),
+            stopped: false,
+            stages: BTreeMap::new(),
+        }
+    }
+
+    /// Ends the report of a run whose live set is not believed.
+    pub fn halted(mut self, halt: &Halt) -> Self {
+        self.halt = Some(halt.to_string());
+        self
+    }
+
+    /// Notes how long a stage took.
+    pub fn stage(&mut self, name: &'static str, took: Duration) {
+        self.stages.insert(name, took.as_secs_f64());
+    }
+
+    /// What the sweep did in all stores.
+    pub fn swept(&self) -> Tally {
+        let mut sum = Tally::default();
+        self.stores.iter().for_each(|store| sum.add(&store.swept()));
+        sum
+    }
+
+    /// Judges how the run ended, from all that the report says.
+    pub fn conclude(mut self, took: Duration) -> Self {
+        self.seconds = took.as_secs_f64();
+        self.verdict = self.judge();
+        self
+    }
+
+    fn judge(&self) -> Verdict {
+        if self.halt.is_some() {
+            return Verdict::Held;
+        }
+        if !self.stores.is_empty() && self.stores.iter().all(|store| !store.complete) {
+            return Verdict::Failed;
+        }
+        let swept = self.swept();
+        let broken = |store: &StoreReport| store.error.is_some() || !store.live_after_delete.is_empty();
+        if self.stopped || self.stores.iter().any(broken) || swept.failed > 0 || swept.unattempted > 0 {
+            return Verdict::Partly;
+        }
+        let decisions = || self.stores.iter().flat_map(|store| &store.sources).flat_map(|source| &source.orphans);
+        if decisions().any(|orphan| matches!(orphan.decision, Decision::Held(hold) if hold.needs_a_person())) {
+            return Verdict::Held;
+        }
+        if decisions().any(|orphan| orphan.decision.sweeps()) { Verdict::Done } else { Verdict::Clean }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::inventory::{Amount, Found, SourceIndex};
+    use super::super::plan::{Breaker, Hold};
+    use super::*;
+
+    fn store(decision: Option<Decision>) -> StoreReport {
+        let mut source = SourceReport {
+            name: "s".into(),
+            live_courses: 1,
+            live_resources: 1,
+            unrecognised: Unrecognised::default(),
+            orphans: Vec::new(),
+            swept: Tally::default(),
+        };
+        let orphan = Orphan {
+            source: SourceIndex(0),
+            course: CourseId::Integer(1),
+            evidence: Evidence::Departed,
+            found: Found { amount: Amount::one(b"x", None), entangled: 0 },
+            accrued: Duration::ZERO,
+            clock: Default::default(),
+            referenced: false,
+        };
+        let decided: Vec<_> =
+            decision.into_iter().map(|decision| Decided { orphan: orphan.clone(), decision }).collect();
+        source.set_orphans(decided.iter());
+        StoreReport {
+            name: "store".into(),
+            kind: "redis",
+            identity: None,
+            error: None,
+            complete: true,
+            sources: vec![source],
+            unclaimed: Unrecognised::default(),
+            failures: Vec::new(),
+            live_after_delete: Vec::new(),
+            inventory_seconds: 0.0,
+            sweep_seconds: 0.0,
+        }
+    }
+
+    fn verdict(stores: Vec<StoreReport>) -> Verdict {
+        let mut report = RunReport::begin(Uuid::nil(), Mode::Run, "test", DateTime::UNIX_EPOCH);
+        report.stores = stores;
+        report.conclude(Duration::ZERO).verdict
+    }
+
+    #[test]
+    fn the_verdict_is_the_worst_that_happened() {
+        let grace = Decision::Held(Hold::Grace { left_seconds: 5 });
+        let breaker = Decision::Held(Hold::Breaker { breaker: Breaker::Share });
+        assert_eq!(verdict(vec![store(None), store(Some(grace))]), Verdict::Clean);
+        assert_eq!(verdict(vec![store(Some(grace)), store(Some(Decision::Sweep))]), Verdict::Done);
+        assert_eq!(verdict(vec![store(Some(Decision::Sweep)), store(Some(breaker))]), Verdict::Held);
+        let mut down = store(None);
+        down.complete = false;
+        down.error = Some("down".into());
+        assert_eq!(verdict(vec![down.clone(), store(Some(breaker))]), Verdict::Partly);
+        assert_eq!(verdict(vec![down.clone(), down]), Verdict::Failed);
+        let mut failed = store(Some(Decision::Sweep));
+        failed.sources[0].swept.failed = 1;
+        assert_eq!(verdict(vec![failed]), Verdict::Partly);
+    }
+
+    #[test]
+    fn exit_codes_are_as_documented() {
+        let codes: Vec<_> = Verdict::ALL.into_iter().map(|verdict| (verdict.as_str(), verdict.exit_code())).collect();
+        assert_eq!(codes, [("clean", 0), ("done", 0), ("held", 3), ("partly", 4), ("failed", 1)]);
+    }
+}
