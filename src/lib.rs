@@ -5,5 +5,8 @@
 
 pub mod clock;
 pub mod domain;
+pub mod ledger;
+pub mod liveness;
+pub mod postgres;
 pub mod stores;
 pub mod sweep;

@@ -1,0 +1,106 @@
+//! What a batch was meant to delete, written before, and what came of it, written after (S11).
+
+use std::collections::BTreeSet;
+
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::{Ledger, LedgerError, counted, stored};
+use crate::domain::gates::Recent;
+use crate::domain::ids::CourseId;
+use crate::domain::report::Tally;
+
+/// An intent that was written and not yet closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IntentId(i64);
+
+impl Ledger {
+    /// Writes down what a batch is meant to delete. Committed when this returns.
+    ///
+    /// # Errors
+    /// If the ledger does not answer: then nothing may be deleted.
+    pub async fn open_intent(
+        &self,
+        run: Uuid,
+        store: &str,
+        courses: &BTreeSet<CourseId>,
+        handles: usize,
+    ) -> Result<IntentId, LedgerError> {
+        let insert = sqlx::query_scalar(
+            "INSERT INTO course_gc.intents (run_id, store, courses, handles) VALUES ($1, $2, $3, $4) RETURNING id",
+        )
+        .bind(run)
+        .bind(store)
+        .bind(texts(courses))
+        .bind(stored(handles as u64))
+        .fetch_one(&self.pool);
+        Ok(IntentId(self.call("writing an intent", insert).await?))
+    }
+
+    /// Writes down what came of it. `deleted` are the courses of which something went.
+    ///
+    /// # Errors
+    /// If the ledger does not answer: then the intent stays open, and the next run looks at everything anew.
+    pub async fn close_intent(
+        &self,
+        intent: IntentId,
+        tally: &Tally,
+        deleted: &BTreeSet<CourseId>,
+    ) -> Result<(), LedgerError> {
+        let update = sqlx::query(
+            "UPDATE course_gc.intents SET closed_at = clock_timestamp(), deleted_courses = $2, deleted = $3, bytes = $4, \
+             absent = $5, failed = $6, unattempted = $7, spared = $8 WHERE id = $1",
+        )
+        .bind(intent.0)
+        .bind(texts(deleted))
+        .bind(stored(tally.deleted))
+        .bind(stored(tally.bytes))
+        .bind(stored(tally.absent))
+        .bind(stored(tally.failed))
+        .bind(stored(tally.unattempted))
+        .bind(stored(tally.spared))
+        .execute(&self.pool);
+        self.call("writing an outcome", update).await?;
+        Ok(())
+    }
+
+    /// Closes the intents that an earlier run left open in a store whose inventory is now complete: what they left is
+    /// among its orphans, and passes every gate again. Returns how many there were.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    pub async fn settle_intents(&self, store: &str) -> Result<u64, LedgerError> {
+        let update = sqlx::query(
+            "UPDATE course_gc.intents SET closed_at = clock_timestamp() WHERE store = $1 AND closed_at IS NULL",
+        )
+        .bind(store)
+        .execute(&self.pool);
+        Ok(self.call("settling open intents", update).await?.rows_affected())
+    }
+
+    /// What went within the last 24 hours. Of an intent whose outcome nobody wrote, everything counts as gone.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    pub async fn recent(&self) -> Result<Recent, LedgerError> {
+        let courses = sqlx::query_scalar(
+            "SELECT DISTINCT unnest(coalesce(deleted_courses, courses)) FROM course_gc.intents \
+             WHERE opened_at > now() - interval '24 hours'",
+        )
+        .fetch_all(&self.pool);
+        let courses: Vec<String> = self.call("reading what went recently", courses).await?;
+        let bytes = sqlx::query(
+            "SELECT coalesce(sum(bytes), 0)::bigint AS bytes FROM course_gc.intents \
+             WHERE opened_at > now() - interval '24 hours'",
+        )
+        .fetch_one(&self.pool);
+        let row = self.call("reading what went recently", bytes).await?;
+        let bytes = row.try_get("bytes").map_err(|e| self.postgres.failed("reading what went recently", e))?;
+        let courses = courses.into_iter().map(|text| self.id(text)).collect::<Result<_, _>>()?;
+        Ok(Recent { courses, bytes: counted(bytes) })
+    }
+}
+
+fn texts(courses: &BTreeSet<CourseId>) -> Vec<String> {
+    courses.iter().map(CourseId::to_string).collect()
+}

@@ -1,0 +1,82 @@
+//! Ids that were seen live.
+
+use std::collections::BTreeSet;
+
+use futures::TryStreamExt;
+use sqlx::Row;
+
+use super::{Ledger, LedgerError};
+use crate::domain::ids::CourseId;
+use crate::domain::live_set::LiveSet;
+
+/// How many ids go in one statement.
+const PAGE: usize = 10_000;
+
+impl Ledger {
+    /// Learns the ids that are live: new ones are added, those that vanished are marked as departed, and who departed 90
+    /// days ago is forgotten. A run in which nothing changed writes nothing.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    pub async fn learn(&self, live: &LiveSet) -> Result<(), LedgerError> {
+        let known = self.present().await?;
+        let arrived: Vec<String> = live.without(&known).map(|id| id.to_string()).collect();
+        let departed: Vec<String> = known.without(live).map(|id| id.to_string()).collect();
+        for page in arrived.chunks(PAGE) {
+            let insert = sqlx::query(
+                "INSERT INTO course_gc.known_ids (course_id) SELECT unnest($1::text[]) \
+                 ON CONFLICT (course_id) DO UPDATE SET departed_at = NULL",
+            )
+            .bind(page)
+            .execute(&self.pool);
+            self.call("learning live ids", insert).await?;
+        }
+        for page in departed.chunks(PAGE) {
+            let update = sqlx::query(
+                "UPDATE course_gc.known_ids SET departed_at = now() WHERE course_id = ANY($1) AND departed_at IS NULL",
+            )
+            .bind(page)
+            .execute(&self.pool);
+            self.call("marking departed ids", update).await?;
+        }
+        let forget = sqlx::query("DELETE FROM course_gc.known_ids WHERE departed_at < now() - interval '90 days'")
+            .execute(&self.pool);
+        self.call("forgetting departed ids", forget).await?;
+        Ok(())
+    }
+
+    /// The ids that were live in the last run.
+    async fn present(&self) -> Result<LiveSet, LedgerError> {
+        let mut known = LiveSet::empty(self.id_type);
+        let mut rows =
+            sqlx::query("SELECT course_id FROM course_gc.known_ids WHERE departed_at IS NULL").fetch(&self.pool);
+        while let Some(row) = self.call("reading known ids", rows.try_next()).await? {
+            known.push(self.id(row.try_get("course_id").map_err(|e| self.postgres.failed("reading known ids", e))?)?);
+        }
+        known.normalise();
+        Ok(known)
+    }
+
+    /// Which of these ids an earlier run saw live.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    pub async fn known_among(&self, ids: &BTreeSet<CourseId>) -> Result<BTreeSet<CourseId>, LedgerError> {
+        let texts: Vec<String> = ids.iter().map(CourseId::to_string).collect();
+        let mut known = BTreeSet::new();
+        for page in texts.chunks(PAGE) {
+            let select = sqlx::query_scalar("SELECT course_id FROM course_gc.known_ids WHERE course_id = ANY($1)")
+                .bind(page)
+                .fetch_all(&self.pool);
+            for text in self.call("asking which ids are known", select).await? {
+                known.insert(self.id(text)?);
+            }
+        }
+        Ok(known)
+    }
+
+    /// An id that the ledger wrote earlier.
+    pub(super) fn id(&self, text: String) -> Result<CourseId, LedgerError> {
+        self.id_type.parse(text.as_bytes()).ok_or(LedgerError::Id(text))
+    }
+}

@@ -1,0 +1,163 @@
+//! Our tables in Postgres (`migrations/`): what was seen, meant and done.
+//!
+//! - Times are the database's.
+//! - An orphan's clock gains only between finished runs: a run writes what the clock *would* be, and finishing makes it so.
+//! - Every table is named with its schema.
+
+mod intents;
+mod known;
+mod orphans;
+mod runs;
+
+use std::time::Duration;
+
+use sqlx::migrate::{Migrate, Migrator};
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::{Connection, PgConnection};
+
+use crate::domain::ids::IdType;
+use crate::postgres::{AdvisoryLock, LockSession, Postgres, PostgresError};
+
+pub use intents::IntentId;
+pub use orphans::Place;
+pub use runs::RunSummary;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// Connections besides the lock session: the stores write their intents at the same time.
+const CONNECTIONS: u32 = 4;
+
+/// Why the ledger could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Postgres could not be asked.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// A migration failed.
+    #[error("the ledger's tables could not be brought up to date")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// The tables are older than this program, or missing.
+    #[error(
+        "the ledger's tables are missing or old (this program needs version {needed}, there is {found}); run `course-gc migrate`"
+    )]
+    Old {
+        /// The version that this program needs.
+        needed: i64,
+        /// The version that is there; 0 if none.
+        found: i64,
+    },
+    /// The tables are newer than this program.
+    #[error("the ledger's tables are newer (version {found}) than this program ({needed}); use the newer program")]
+    New {
+        /// The version that this program knows.
+        needed: i64,
+        /// The version that is there.
+        found: i64,
+    },
+    /// A row holds something that this program did not write.
+    #[error("the ledger holds a course id that is none: {0:?}; was `course_id` changed in the configuration?")]
+    Id(String),
+}
+
+/// The ledger. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    postgres: Postgres,
+    pool: PgPool,
+    id_type: IdType,
+}
+
+impl Ledger {
+    /// A ledger in this database; connects when first used.
+    ///
+    /// # Errors
+    /// If the URL cannot be read.
+    pub fn new(postgres: Postgres, id_type: IdType) -> Result<Self, LedgerError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(postgres.call_timeout)
+            .idle_timeout(Duration::from_secs(60))
+            .connect_lazy_with(postgres.options()?);
+        Ok(Self { postgres, pool, id_type })
+    }
+
+    /// Brings the tables up to date. Several may try at once.
+    ///
+    /// # Errors
+    /// If Postgres refuses, or the tables are newer than this program.
+    pub async fn migrate(&self) -> Result<(), LedgerError> {
+        let mut connection = self.migration_connection().await?;
+        let create = sqlx::raw_sql("CREATE SCHEMA IF NOT EXISTS course_gc").execute(&mut connection);
+        self.postgres.call("creating the schema course_gc", create).await?;
+        let found = self.version(&mut connection).await?;
+        let needed = newest();
+        if found > needed {
+            return Err(LedgerError::New { needed, found });
+        }
+        MIGRATIONS.run(&mut connection).await.map_err(LedgerError::Migrate)?;
+        // The session ends in any case.
+        let _ = connection.close().await;
+        Ok(())
+    }
+
+    /// Makes sure that the tables are those that this program knows.
+    ///
+    /// # Errors
+    /// If they are older, newer or missing.
+    pub async fn check_version(&self) -> Result<(), LedgerError> {
+        let mut connection = self.migration_connection().await?;
+        let found = self.version(&mut connection).await?;
+        let needed = newest();
+        match found.cmp(&needed) {
+            std::cmp::Ordering::Equal => Ok(()),
+            std::cmp::Ordering::Less => Err(LedgerError::Old { needed, found }),
+            std::cmp::Ordering::Greater => Err(LedgerError::New { needed, found }),
+        }
+    }
+
+    /// sqlx keeps its own table where the search path leads, so only these connections have one.
+    async fn migration_connection(&self) -> Result<PgConnection, LedgerError> {
+        let options = self.postgres.options()?.options([("search_path", "course_gc")]);
+        Ok(self.postgres.call("connecting", PgConnection::connect_with(&options)).await?)
+    }
+
+    async fn version(&self, connection: &mut PgConnection) -> Result<i64, LedgerError> {
+        let exists = sqlx::query_scalar("SELECT to_regclass('course_gc._sqlx_migrations') IS NOT NULL")
+            .fetch_one(&mut *connection);
+        if !self.postgres.call("looking for the ledger's tables", exists).await? {
+            return Ok(0);
+        }
+        let applied = connection.list_applied_migrations("_sqlx_migrations").await.map_err(LedgerError::Migrate)?;
+        Ok(applied.iter().map(|migration| migration.version).max().unwrap_or(0))
+    }
+
+    /// Takes the ledger's lock.
+    ///
+    /// # Errors
+    /// If somebody else has it, or nobody answers.
+    pub async fn lock(&self) -> Result<LockSession, LedgerError> {
+        Ok(LockSession::open(&self.postgres, AdvisoryLock::Ledger).await?)
+    }
+
+    async fn call<T>(
+        &self,
+        action: &'static str,
+        call: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, LedgerError> {
+        Ok(self.postgres.call(action, call).await?)
+    }
+}
+
+fn newest() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+/// A count as Postgres stores it.
+fn stored(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// A count as Postgres stored it.
+fn counted(stored: i64) -> u64 {
+    u64::try_from(stored).unwrap_or(0)
+}

@@ -1,0 +1,171 @@
+//! Runs and the sizes of the live sets.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::{Ledger, LedgerError, counted, stored};
+use crate::domain::live_set::Population;
+use crate::domain::report::{Mode, RunReport};
+
+/// A run as the ledger lists it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunSummary {
+    /// Its id.
+    pub run: Uuid,
+    /// `plan` or `run`.
+    pub mode: String,
+    /// When it started, in the database's time.
+    pub started_at: DateTime<Utc>,
+    /// When it ended; `None` while it works, or if it was killed.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// How it ended.
+    pub verdict: Option<String>,
+    /// Its report, as `--output json` prints it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<serde_json::Value>,
+}
+
+impl Ledger {
+    /// Notes that a run begins; returns the database's time.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    pub async fn begin(&self, run: Uuid, mode: Mode) -> Result<DateTime<Utc>, LedgerError> {
+        let insert = sqlx::query_scalar(
+            "INSERT INTO course_gc.runs (id, mode, started_at) VALUES ($1, $2, clock_timestamp()) RETURNING started_at",
+        )
+        .bind(run)
+        .bind(mode.as_str())
+        .fetch_one(&self.pool);
+        self.call("noting the run", insert).await
+    }
+
+    /// The most live ids of each liveness source in the last seven days.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    pub async fn highest_populations(&self) -> Result<BTreeMap<String, u64>, LedgerError> {
+        let select = sqlx::query(
+            "SELECT p.source, max(p.live) AS highest FROM course_gc.populations p JOIN course_gc.runs r ON r.id = p.run_id \
+             WHERE r.started_at > now() - interval '7 days' GROUP BY p.source",
+        )
+        .fetch_all(&self.pool);
+        let rows = self.call("reading how many courses were live", select).await?;
+        let read = |row: &sqlx::postgres::PgRow| Ok((row.try_get("source")?, counted(row.try_get("highest")?)));
+        let highest: Result<BTreeMap<_, _>, sqlx::Error> = rows.iter().map(read).collect();
+        highest.map_err(|error| self.postgres.failed("reading how many courses were live", error).into())
+    }
+
+    /// Remembers the sizes of live sets that were believed.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    pub async fn record_populations(&self, run: Uuid, populations: &[Population]) -> Result<(), LedgerError> {
+        let names: Vec<&str> = populations.iter().map(|population| population.source.as_str()).collect();
+        let live: Vec<i64> = populations.iter().map(|population| stored(population.live)).collect();
+        let insert = sqlx::query(
+            "INSERT INTO course_gc.populations (run_id, source, live) SELECT $1, * FROM unnest($2::text[], $3::bigint[])",
+        )
+        .bind(run)
+        .bind(names)
+        .bind(live)
+        .execute(&self.pool);
+        self.call("noting how many courses are live", insert).await?;
+        Ok(())
+    }
+
+    /// Ends a run: its report, and, in the same transaction, the clocks of the orphans that it saw.
+    ///
+    /// # Errors
+    /// If the ledger does not answer: then the run has not finished, and its clocks did not move.
+    pub async fn finish(&self, report: &RunReport, clocks_count: bool) -> Result<(), LedgerError> {
+        let json = serde_json::to_value(report)
+            .map_err(|error| self.postgres.failed("writing the report", sqlx::Error::Encode(Box::new(error))))?;
+        let finish = async {
+            let mut transaction = self.pool.begin().await?;
+            if clocks_count {
+                sqlx::query(
+                    "UPDATE course_gc.orphans SET accrued_ms = pending_ms, counted_at = $2 WHERE seen_run = $1",
+                )
+                .bind(report.run)
+                .bind(report.started_at)
+                .execute(&mut *transaction)
+                .await?;
+            }
+            sqlx::query(
+                "UPDATE course_gc.runs SET finished_at = clock_timestamp(), verdict = $2, report = $3 WHERE id = $1",
+            )
+            .bind(report.run)
+            .bind(report.verdict.as_str())
+            .bind(json)
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await
+        };
+        self.call("finishing the run", finish).await
+    }
+
+    /// Forgets what is older than anything decides upon: runs and intents after 90 days.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    pub async fn forget_old(&self) -> Result<(), LedgerError> {
+        let forget = async {
+            sqlx::query("DELETE FROM course_gc.runs WHERE started_at < now() - interval '90 days'")
+                .execute(&self.pool)
+                .await?;
+            sqlx::query(
+                "DELETE FROM course_gc.intents WHERE closed_at IS NOT NULL AND opened_at < now() - interval '90 days'",
+            )
+            .execute(&self.pool)
+            .await
+        };
+        self.call("forgetting old runs", forget).await?;
+        Ok(())
+    }
+
+    /// When the last run (no plan) started, in the database's time, and what time it is there now.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    pub async fn last_start(&self) -> Result<(Option<DateTime<Utc>>, DateTime<Utc>), LedgerError> {
+        let select = sqlx::query(
+            "SELECT max(started_at) AS last, clock_timestamp() AS now FROM course_gc.runs WHERE mode = 'run'",
+        )
+        .fetch_one(&self.pool);
+        let row = self.call("reading when the last run started", select).await?;
+        let read = || Ok((row.try_get("last")?, row.try_get("now")?));
+        read().map_err(|error| self.postgres.failed("reading when the last run started", error).into())
+    }
+
+    /// The latest runs and plans, newest first.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    pub async fn latest(&self, limit: u32, with_report: bool) -> Result<Vec<RunSummary>, LedgerError> {
+        let select = sqlx::query(
+            "SELECT id, mode, started_at, finished_at, verdict, CASE WHEN $2 THEN report END AS report \
+             FROM course_gc.runs ORDER BY started_at DESC LIMIT $1",
+        )
+        .bind(i64::from(limit))
+        .bind(with_report)
+        .fetch_all(&self.pool);
+        let rows = self.call("listing runs", select).await?;
+        let read = |row: &sqlx::postgres::PgRow| {
+            Ok(RunSummary {
+                run: row.try_get("id")?,
+                mode: row.try_get("mode")?,
+                started_at: row.try_get("started_at")?,
+                finished_at: row.try_get("finished_at")?,
+                verdict: row.try_get("verdict")?,
+                report: row.try_get("report")?,
+            })
+        };
+        let latest: Result<Vec<_>, sqlx::Error> = rows.iter().map(read).collect();
+        latest.map_err(|error| self.postgres.failed("listing runs", error).into())
+    }
+}

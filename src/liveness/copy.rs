@@ -1,0 +1,193 @@
+//! Decodes Postgres's binary COPY of one column of ids, as it streams in.
+
+use bytes::{Buf, Bytes, BytesMut};
+use uuid::Uuid;
+
+use crate::domain::ids::{CourseId, IdType};
+
+/// What every binary COPY begins with.
+const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
+
+/// Why a COPY stream cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CopyError {
+    /// It does not begin as a binary COPY does.
+    #[error("the answer is no binary COPY stream")]
+    Signature,
+    /// A row does not hold exactly one id of the expected width.
+    #[error("the answer holds a row that is not one id")]
+    Row,
+    /// It ended before its trailer: rows may be missing (S4).
+    #[error("the answer ended before its end")]
+    Truncated,
+}
+
+/// Reads ids from chunks that are cut anywhere.
+#[derive(Debug)]
+pub struct CopyDecoder {
+    id_type: IdType,
+    buffer: BytesMut,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Header,
+    Rows,
+    Ended,
+}
+
+impl CopyDecoder {
+    /// A decoder at the start of a stream.
+    pub fn new(id_type: IdType) -> Self {
+        Self { id_type, buffer: BytesMut::new(), state: State::Header }
+    }
+
+    /// Takes the next chunk and hands out the ids that are complete.
+    ///
+    /// # Errors
+    /// If the stream is not what it should be.
+    pub fn push(&mut self, chunk: &Bytes, mut id: impl FnMut(CourseId)) -> Result<(), CopyError> {
+        self.buffer.extend_from_slice(chunk);
+        loop {
+            match self.state {
+                State::Header => {
+                    let fixed = SIGNATURE.len() + 8;
+                    if self.buffer.len() < fixed {
+                        return Ok(());
+                    }
+                    if !self.buffer.starts_with(SIGNATURE) {
+                        return Err(CopyError::Signature);
+                    }
+                    let mut rest = &self.buffer[SIGNATURE.len() + 4..];
+                    let extension = usize::try_from(rest.get_u32()).map_err(|_| CopyError::Signature)?;
+                    if self.buffer.len() < fixed + extension {
+                        return Ok(());
+                    }
+                    self.buffer.advance(fixed + extension);
+                    self.state = State::Rows;
+                }
+                State::Rows => match self.row()? {
+                    Some(found) => id(found),
+                    None => return Ok(()),
+                },
+                State::Ended => return if self.buffer.is_empty() { Ok(()) } else { Err(CopyError::Row) },
+            }
+            if self.state == State::Ended && self.buffer.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next id, if all of its bytes are here and the stream has not ended.
+    fn row(&mut self) -> Result<Option<CourseId>, CopyError> {
+        let mut rest = &self.buffer[..];
+        if rest.remaining() < 2 {
+            return Ok(None);
+        }
+        match rest.get_i16() {
+            -1 => {
+                self.buffer.advance(2);
+                self.state = State::Ended;
+                return Ok(None);
+            }
+            1 => {}
+            _ => return Err(CopyError::Row),
+        }
+        let width = match self.id_type {
+            IdType::Uuid => 16,
+            IdType::Integer => 8,
+        };
+        if rest.remaining() < 4 {
+            return Ok(None);
+        }
+        if rest.get_i32() != width {
+            return Err(CopyError::Row);
+        }
+        let width = usize::try_from(width).map_err(|_| CopyError::Row)?;
+        if rest.remaining() < width {
+            return Ok(None);
+        }
+        let id = match self.id_type {
+            IdType::Uuid => CourseId::Uuid(Uuid::from_u128(rest.get_u128())),
+            IdType::Integer => CourseId::Integer(rest.get_i64()),
+        };
+        self.buffer.advance(2 + 4 + width);
+        Ok(Some(id))
+    }
+
+    /// Makes sure that the stream came to its end.
+    ///
+    /// # Errors
+    /// If it did not.
+    pub fn finish(&self) -> Result<(), CopyError> {
+        if self.state == State::Ended { Ok(()) } else { Err(CopyError::Truncated) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn stream(ids: &[i64]) -> Vec<u8> {
+        let mut bytes = SIGNATURE.to_vec();
+        bytes.extend([0; 8]);
+        for id in ids {
+            bytes.extend(1i16.to_be_bytes());
+            bytes.extend(8i32.to_be_bytes());
+            bytes.extend(id.to_be_bytes());
+        }
+        bytes.extend((-1i16).to_be_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8], cut: usize) -> Result<Vec<i64>, CopyError> {
+        let mut decoder = CopyDecoder::new(IdType::Integer);
+        let mut ids = Vec::new();
+        for chunk in bytes.chunks(cut.max(1)) {
+            decoder.push(&Bytes::copy_from_slice(chunk), |id| {
+                if let CourseId::Integer(id) = id {
+                    ids.push(id);
+                }
+            })?;
+        }
+        decoder.finish()?;
+        Ok(ids)
+    }
+
+    #[test]
+    fn s4_a_truncated_answer_is_an_error() {
+        let whole = stream(&[1, 2, 3]);
+        for len in 0..whole.len() {
+            assert_eq!(decode(&whole[..len], 7), Err(CopyError::Truncated), "cut after {len} bytes");
+        }
+    }
+
+    #[test]
+    fn s4_a_null_or_a_second_column_is_an_error() {
+        let mut null = SIGNATURE.to_vec();
+        null.extend([0; 8]);
+        null.extend(1i16.to_be_bytes());
+        null.extend((-1i32).to_be_bytes());
+        assert_eq!(decode(&null, 100), Err(CopyError::Row));
+        assert_eq!(decode(&[0; 40], 100), Err(CopyError::Signature));
+    }
+
+    proptest! {
+        #[test]
+        fn ids_come_out_however_the_stream_is_cut(ids in proptest::collection::vec(any::<i64>(), 0..50), cut in 1usize..64) {
+            prop_assert_eq!(decode(&stream(&ids), cut), Ok(ids));
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 1usize..64) {
+            let _ = decode(&bytes, cut);
+            let mut framed = stream(&[]);
+            framed.truncate(framed.len() - 2);
+            framed.extend(bytes);
+            let _ = decode(&framed, cut);
+        }
+    }
+}

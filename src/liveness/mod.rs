@@ -1,0 +1,272 @@
+//! Which courses are live: the one truth that everything else is compared with.
+//!
+//! - The live set is read once a run, over the lock sessions, and may be old when it is used: it only tells what can be
+//!   passed by.
+//! - [`Liveness::live_among`] asks about given ids in a new transaction, comparing typed values (S2). Only its answer, and
+//!   only for seconds, lets anything be deleted.
+//! - An error, a timeout, a standby, a lost lock: no answer, and nothing that depends on it happens (S4).
+//!
+//! Rejected: keeping the live set from the start of the run for the deletes too (a course created during the run would
+//! look dead), and a snapshot held open for the run (it cannot see what was committed since).
+
+mod copy;
+
+use std::collections::BTreeSet;
+
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Statement, TypeInfo};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::domain::ids::{CourseId, IdType};
+use crate::domain::live_set::LiveSet;
+use crate::postgres::{AdvisoryLock, LockSession, Postgres, PostgresError};
+
+use copy::CopyDecoder;
+
+/// Where to ask for live courses: a database and a query that returns one column of ids.
+#[derive(Debug, Clone)]
+pub struct LivenessSource {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The database.
+    pub postgres: Postgres,
+    /// The query, without a semicolon.
+    pub query: String,
+}
+
+/// All liveness sources, each with its lock.
+#[derive(Debug)]
+pub struct Liveness {
+    id_type: IdType,
+    sources: Vec<Asked>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    name: String,
+    session: LockSession,
+    /// Reads every live id.
+    read: String,
+    /// Reads the live ones of `$1`.
+    among: String,
+}
+
+impl Liveness {
+    /// Connects to every source, takes its lock, and looks at its query.
+    ///
+    /// # Errors
+    /// If one cannot be reached, is no primary, is locked by somebody else, or if its query does not return one column of
+    /// ids.
+    pub async fn lock(id_type: IdType, sources: &[LivenessSource]) -> Result<Self, PostgresError> {
+        let mut asked = Vec::with_capacity(sources.len());
+        for source in sources {
+            let session = LockSession::open(&source.postgres, AdvisoryLock::Liveness).await?;
+            let mut question = session.ask().await?;
+            let id = column(&source.postgres, id_type, &source.query, question.connection()).await?;
+            question.end().await?;
+            let array = match id_type {
+                IdType::Uuid => "uuid",
+                IdType::Integer => "int8",
+            };
+            let query = &source.query;
+            asked.push(Asked {
+                name: source.name.clone(),
+                session,
+                read: format!(
+                    "COPY (SELECT {selected} FROM ({query}\n) AS live(id) WHERE live.id IS NOT NULL) TO STDOUT (FORMAT binary)",
+                    selected = id.selected
+                ),
+                among: format!(
+                    "SELECT DISTINCT {selected} FROM ({query}\n) AS live(id) WHERE {compared} = ANY($1::{array}[])",
+                    selected = id.selected,
+                    compared = id.compared
+                ),
+            });
+        }
+        Ok(Self { id_type, sources: asked })
+    }
+
+    /// Reads every live id of every source.
+    ///
+    /// # Errors
+    /// If one source fails, none counts.
+    pub async fn read(&self) -> Result<Vec<(String, LiveSet)>, PostgresError> {
+        let mut sets = Vec::with_capacity(self.sources.len());
+        for source in &self.sources {
+            sets.push((source.name.clone(), source.read(self.id_type).await?));
+        }
+        Ok(sets)
+    }
+
+    /// Which of `ids` are live, by any source, as of now.
+    ///
+    /// # Errors
+    /// If one source fails, nobody knows.
+    pub async fn live_among(&self, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError> {
+        let mut live = LiveSet::empty(self.id_type);
+        for source in &self.sources {
+            live = live.union(source.among(self.id_type, ids).await?);
+        }
+        Ok(live)
+    }
+
+    /// Makes sure that every lock is still held.
+    ///
+    /// # Errors
+    /// If one is not.
+    pub async fn verify(&self) -> Result<(), PostgresError> {
+        for source in &self.sources {
+            source.session.verify().await?;
+        }
+        Ok(())
+    }
+
+    /// What the reference query returns, from every source (S9). It is asked on a connection of its own: a query that
+    /// fails holds its store, and must not cost the lock.
+    pub fn references(&self, query: &str) -> BoxStream<'_, Result<Vec<u8>, PostgresError>> {
+        let asked = format!("SELECT reference::text FROM ({query}\n) AS live(reference) WHERE reference IS NOT NULL");
+        let each = self.sources.iter().map(move |source| {
+            let asked = asked.clone();
+            let postgres = source.session.postgres();
+            futures::stream::once(postgres.connect())
+                .map_ok(move |connection| rows(postgres, connection, asked.clone()))
+                .try_flatten()
+        });
+        futures::stream::iter(each).flatten().boxed()
+    }
+
+    /// Gives the locks back.
+    pub async fn release(self) {
+        for source in self.sources {
+            source.session.release().await;
+        }
+    }
+}
+
+/// The rows of a reference query, in a read-only transaction on a primary, each within the time of one call.
+fn rows(
+    postgres: &Postgres,
+    mut connection: PgConnection,
+    query: String,
+) -> BoxStream<'_, Result<Vec<u8>, PostgresError>> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(256);
+    let ask = async move {
+        let begin = connection.execute("BEGIN TRANSACTION READ ONLY");
+        postgres.call("beginning a transaction", begin).await?;
+        let standby = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut connection);
+        if postgres.call("asking for the server's role", standby).await? {
+            return Err(PostgresError::Standby { what: postgres.what.clone(), address: postgres.address() });
+        }
+        let mut rows = sqlx::query_scalar::<_, String>(AssertSqlSafe(query)).fetch(&mut connection);
+        while let Some(row) = postgres.call("reading references", rows.try_next()).await? {
+            if sender.send(Ok(row.into_bytes())).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    };
+    // The query runs while its rows are read; its error, if it has one, comes last.
+    let end = futures::stream::once(ask).filter_map(|end: Result<(), PostgresError>| async move { end.err().map(Err) });
+    let received =
+        futures::stream::unfold(
+            receiver,
+            |mut receiver| async move { receiver.recv().await.map(|row| (row, receiver)) },
+        );
+    futures::stream::select(received, end).boxed()
+}
+
+impl Asked {
+    async fn read(&self, id_type: IdType) -> Result<LiveSet, PostgresError> {
+        let postgres = self.session.postgres();
+        let mut question = self.session.ask().await?;
+        let mut live = LiveSet::empty(id_type);
+        let mut decoder = CopyDecoder::new(id_type);
+        {
+            let copy = question.connection().copy_out_raw(&self.read);
+            let mut chunks = postgres.call("reading the live ids", copy).await?;
+            // However many ids there are, the next ones must come within the time of one call.
+            while let Some(chunk) = postgres.call("reading the live ids", chunks.try_next()).await? {
+                decoder.push(&chunk, |id| live.push(id)).map_err(|error| postgres.nonsense(error.to_string()))?;
+            }
+        }
+        decoder.finish().map_err(|error| postgres.nonsense(error.to_string()))?;
+        question.end().await?;
+        live.normalise();
+        Ok(live)
+    }
+
+    async fn among(&self, id_type: IdType, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError> {
+        let postgres = self.session.postgres();
+        let mut question = self.session.ask().await?;
+        let query = sqlx::query(AssertSqlSafe(self.among.clone()));
+        let query = match id_type {
+            IdType::Uuid => query.bind(
+                ids.iter()
+                    .filter_map(|id| if let CourseId::Uuid(id) = id { Some(*id) } else { None })
+                    .collect::<Vec<Uuid>>(),
+            ),
+            IdType::Integer => query.bind(
+                ids.iter()
+                    .filter_map(|id| if let CourseId::Integer(id) = id { Some(*id) } else { None })
+                    .collect::<Vec<i64>>(),
+            ),
+        };
+        let rows = postgres.call("asking which courses are live", query.fetch_all(question.connection())).await?;
+        let read = |row: &sqlx::postgres::PgRow| match id_type {
+            IdType::Uuid => row.try_get(0).map(CourseId::Uuid),
+            IdType::Integer => row.try_get(0).map(CourseId::Integer),
+        };
+        let live = rows
+            .iter()
+            .map(read)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| postgres.failed("asking which courses are live", error))?;
+        question.end().await?;
+        Ok(LiveSet::from_ids(id_type, live))
+    }
+}
+
+/// How the id column is selected and compared, as typed values.
+struct IdColumn {
+    selected: &'static str,
+    compared: &'static str,
+}
+
+/// Looks at what the query returns, without running it.
+async fn column(
+    postgres: &Postgres,
+    id_type: IdType,
+    query: &str,
+    connection: &mut PgConnection,
+) -> Result<IdColumn, PostgresError> {
+    let whole = format!("SELECT * FROM ({query}\n) AS live");
+    let prepared = timeout(postgres.call_timeout, connection.prepare(AssertSqlSafe(whole).into_sql_str()))
+        .await
+        .map_err(|_| postgres.nonsense("the liveness query could not be prepared in time"))?
+        .map_err(|source| postgres.failed("preparing the liveness query", source))?;
+    let [only] = prepared.columns() else {
+        return Err(postgres.nonsense(format!(
+            "the liveness query returns {} columns; it should return one, the course id",
+            prepared.columns().len()
+        )));
+    };
+    let found = only.type_info().name();
+    match (id_type, found) {
+        (IdType::Uuid, "UUID") => Ok(IdColumn { selected: "live.id", compared: "live.id" }),
+        (IdType::Uuid, "TEXT" | "VARCHAR" | "CHAR" | "\"CHAR\"" | "BPCHAR") => {
+            Ok(IdColumn { selected: "live.id::uuid", compared: "live.id::uuid" })
+        }
+        (IdType::Integer, "INT8" | "INT4" | "INT2") => Ok(IdColumn { selected: "live.id::int8", compared: "live.id" }),
+        (IdType::Uuid, other) => Err(postgres.nonsense(format!(
+            "the liveness query returns column {:?} of type {other}; `course_id: uuid` needs uuid, or text that holds UUIDs",
+            only.name()
+        ))),
+        (IdType::Integer, other) => Err(postgres.nonsense(format!(
+            "the liveness query returns column {:?} of type {other}; `course_id: integer` needs bigint, integer or smallint",
+            only.name()
+        ))),
+    }
+}

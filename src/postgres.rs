@@ -1,0 +1,392 @@
+//! A session that holds an advisory lock, and the only place where the truth is asked (S10).
+//!
+//! Each liveness source and the ledger has one. A question is a transaction of its own, read-only, on a primary, in which
+//! the lock is looked at before and after: an answer counts only if the lock was held all the while. Whatever goes wrong
+//! in a question ends the session, and with it the lock: nothing is ever confirmed on a connection in doubt.
+//!
+//! A session that freezes or is cut off loses its lock: the server ends it after [`IDLE_TIMEOUT`] without a sign, and a
+//! heartbeat gives that sign while all is well. It is never idle in a transaction.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::{ConnectOptions, Connection, Row};
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// After so long without a sign, the server ends a lock session and frees its lock.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a lock session gives a sign.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// The first half of every advisory lock of ours: "cogc".
+const LOCK_CLASS: i32 = 0x636f_6763;
+
+/// Which advisory lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdvisoryLock {
+    /// The ledger's.
+    Ledger,
+    /// A liveness source's.
+    Liveness,
+}
+
+impl AdvisoryLock {
+    fn object(self) -> i32 {
+        match self {
+            Self::Ledger => 1,
+            Self::Liveness => 2,
+        }
+    }
+}
+
+/// How to reach a Postgres server.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    /// Who asks, for messages: `the ledger`, `liveness source campus`.
+    pub what: String,
+    /// The connection URL, with its password.
+    pub url: SecretString,
+    /// The longest that one call may take.
+    pub call_timeout: Duration,
+    /// Shown by the server in its list of sessions.
+    pub application: String,
+}
+
+/// Why Postgres could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    /// The URL cannot be read. Its text is not shown, since it may hold a password.
+    #[error("{what}: the connection URL cannot be read; it should look like postgres://user@host:5432/database")]
+    Url {
+        /// Who asked.
+        what: String,
+    },
+    /// A statement or the connection failed.
+    #[error("{what} at {address}: {action}")]
+    Failed {
+        /// Who asked.
+        what: String,
+        /// Host, port and database.
+        address: String,
+        /// What was being done.
+        action: &'static str,
+        /// The client's error.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// No answer in time.
+    #[error("{what} at {address}: {action}: no answer within {} s", limit.as_secs_f64())]
+    Timeout {
+        /// Who asked.
+        what: String,
+        /// Host, port and database.
+        address: String,
+        /// What was being done.
+        action: &'static str,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The server is a standby: what it says may be old (S4).
+    #[error("{what} at {address} is a standby; only a primary knows what is live: connect to the primary")]
+    Standby {
+        /// Who asked.
+        what: String,
+        /// Host, port and database.
+        address: String,
+    },
+    /// Another session holds the lock.
+    #[error("{what} at {address}: the lock is held by another session ({holder}); one collector at a time")]
+    Locked {
+        /// Who asked.
+        what: String,
+        /// Host, port and database.
+        address: String,
+        /// Process id and application name of the holder, as far as the server tells.
+        holder: String,
+    },
+    /// The lock was lost while the session believed to hold it.
+    #[error("{what} at {address}: the session that held the lock is gone; nothing more is deleted in this run")]
+    Lost {
+        /// Who asked.
+        what: String,
+        /// Host, port and database.
+        address: String,
+    },
+    /// The answer makes no sense.
+    #[error("{what} at {address}: {problem}")]
+    Nonsense {
+        /// Who asked.
+        what: String,
+        /// Host, port and database.
+        address: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+}
+
+impl PostgresError {
+    /// True if somebody else works, which is no failure.
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Locked { .. })
+    }
+}
+
+impl Postgres {
+    /// The options to connect with: bound to one application name, logged statements off.
+    ///
+    /// # Errors
+    /// If the URL cannot be read.
+    pub fn options(&self) -> Result<PgConnectOptions, PostgresError> {
+        let options: PgConnectOptions =
+            self.url.expose_secret().parse().map_err(|_| PostgresError::Url { what: self.what.clone() })?;
+        let options = options.application_name(&self.application).disable_statement_logging();
+        // Without a mode the client tries TLS first and falls back; say so explicitly, for it is what most expect.
+        Ok(match options.get_ssl_mode() {
+            PgSslMode::Allow => options.ssl_mode(PgSslMode::Prefer),
+            _ => options,
+        })
+    }
+
+    /// Host, port and database, without the user and the password.
+    pub fn address(&self) -> String {
+        match self.options() {
+            Ok(options) => {
+                let database = options.get_database().unwrap_or("?");
+                format!("{}:{}/{database}", options.get_host(), options.get_port())
+            }
+            Err(_) => "an address that cannot be read".to_owned(),
+        }
+    }
+
+    /// Runs a call under the time limit, and says what it was when it fails.
+    ///
+    /// # Errors
+    /// The call's error, or a timeout.
+    pub async fn call<T>(
+        &self,
+        action: &'static str,
+        call: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, PostgresError> {
+        match timeout(self.call_timeout, call).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(source)) => Err(self.failed(action, source)),
+            Err(_) => Err(PostgresError::Timeout {
+                what: self.what.clone(),
+                address: self.address(),
+                action,
+                limit: self.call_timeout,
+            }),
+        }
+    }
+
+    /// A failed call.
+    pub fn failed(&self, action: &'static str, source: sqlx::Error) -> PostgresError {
+        PostgresError::Failed { what: self.what.clone(), address: self.address(), action, source }
+    }
+
+    /// An answer that makes no sense.
+    pub fn nonsense(&self, problem: impl Into<String>) -> PostgresError {
+        PostgresError::Nonsense { what: self.what.clone(), address: self.address(), problem: problem.into() }
+    }
+
+    /// Connects, and shuts out what could hide rows (S4): row-level security makes a query fail instead of filtering,
+    /// and no schema but Postgres's own is looked into for unqualified names.
+    ///
+    /// # Errors
+    /// If the server cannot be reached or refuses.
+    pub async fn connect(&self) -> Result<PgConnection, PostgresError> {
+        let options = self.options()?;
+        let mut connection = self.call("connecting", PgConnection::connect_with(&options)).await?;
+        let settings = format!(
+            "SET row_security = off; SET search_path = pg_catalog; SET idle_session_timeout = {idle}; \
+             SET idle_in_transaction_session_timeout = {idle}; SET tcp_keepalives_idle = 10; \
+             SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3",
+            idle = IDLE_TIMEOUT.as_millis()
+        );
+        self.call("preparing the session", sqlx::raw_sql(sqlx::AssertSqlSafe(settings)).execute(&mut connection))
+            .await?;
+        Ok(connection)
+    }
+}
+
+/// A session that holds an advisory lock. Dropping it ends the connection, and the lock with it.
+#[derive(Debug)]
+pub struct LockSession {
+    inner: Arc<Inner>,
+    heartbeat: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    postgres: Postgres,
+    lock: AdvisoryLock,
+    /// Empty once the session is lost.
+    connection: Mutex<Option<PgConnection>>,
+}
+
+impl LockSession {
+    /// Connects to a primary and takes the lock; does not wait for it.
+    ///
+    /// # Errors
+    /// [`PostgresError::Locked`] if another session has it.
+    pub async fn open(postgres: &Postgres, lock: AdvisoryLock) -> Result<Self, PostgresError> {
+        let mut connection = postgres.connect().await?;
+        let take = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
+            .bind(LOCK_CLASS)
+            .bind(lock.object())
+            .fetch_one(&mut connection);
+        let taken: bool = postgres.call("taking the lock", take).await?;
+        if !taken {
+            let holder = holder(postgres, lock, &mut connection).await;
+            return Err(PostgresError::Locked { what: postgres.what.clone(), address: postgres.address(), holder });
+        }
+        let inner = Arc::new(Inner { postgres: postgres.clone(), lock, connection: Mutex::new(Some(connection)) });
+        let heartbeat = tokio::spawn(beat(Arc::clone(&inner)));
+        let session = Self { inner, heartbeat };
+        session.verify().await?;
+        Ok(session)
+    }
+
+    /// Begins a question. Its answer counts only when [`Question::end`] has returned.
+    ///
+    /// # Errors
+    /// If the session is lost, the server is no primary, or the lock is not held.
+    pub async fn ask(&self) -> Result<Question<'_>, PostgresError> {
+        self.inner.ask().await
+    }
+
+    /// Makes sure that the lock is still held.
+    ///
+    /// # Errors
+    /// If it is not, or nobody answers.
+    pub async fn verify(&self) -> Result<(), PostgresError> {
+        self.ask().await?.end().await
+    }
+
+    /// The server behind the session.
+    pub fn postgres(&self) -> &Postgres {
+        &self.inner.postgres
+    }
+
+    /// Gives the lock back in order, so that the next one need not wait for the server to notice.
+    pub async fn release(self) {
+        self.heartbeat.abort();
+        let connection = self.inner.connection.lock().await.take();
+        if let Some(connection) = connection {
+            // The server ends the session in any case; closing in order is a courtesy.
+            let _ = timeout(self.inner.postgres.call_timeout, connection.close()).await;
+        }
+    }
+}
+
+impl Drop for LockSession {
+    fn drop(&mut self) {
+        self.heartbeat.abort();
+    }
+}
+
+impl Inner {
+    async fn ask(&self) -> Result<Question<'_>, PostgresError> {
+        let mut slot = self.connection.lock().await;
+        let connection = slot.take().ok_or_else(|| self.lost())?;
+        let mut question = Question { inner: self, slot, connection };
+        let begin = sqlx::raw_sql("BEGIN TRANSACTION READ ONLY").execute(&mut question.connection);
+        self.postgres.call("beginning a transaction", begin).await?;
+        question.look().await?;
+        Ok(question)
+    }
+
+    fn lost(&self) -> PostgresError {
+        PostgresError::Lost { what: self.postgres.what.clone(), address: self.postgres.address() }
+    }
+}
+
+/// A read-only transaction in a lock session. Dropped without [`Question::end`] it takes the session with it.
+#[derive(Debug)]
+pub struct Question<'a> {
+    inner: &'a Inner,
+    slot: MutexGuard<'a, Option<PgConnection>>,
+    connection: PgConnection,
+}
+
+impl Question<'_> {
+    /// Where to ask.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
+    /// Ends the transaction, after one more look at the lock.
+    ///
+    /// # Errors
+    /// If the lock was lost meanwhile: then the answer does not count.
+    pub async fn end(mut self) -> Result<(), PostgresError> {
+        self.look().await?;
+        let commit = sqlx::raw_sql("COMMIT").execute(&mut self.connection);
+        self.inner.postgres.call("ending a transaction", commit).await?;
+        let Self { mut slot, connection, .. } = self;
+        *slot = Some(connection);
+        Ok(())
+    }
+
+    async fn look(&mut self) -> Result<(), PostgresError> {
+        let postgres = &self.inner.postgres;
+        let look = sqlx::query(
+            "SELECT pg_is_in_recovery() AS standby, EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted \
+             AND pid = pg_backend_pid() AND classid::bigint = $1 AND objid::bigint = $2 \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS held",
+        )
+        .bind(i64::from(LOCK_CLASS))
+        .bind(i64::from(self.inner.lock.object()))
+        .fetch_one(&mut self.connection);
+        let row = postgres.call("looking at the lock", look).await?;
+        let read = |column| row.try_get::<bool, _>(column).map_err(|e| postgres.failed("looking at the lock", e));
+        if read("standby")? {
+            return Err(PostgresError::Standby { what: postgres.what.clone(), address: postgres.address() });
+        }
+        if read("held")? { Ok(()) } else { Err(self.inner.lost()) }
+    }
+}
+
+/// Gives a sign now and then, so that the server knows the session to be alive. A question under way is sign enough.
+async fn beat(inner: Arc<Inner>) {
+    let mut ticks = tokio::time::interval(HEARTBEAT);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Ok(slot) = inner.connection.try_lock() else { continue };
+        if slot.is_none() {
+            return;
+        }
+        drop(slot);
+        let verified = match inner.ask().await {
+            Ok(question) => question.end().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = verified {
+            tracing::error!(error = &error as &dyn std::error::Error, "a lock session was lost");
+            return;
+        }
+    }
+}
+
+async fn holder(postgres: &Postgres, lock: AdvisoryLock, connection: &mut PgConnection) -> String {
+    let find = sqlx::query(
+        "SELECT l.pid, coalesce(a.application_name, '?') AS application FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid) \
+         WHERE l.locktype = 'advisory' AND l.granted AND l.classid::bigint = $1 AND l.objid::bigint = $2 \
+         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+    )
+    .bind(i64::from(LOCK_CLASS))
+    .bind(i64::from(lock.object()))
+    .fetch_optional(connection);
+    match postgres.call("finding the lock's holder", find).await {
+        Ok(Some(row)) => {
+            let pid: i32 = row.try_get("pid").unwrap_or_default();
+            let application: String = row.try_get("application").unwrap_or_default();
+            format!("process {pid}, application {application:?}")
+        }
+        _ => "it has just let go".to_owned(),
+    }
+}
