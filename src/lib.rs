@@ -1,1 +1,4 @@
 //! course-gc
+
+pub mod config;
+pub mod schedule;
