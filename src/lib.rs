@@ -4,9 +4,13 @@
 //! course is in `docs/safety.md`, whose lines (S1–S14) the code refers to by number.
 
 pub mod clock;
+pub mod config;
 pub mod domain;
+pub mod errors;
 pub mod ledger;
 pub mod liveness;
 pub mod postgres;
+pub mod reconcile;
+pub mod schedule;
 pub mod stores;
 pub mod sweep;

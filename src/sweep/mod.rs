@@ -1,5 +1,146 @@
-//! The only part that deletes: batches, in the order of S11.
+//! The only part that deletes: one store's share of a plan, in batches, in the order of S11.
+//!
+//! For each batch: intent → (copy) → confirm → delete → outcome → confirm again. Batches are slices of the stream that
+//! [`Store::locate`] sends, and grow while all goes well: 1, 10, 100, … up to the store's limit. A store that fails twice
+//! in a row is left for the next run.
+//!
+//! The moments of a batch are logged at the target `course_gc::moment`, at debug: `intended`, `deleting` (by the stores,
+//! in the middle of it), `deleted` (before the outcome is written), `recorded`.
 
+mod batch;
 mod condemned;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::domain::diff::{Orphan, OrphanKey};
+use crate::domain::ids::CourseId;
+use crate::domain::report::Tally;
+use crate::errors::chain;
+use crate::ledger::Ledger;
+use crate::liveness::Liveness;
+use crate::postgres::LockSession;
+use crate::stores::{Handle, Store, Targets};
+
 pub use condemned::Condemned;
+
+/// Handles that wait between `locate` and the batches.
+const AHEAD: usize = 1024;
+/// A store that fails so often in a row is left for the next run.
+const FAILURES_IN_A_ROW: u32 = 2;
+/// How many causes of failures a report keeps.
+const FAILURES_SHOWN: usize = 5;
+
+/// What a sweep needs besides a store and its orphans.
+pub struct Sweeper<'a> {
+    /// The run.
+    pub run: Uuid,
+    /// Who is asked before each delete.
+    pub liveness: &'a Liveness,
+    /// The ledger's lock.
+    pub lock: &'a LockSession,
+    /// Where intents and outcomes are written.
+    pub ledger: &'a Ledger,
+    /// The clock that confirmations age by.
+    pub clock: Arc<dyn Clock>,
+    /// How long a confirmation is good.
+    pub confirmation: Duration,
+    /// Stops the sweep between two batches.
+    pub stop: &'a CancellationToken,
+}
+
+/// What became of one store's share of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// By source.
+    pub tallies: Vec<Tally>,
+    /// The orphans of which nothing that may go is left.
+    pub gone: Vec<OrphanKey>,
+    /// The first few causes of failures.
+    pub failures: Vec<String>,
+    /// Courses that were live when asked again after the delete.
+    pub live_after_delete: Vec<CourseId>,
+    /// Why the store was left before its end.
+    pub error: Option<String>,
+}
+
+impl Sweeper<'_> {
+    /// Sweeps the given orphans of a store. Does not fail: what went wrong is in the result, and what was not done is
+    /// still there for the next run.
+    pub async fn sweep(&self, store: &dyn Store, orphans: &[&Orphan]) -> Swept {
+        let mut targets = Targets::none(store.sources().len());
+        for orphan in orphans {
+            targets.insert(orphan.source, orphan.course);
+        }
+        let mut swept = Swept { tallies: vec![Tally::default(); store.sources().len()], ..Swept::default() };
+        if targets.is_empty() {
+            return swept;
+        }
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        let mut kept = BTreeSet::new();
+        let (located, ()) = join(store.locate(&targets, sender), self.batches(store, receiver, &mut swept, &mut kept)).await;
+        if swept.error.is_none() && !self.stop.is_cancelled() {
+            match located {
+                Ok(()) => {
+                    let whole = orphans.iter().filter(|orphan| orphan.found.entangled == 0);
+                    let keys = whole.map(|orphan| (orphan.source, orphan.course));
+                    swept.gone = keys.filter(|key| !kept.contains(key)).collect();
+                }
+                Err(error) => swept.error = Some(chain(&error)),
+            }
+        }
+        swept
+    }
+
+    async fn batches(
+        &self,
+        store: &dyn Store,
+        mut handles: mpsc::Receiver<Handle>,
+        swept: &mut Swept,
+        kept: &mut BTreeSet<OrphanKey>,
+    ) {
+        let mut size = 1;
+        let mut failures_in_a_row = 0;
+        while !self.stop.is_cancelled() {
+            let mut batch = Vec::new();
+            while batch.len() < size {
+                let Some(handle) = handles.recv().await else { break };
+                batch.push(handle);
+            }
+            if batch.is_empty() {
+                return;
+            }
+            let done = self.batch(store, batch).await;
+            let failed = done.failed;
+            done.enter(swept, kept);
+            if failed {
+                failures_in_a_row += 1;
+                size = 1;
+                if failures_in_a_row == FAILURES_IN_A_ROW {
+                    let cause = swept.failures.last().cloned().unwrap_or_default();
+                    swept.error = Some(format!("left for the next run after {FAILURES_IN_A_ROW} failed batches in a row: {cause}"));
+                    return;
+                }
+            } else {
+                failures_in_a_row = 0;
+                size = (size * 10).min(store.batch_limit().max(1));
+            }
+        }
+    }
+}
+
+impl Swept {
+    fn failure(&mut self, cause: String) {
+        if self.failures.len() == FAILURES_SHOWN {
+            self.failures.pop();
+        }
+        self.failures.push(cause);
+    }
+}

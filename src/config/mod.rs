@@ -1,0 +1,114 @@
+//! The configuration: one YAML file, and the environment over it.
+//!
+//! The file is parsed into a tree in which each node knows its line and column ([`yaml`]), the
+//! environment's variables replace or add scalars in it ([`environment`]), the types read
+//! themselves from it ([`read`], [`model`]), and what the types cannot say is checked ([`check`]).
+//! All problems are reported together, each with its place, what is wrong and what would be right.
+//!
+//! The environment is an argument: nothing here, and nothing else in the program, reads it.
+//! Secrets come from the environment or from files; see [`secret`].
+//!
+//! Rejected: deriving the types from a general deserializer. It stops at the first problem, and
+//! the names, defaults and documentation of fields would be written down a second time for the
+//! example and for the environment.
+
+mod check;
+mod environment;
+mod model;
+mod named;
+mod problem;
+mod read;
+mod scalar;
+mod secret;
+mod suggest;
+mod yaml;
+
+pub use model::{
+    Collection, Config, FilesStore, Grace, Http, Ledger, Limits, LivenessSource, Log, QdrantStore,
+    RedisStore, References, ScheduleConfig, StoreConfig, Template,
+};
+pub use named::Named;
+pub use problem::ConfigErrors;
+pub use scalar::{
+    ByteSize, CourseIdKind, Cron, LimitAccept, LivenessAccept, LogFormat, Percent,
+};
+pub use secret::SecretUrl;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use problem::{Origin, Problem};
+use read::{At, Effective, Reader, Section};
+use yaml::{Content, Node};
+
+/// A configuration, and where each of its values comes from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    file: String,
+    effective: Vec<Effective>,
+}
+
+impl Config {
+    /// Reads the file at `path`, and the variables that begin with `COURSE_GC_` over it. Other
+    /// variables are ignored, as is `COURSE_GC_CONFIG`.
+    ///
+    /// # Errors
+    /// Everything that is wrong, or why the file cannot be read.
+    pub fn load(
+        path: &Path,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigErrors> {
+        load(path, environment).map(|loaded| loaded.config)
+    }
+}
+
+/// As [`Config::load`], with the origin of each value for [`check_report`].
+///
+/// # Errors
+/// Everything that is wrong, or why the file cannot be read.
+pub fn load(
+    path: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigErrors> {
+    let file = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|error| {
+        let message =
+            format!("cannot be read: {error}; give the path of a file like that of `course-gc config example`");
+        let problem = Problem { origin: Origin::Default, path: String::new(), message };
+        ConfigErrors::new(file.clone(), vec![problem])
+    })?;
+    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+    parse(&text, file, folder, environment)
+}
+
+/// Reads `text`, which `file` names in messages and whose relative paths start at `folder`.
+fn parse(
+    text: &str,
+    file: String,
+    folder: PathBuf,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigErrors> {
+    let (mut root, mut problems) = yaml::parse(text);
+    if root.is_null() && problems.is_empty() {
+        root.content = Content::Map(Vec::new());
+    }
+    let is_yaml = !root.is_null();
+    environment::apply(&mut root, Config::FIELDS, environment, &mut problems);
+    let mut reader = Reader { folder, problems, effective: Vec::new() };
+    let config = if is_yaml { read_root(&root, &mut reader) } else { None };
+    match config {
+        Some(config) if reader.problems.is_empty() => {
+            Ok(Loaded { config, file, effective: reader.effective })
+        }
+        _ => Err(ConfigErrors::new(file, reader.problems)),
+    }
+}
+
+fn read_root(root: &Node, reader: &mut Reader) -> Option<Config> {
+    let at = At { path: String::new(), node: Some(root), file: None, section: &Origin::Default };
+    let config = Config::read_section(&at, reader, &[])?;
+    check::check(&config, reader);
+    Some(config)
+}

@@ -1,0 +1,295 @@
+//! The configuration's sections.
+//!
+//! Each is declared once: from the declaration come the type, its reading, the names of its
+//! environment variables, and the documented example, whose comments are the doc comments here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono_tz::Tz;
+use secrecy::SecretString;
+use tracing::Level;
+
+use super::named::Named;
+use super::read::{At, FieldDoc, Reader, Section, Shape, Value, section};
+use super::scalar::{
+    ByteSize, CourseIdKind, Cron, LimitAccept, LivenessAccept, LogFormat, Percent,
+};
+use super::secret::SecretUrl;
+use super::yaml::join;
+
+section! {
+    /// The whole configuration.
+    pub struct Config {
+        /// This installation's name: a to z, 0 to 9 and hyphens, at most 40. It names the advisory
+        /// lock and marks the stores, so it stays for ever.
+        installation: String, example "campus";
+        /// What a course id is: uuid or integer.
+        course_id: CourseIdKind = "uuid";
+        /// When to run.
+        schedule: ScheduleConfig = "{}";
+        /// Where this program keeps its own tables, in a schema named course_gc.
+        ledger: Ledger = "{}";
+        /// The databases that know which courses live, by name. Several are united: what is live in
+        /// one is live.
+        liveness: Named<LivenessSource>, example "campus";
+        /// How long an orphan must have been seen as one before it is swept, by what is known of it.
+        grace: Grace = "{}";
+        /// What a run may do at most. Beyond it, a run or a source is held until a person approves.
+        limits: Limits = "{}";
+        /// Where courses leave things, by name.
+        stores: Named<StoreConfig>, example "";
+        /// Health, metrics and the interface for other programs.
+        http: Http = "{}";
+        /// What is logged.
+        log: Log = "{}";
+    }
+}
+
+impl Config {
+    /// The ledger's database: its own, or else the first liveness source's.
+    pub fn ledger_url(&self) -> &SecretUrl {
+        self.ledger.url.as_ref().unwrap_or(&self.liveness.first().1.url)
+    }
+}
+
+section! {
+    /// When to run.
+    pub struct ScheduleConfig {
+        /// A cron expression of five fields, or of six with seconds first. A run that was missed is
+        /// made up for once, at start; runs never overlap.
+        cron: Cron = "*/15 * * * *";
+        /// The zone in which the expression is read.
+        timezone: Tz = "UTC";
+    }
+}
+
+section! {
+    /// Where the ledger's tables are.
+    pub struct Ledger {
+        /// A Postgres URL. Default: the first liveness source's.
+        url: Option<SecretUrl>, example "postgres://course_gc@localhost:5432/campus";
+    }
+}
+
+section! {
+    /// One database that knows which courses live.
+    pub struct LivenessSource {
+        /// A Postgres URL. It must lead to a primary.
+        url: SecretUrl, example "postgres://course_gc@localhost:5432/campus";
+        /// A query with one column: the id of every live course. Relations are named with their
+        /// schema, since the search path is pg_catalog.
+        query: String, example "SELECT id FROM public.courses";
+        /// Risks that this query may take: foreign_tables, materialized_views, subscribed_tables,
+        /// function_settings.
+        i_accept: Vec<LivenessAccept> = "[]";
+    }
+}
+
+section! {
+    /// How long an orphan must have been seen as one, by evidence.
+    pub struct Grace {
+        /// For a course that an earlier run saw live. At least 1h, unless short_grace is accepted.
+        departed: Duration = "24h";
+        /// For what was never seen live, in sources that are exclusive. At least 24h, unless
+        /// short_grace is accepted.
+        stranger: Duration = "7d";
+    }
+}
+
+section! {
+    /// What a run may do at most.
+    pub struct Limits {
+        /// Fewer live courses than this, in one source or in all, halt the run. Never 0: empty is
+        /// not dead.
+        refuse_below: u64 = "1";
+        /// A drop of the number of live courses by more than this from the highest of the last seven
+        /// days halts the run.
+        refuse_drop: Percent = "20%";
+        /// More than this share of a source's courses being orphans holds the source (from ten
+        /// orphans up).
+        breaker_share: Percent = "30%";
+        /// The same, for courses that were never seen live.
+        breaker_share_strangers: Percent = "10%";
+        /// At most so many courses are swept within 24 hours.
+        breaker_courses: u64 = "1000";
+        /// At most so many bytes are swept within 24 hours.
+        breaker_bytes: ByteSize = "50GB";
+        /// At most so many courses are swept in one run; the others wait for the next. Default: no
+        /// such cap.
+        cap_courses: Option<u64>, example "500";
+        /// How long the answer that a course is dead may be acted upon. At most 30s.
+        confirmation: Duration = "5s";
+        /// How long one call to a database or a store may take.
+        call_timeout: Duration = "10s";
+        /// Floors and ceilings that these limits may pass: short_grace, large_drop, large_share.
+        i_accept: Vec<LimitAccept> = "[]";
+    }
+}
+
+/// One store, by its kind.
+#[derive(Clone, Debug)]
+pub enum StoreConfig {
+    /// A Qdrant server or cluster.
+    Qdrant(QdrantStore),
+    /// A Redis server.
+    Redis(RedisStore),
+    /// A directory tree.
+    Files(FilesStore),
+}
+
+impl StoreConfig {
+    /// The word for its kind: `qdrant`, `redis` or `files`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Qdrant(_) => "qdrant",
+            Self::Redis(_) => "redis",
+            Self::Files(_) => "files",
+        }
+    }
+}
+
+const KIND: FieldDoc = FieldDoc {
+    name: "kind",
+    doc: &[" What it is: qdrant, redis or files."],
+    shape: &Shape::Scalar,
+    default: None,
+    example: None,
+};
+
+impl Value for StoreConfig {
+    const SHAPE: Shape = Shape::Kinds(&[
+        ("qdrant", QdrantStore::FIELDS),
+        ("redis", RedisStore::FIELDS),
+        ("files", FilesStore::FIELDS),
+    ]);
+
+    fn read(at: &At<'_>, reader: &mut Reader) -> Option<Self> {
+        reader.record(at, None);
+        let kind = at.node.and_then(|node| node.get("kind"));
+        let place = At { path: join(&at.path, "kind"), node: kind, file: None, section: at.origin() };
+        let kind = String::read(&place, reader)?;
+        match kind.as_str() {
+            "qdrant" => QdrantStore::read_section(at, reader, &[KIND]).map(Self::Qdrant),
+            "redis" => RedisStore::read_section(at, reader, &[KIND]).map(Self::Redis),
+            "files" => FilesStore::read_section(at, reader, &[KIND]).map(Self::Files),
+            _ => {
+                let message = format!("`{kind}` is no kind of store; possible: qdrant, redis, files");
+                reader.problem(place.origin(), &place.path, message);
+                None
+            }
+        }
+    }
+}
+
+section! {
+    /// Points in a Qdrant server or cluster.
+    pub struct QdrantStore {
+        /// The address of the gRPC interface.
+        url: SecretUrl, example "http://localhost:6334";
+        /// The key for it, where it asks for one.
+        api_key: Option<SecretString>, example "";
+        /// The collections that hold courses' points; only a name is needed.
+        collections: Vec<Collection>, example "course_embeddings";
+        /// The most ids in one request: a collection's strict mode may allow fewer, and then counts.
+        batch: u32 = "256";
+    }
+}
+
+section! {
+    /// One collection, or an alias of one.
+    pub struct Collection (shorthand) {
+        /// The collection's name or alias.
+        name: String, example "course_embeddings";
+        /// The payload key that holds the course id.
+        key: String = "course_id";
+        /// Whether only courses of the liveness sources belong here, so that what was never seen live
+        /// may be swept too.
+        exclusive: bool = "false";
+    }
+}
+
+section! {
+    /// Keys in a Redis server.
+    pub struct RedisStore {
+        /// The address, with the database's number as its path.
+        url: SecretUrl, example "redis://localhost:6379/0";
+        /// The shapes of courses' keys: {course_id} once, * for any text; only a template is needed.
+        templates: Vec<Template>, example
+            "phase1_cache:{course_id}
+             file_cache:{course_id}:*
+             lesson_md:{course_id}:*
+             lesson:uuid:{course_id}:*
+             doc_class:v2:{course_id}:*
+             generation:lock:{course_id}
+             rag:{course_id}:*
+             idempotency:generation-{course_id}-*
+             idempotency:auto-{course_id}-stage6-lesson-*
+             idempotency:worker-fallback-stage*-auto-{course_id}-*";
+        /// How many keys one step of SCAN looks at.
+        scan_count: u32 = "1000";
+        /// The most keys in one pipeline.
+        batch: u32 = "1000";
+    }
+}
+
+section! {
+    /// The shape of a course's keys.
+    pub struct Template (shorthand) {
+        /// The shape: {course_id} once, * for any text.
+        template: String, example "phase1_cache:{course_id}";
+        /// Whether only courses of the liveness sources have such keys, so that what was never seen
+        /// live may be swept too.
+        exclusive: bool = "false";
+    }
+}
+
+section! {
+    /// Courses' directories beneath a root.
+    pub struct FilesStore {
+        /// The directory that holds them; an absolute path.
+        root: PathBuf, example "/data/uploads";
+        /// Where a course's directory is beneath the root: {course_id} is one component, and others
+        /// may be names or placeholders.
+        layout: String, example "{organization_id}/{course_id}";
+        /// Whether only courses of the liveness sources have directories here, so that what was never
+        /// seen live may be swept too.
+        exclusive: bool = "false";
+        /// A query for files that live things depend on, wherever they lie; a directory with one of
+        /// them stays.
+        references: Option<References>, example "";
+        /// The most directories in one batch.
+        batch: u32 = "100";
+    }
+}
+
+section! {
+    /// Files that live things depend on.
+    pub struct References {
+        /// A query with one column of paths, asked of every liveness source.
+        query: String, example "SELECT storage_path FROM public.file_catalog";
+        /// What a relative path starts with, and what is taken off to lead from the root.
+        strip_prefix: Option<String>, example "uploads/";
+        /// Other names of the root by which an absolute path may lead into it.
+        absolute_roots: Vec<PathBuf> = "[]";
+    }
+}
+
+section! {
+    /// The HTTP interface.
+    pub struct Http {
+        /// The address and port to listen on.
+        listen: SocketAddr = "127.0.0.1:9090";
+    }
+}
+
+section! {
+    /// The log.
+    pub struct Log {
+        /// text for people, json for programs.
+        format: LogFormat = "text";
+        /// error, warn, info, debug or trace.
+        level: Level = "info";
+    }
+}

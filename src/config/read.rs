@@ -1,0 +1,337 @@
+//! From the tree to the types: each value is read by its type, and all problems are collected.
+
+use std::path::PathBuf;
+
+use super::named::Named;
+use super::problem::{Origin, Problem};
+use super::scalar::Scalar;
+use super::suggest::nearest;
+use super::yaml::{self, Content, Entry, Node, join};
+
+/// What a field looks like in the file.
+pub(super) enum Shape {
+    Scalar,
+    /// A scalar that may also come from the file that `…_file` names.
+    Secret,
+    /// Fields by name; with `shorthand`, a scalar may stand for the first of them.
+    Section { fields: &'static [FieldDoc], shorthand: bool },
+    /// A section whose other fields depend on its field `kind`.
+    Kinds(&'static [(&'static str, &'static [FieldDoc])]),
+    List(&'static Shape),
+    Map(&'static Shape),
+}
+
+/// A field as its declaration describes it.
+pub(super) struct FieldDoc {
+    pub(super) name: &'static str,
+    /// The doc comment, a line of it each.
+    pub(super) doc: &'static [&'static str],
+    pub(super) shape: &'static Shape,
+    /// YAML for the value that an absent field has.
+    pub(super) default: Option<&'static str>,
+    /// A value to show where there is no default, an item a line for a list.
+    pub(super) example: Option<&'static str>,
+}
+
+/// A place in the tree that is to be read.
+pub(super) struct At<'a> {
+    pub(super) path: String,
+    /// `None` where the file and the environment say nothing and there is no default.
+    pub(super) node: Option<&'a Node>,
+    /// The sibling `…_file` of a secret.
+    pub(super) file: Option<&'a Node>,
+    /// Where to point when the value is missing.
+    pub(super) section: &'a Origin,
+}
+
+impl At<'_> {
+    pub(super) fn origin(&self) -> &Origin {
+        self.node.map_or(self.section, |node| &node.origin)
+    }
+}
+
+/// What a field has in effect, and where that comes from.
+#[derive(Clone, Debug)]
+pub(super) struct Effective {
+    pub(super) path: String,
+    /// The value as it may be shown; `None` for what has fields or items.
+    pub(super) value: Option<String>,
+    pub(super) origin: Origin,
+    /// The file that a secret was read from.
+    pub(super) secret_file: Option<PathBuf>,
+}
+
+/// Collects what reading finds.
+#[derive(Debug)]
+pub(super) struct Reader {
+    /// Where relative `…_file` paths start.
+    pub(super) folder: PathBuf,
+    pub(super) problems: Vec<Problem>,
+    pub(super) effective: Vec<Effective>,
+}
+
+/// A type that can be read from the tree.
+pub(super) trait Value: Sized {
+    const SHAPE: Shape;
+
+    /// Reads it, or records what is wrong.
+    fn read(at: &At<'_>, reader: &mut Reader) -> Option<Self>;
+}
+
+impl Reader {
+    pub(super) fn problem(&mut self, origin: &Origin, path: &str, message: impl Into<String>) {
+        let (origin, path) = (origin.clone(), path.to_owned());
+        self.problems.push(Problem { origin, path, message: message.into() });
+    }
+
+    pub(super) fn record(&mut self, at: &At<'_>, value: Option<String>) {
+        let origin = at.node.map_or(Origin::Default, |node| node.origin.clone());
+        self.effective.push(Effective { path: at.path.clone(), value, origin, secret_file: None });
+    }
+
+    /// Reads one field of the section at `at`.
+    pub(super) fn field<T: Value>(&mut self, at: &At<'_>, field: &FieldDoc) -> Option<T> {
+        let get = |key: &str| at.node.and_then(|node| node.get(key));
+        let default = field.default.map(|text| {
+            let (mut node, _) = yaml::parse(text);
+            node.origin = Origin::Default;
+            node
+        });
+        let file = match field.shape {
+            Shape::Secret => get(&format!("{}_file", field.name)),
+            _ => None,
+        };
+        let node = get(field.name).or(default.as_ref());
+        T::read(&At { path: join(&at.path, field.name), node, file, section: at.origin() }, self)
+    }
+
+    /// Whether `at` is a map; refuses its keys that are no field's.
+    pub(super) fn section(&mut self, at: &At<'_>, fields: &[&[FieldDoc]]) -> bool {
+        match at.node.map(|node| &node.content) {
+            None => self.problem(at.section, &at.path, "is missing"),
+            Some(Content::Map(_)) => {}
+            Some(_) => self.problem(at.origin(), &at.path, "has no fields; write `name: value` lines beneath it"),
+        }
+        let known: Vec<String> = fields.iter().flat_map(|fields| keys(fields)).collect();
+        for entry in at.node.map(Node::entries).unwrap_or_default() {
+            if !known.contains(&entry.key) {
+                let right = match nearest(&entry.key, known.iter().map(String::as_str)) {
+                    Some(key) => format!("did you mean `{key}`?"),
+                    None => format!("known here: {}", known.join(", ")),
+                };
+                let path = join(&at.path, &entry.key);
+                self.problem(&entry.key_origin, &path, format!("is no known field; {right}"));
+            }
+        }
+        matches!(at.node.map(|node| &node.content), Some(Content::Map(_)))
+    }
+}
+
+/// The keys under which the file may give these fields.
+pub(super) fn keys(fields: &[FieldDoc]) -> impl Iterator<Item = String> {
+    fields.iter().flat_map(|field| {
+        let file = matches!(field.shape, Shape::Secret).then(|| format!("{}_file", field.name));
+        [Some(field.name.to_owned()), file].into_iter().flatten()
+    })
+}
+
+impl<T: Scalar> Value for T {
+    const SHAPE: Shape = Shape::Scalar;
+
+    fn read(at: &At<'_>, reader: &mut Reader) -> Option<Self> {
+        let Some(node) = at.node else {
+            reader.problem(at.section, &at.path, "is missing");
+            return None;
+        };
+        let Some(text) = node.scalar() else {
+            reader.problem(&node.origin, &at.path, "is not a single value; write one");
+            return None;
+        };
+        match T::parse(text) {
+            Ok(value) => {
+                reader.record(at, Some(value.show()));
+                Some(value)
+            }
+            Err(message) => {
+                reader.problem(&node.origin, &at.path, message);
+                None
+            }
+        }
+    }
+}
+
+impl<T: Value> Value for Option<T> {
+    const SHAPE: Shape = T::SHAPE;
+
+    fn read(at: &At<'_>, reader: &mut Reader) -> Option<Self> {
+        if at.node.is_none() && at.file.is_none() {
+            reader.record(at, Some("none".to_owned()));
+            return Some(None);
+        }
+        T::read(at, reader).map(Some)
+    }
+}
+
+impl<T: Value> Value for Vec<T> {
+    const SHAPE: Shape = Shape::List(&T::SHAPE);
+
+    fn read(at: &At<'_>, reader: &mut Reader) -> Option<Self> {
+        let items = match at.node.map(|node| &node.content) {
+            None => {
+                reader.problem(at.section, &at.path, "is missing");
+                return None;
+            }
+            Some(Content::List(items)) => items,
+            Some(_) => {
+                reader.problem(at.origin(), &at.path, "is not a list; write `- ` before each item");
+                return None;
+            }
+        };
+        reader.record(at, items.is_empty().then(|| "[]".to_owned()));
+        let read: Vec<Option<T>> = items
+            .iter()
+            .enumerate()
+            .map(|(index, node)| {
+                let path = format!("{}[{index}]", at.path);
+                T::read(&At { path, node: Some(node), file: None, section: at.origin() }, reader)
+            })
+            .collect();
+        read.into_iter().collect()
+    }
+}
+
+impl<T: Value> Value for Named<T> {
+    const SHAPE: Shape = Shape::Map(&T::SHAPE);
+
+    fn read(at: &At<'_>, reader: &mut Reader) -> Option<Self> {
+        reader.record(at, None);
+        let entries = at.node.map(Node::entries).unwrap_or_default();
+        if entries.is_empty() {
+            reader.problem(at.origin(), &at.path, "has no entry; write at least one `name:` beneath it");
+            return None;
+        }
+        let read: Vec<Option<(String, T)>> = entries
+            .iter()
+            .map(|entry| {
+                let path = join(&at.path, &entry.key);
+                if !is_name(&entry.key) {
+                    let message = "is no name; use a to z, 0 to 9, hyphens and underscores, at most 40";
+                    reader.problem(&entry.key_origin, &path, message);
+                }
+                let at = At { path, node: Some(&entry.value), file: None, section: &entry.key_origin };
+                T::read(&at, reader).map(|value| (entry.key.clone(), value))
+            })
+            .collect();
+        Named::new(read.into_iter().collect::<Option<_>>()?)
+    }
+}
+
+/// Whether `text` can name a store or a source: it stands in metrics, tables and variables' names.
+fn is_name(text: &str) -> bool {
+    (1..=40).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c))
+}
+
+/// A section that [`section!`] declares.
+pub(super) trait Section: Sized {
+    const FIELDS: &'static [FieldDoc];
+    /// Whether a scalar may stand for the first field.
+    const SHORTHAND: bool;
+
+    fn read_fields(at: &At<'_>, reader: &mut Reader) -> Option<Self>;
+
+    /// Reads the section; `also` are fields that something else reads.
+    fn read_section(at: &At<'_>, reader: &mut Reader, also: &[FieldDoc]) -> Option<Self> {
+        let expanded = at.node.filter(|_| Self::SHORTHAND).and_then(|node| node.expand(Self::FIELDS));
+        let node = expanded.as_ref().or(at.node);
+        let at = At { path: at.path.clone(), node, file: None, section: at.section };
+        let is_map = reader.section(&at, &[Self::FIELDS, also]);
+        if is_map { Self::read_fields(&at, reader) } else { None }
+    }
+}
+
+impl Node {
+    /// The section that a scalar stands for: its first field has that value.
+    fn expand(&self, fields: &[FieldDoc]) -> Option<Node> {
+        self.scalar()?;
+        let entry = Entry {
+            key: fields.first()?.name.to_owned(),
+            key_origin: self.origin.clone(),
+            value: self.clone(),
+        };
+        Some(Node { content: Content::Map(vec![entry]), origin: self.origin.clone() })
+    }
+}
+
+/// Declares a section: its type, how it is read, and its documentation.
+///
+/// A field is `name: Type = "default"` or `name: Type, example "value"`. After the type's name,
+/// `shorthand` lets a scalar stand for the first field.
+macro_rules! section {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident $(($shorthand:ident))? {
+            $($(#[doc = $doc:literal])+ $field:ident: $type:ty
+                $(= $default:literal)? $(, example $example:literal)?;)+
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug)]
+        pub struct $name {
+            $($(#[doc = $doc])+ pub $field: $type,)+
+        }
+
+        impl $crate::config::read::Section for $name {
+            const FIELDS: &'static [$crate::config::read::FieldDoc] = &[
+                $($crate::config::read::FieldDoc {
+                    name: stringify!($field),
+                    doc: &[$($doc),+],
+                    shape: &<$type as $crate::config::read::Value>::SHAPE,
+                    default: $crate::config::read::option!($($default)?),
+                    example: $crate::config::read::option!($($example)?),
+                },)+
+            ];
+            const SHORTHAND: bool = $crate::config::read::option!($(stringify!($shorthand))?).is_some();
+
+            fn read_fields(
+                at: &$crate::config::read::At<'_>,
+                reader: &mut $crate::config::read::Reader,
+            ) -> Option<Self> {
+                // All are read before the first that failed ends it: all problems are collected.
+                let [$($field),+] = <Self as $crate::config::read::Section>::FIELDS else {
+                    return None;
+                };
+                $(let $field = reader.field::<$type>(at, $field);)+
+                Some(Self { $($field: $field?,)+ })
+            }
+        }
+
+        impl $crate::config::read::Value for $name {
+            const SHAPE: $crate::config::read::Shape = $crate::config::read::Shape::Section {
+                fields: <Self as $crate::config::read::Section>::FIELDS,
+                shorthand: <Self as $crate::config::read::Section>::SHORTHAND,
+            };
+
+            fn read(
+                at: &$crate::config::read::At<'_>,
+                reader: &mut $crate::config::read::Reader,
+            ) -> Option<Self> {
+                reader.record(at, None);
+                <Self as $crate::config::read::Section>::read_section(at, reader, &[])
+            }
+        }
+    };
+}
+pub(super) use section;
+
+/// `Some` of what is given.
+macro_rules! option {
+    () => {
+        None::<&'static str>
+    };
+    ($value:expr) => {
+        Some($value)
+    };
+}
+pub(super) use option;

@@ -1,0 +1,266 @@
+//! The scalars of the configuration: each is parsed once, at the edge, and shown as it is written.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono_tz::Tz;
+use tracing::Level;
+
+use crate::schedule::Schedule;
+
+/// A scalar: one piece of text in the file or in the environment.
+pub(super) trait Scalar: Sized {
+    /// Parses the text; the error says what is wrong and what would be right.
+    fn parse(text: &str) -> Result<Self, String>;
+    /// The value as a person would write it.
+    fn show(&self) -> String;
+}
+
+/// A share of a whole, 0 to 100 in whole percent, written `20%`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent(u8);
+
+impl Percent {
+    /// The percentage, 0 to 100.
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
+    }
+}
+
+impl Scalar for Percent {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.strip_suffix('%')
+            .and_then(|number| number.trim_end().parse().ok())
+            .filter(|number| *number <= 100)
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is no percentage; write a whole number, 0% to 100%"))
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// A number of bytes, written with a unit: `50GB` (1000 to the third), `512MiB` (1024 squared).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(u64);
+
+impl ByteSize {
+    const UNITS: [(&'static str, u64); 9] = [
+        ("TiB", 1 << 40),
+        ("TB", 1_000_000_000_000),
+        ("GiB", 1 << 30),
+        ("GB", 1_000_000_000),
+        ("MiB", 1 << 20),
+        ("MB", 1_000_000),
+        ("KiB", 1 << 10),
+        ("kB", 1_000),
+        ("B", 1),
+    ];
+
+    /// The number of bytes.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unit, size) = Self::UNITS
+            .into_iter()
+            .filter(|(_, size)| self.0.is_multiple_of(*size))
+            .max_by_key(|(_, size)| *size)
+            .filter(|_| self.0 > 0)
+            .unwrap_or(("B", 1));
+        write!(f, "{}{unit}", self.0 / size)
+    }
+}
+
+impl Scalar for ByteSize {
+    fn parse(text: &str) -> Result<Self, String> {
+        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, unit) = text.split_at(digits);
+        let size = Self::UNITS
+            .into_iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(unit.trim_start()))
+            .and_then(|(_, size)| number.parse::<u64>().ok()?.checked_mul(size));
+        size.map(Self).ok_or_else(|| {
+            format!("`{text}` is no size; write a whole number and B, kB, MB, GB, TB, KiB, MiB, GiB or TiB, as in 50GB")
+        })
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// A checked cron expression of five fields, or six with seconds first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cron(String);
+
+impl Cron {
+    /// The expression as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Scalar for Cron {
+    fn parse(text: &str) -> Result<Self, String> {
+        match Schedule::new(text, Tz::UTC) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(error) => Err(format!(
+                "{error}; write five fields (minute hour day month weekday) or six with seconds first, as in \"*/15 * * * *\""
+            )),
+        }
+    }
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// Declares an enum whose variants are written as the given words.
+macro_rules! words {
+    ($(#[$meta:meta])* pub enum $name:ident ($what:literal) {
+        $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)+
+    }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$variant_meta])* $variant,)+ }
+
+        impl $name {
+            /// The word that stands for it in the configuration.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl Scalar for $name {
+            fn parse(text: &str) -> Result<Self, String> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    other => Err(format!(
+                        concat!("`{}` is no ", $what, "; possible: {}"),
+                        other, [$($word),+].join(", "),
+                    )),
+                }
+            }
+            fn show(&self) -> String {
+                self.as_str().to_owned()
+            }
+        }
+    };
+}
+
+words! {
+    /// What a course id is.
+    pub enum CourseIdKind ("kind of course id that this version knows") {
+        /// A UUID in its canonical form: lower case, with hyphens.
+        Uuid = "uuid",
+        /// A 64-bit signed integer in decimal.
+        Integer = "integer",
+    }
+}
+
+words! {
+    /// A risk in a liveness query that a person has accepted.
+    pub enum LivenessAccept ("risk of a liveness query") {
+        /// The query reads a foreign table: this server cannot vouch for its rows.
+        ForeignTables = "foreign_tables",
+        /// The query reads a materialized view, which may be stale.
+        MaterializedViews = "materialized_views",
+        /// The query reads a table that a subscription fills, which may lag.
+        SubscribedTables = "subscribed_tables",
+        /// The query calls a function with settings of its own, such as another search path.
+        FunctionSettings = "function_settings",
+    }
+}
+
+words! {
+    /// A floor or ceiling of the limits that a person has chosen to pass.
+    pub enum LimitAccept ("limit that can be passed") {
+        /// A grace below its floor: `departed` 1 hour, `stranger` 24 hours.
+        ShortGrace = "short_grace",
+        /// `refuse_drop` above 50 %.
+        LargeDrop = "large_drop",
+        /// `breaker_share` or `breaker_share_strangers` above 50 %.
+        LargeShare = "large_share",
+    }
+}
+
+words! {
+    /// How log lines are written.
+    pub enum LogFormat ("log format") {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+/// Implements [`Scalar`] by `FromStr` and `ToString`, with what would be right.
+macro_rules! by_from_str {
+    ($($type:ty: $right:literal,)+) => {$(
+        impl Scalar for $type {
+            fn parse(text: &str) -> Result<Self, String> {
+                <$type>::from_str(text).map_err(|_| format!(concat!("`{}` is not right here; write ", $right), text))
+            }
+            fn show(&self) -> String {
+                self.to_string()
+            }
+        }
+    )+};
+}
+
+by_from_str! {
+    bool: "true or false",
+    u32: "a whole number, as in 100",
+    u64: "a whole number, as in 100",
+    Tz: "a zone of the IANA database, as in Europe/Berlin",
+    std::net::SocketAddr: "an address and a port, as in 127.0.0.1:9090",
+    Level: "error, warn, info, debug or trace",
+}
+
+impl Scalar for String {
+    fn parse(text: &str) -> Result<Self, String> {
+        Some(text)
+            .filter(|text| !text.trim().is_empty())
+            .map(str::to_owned)
+            .ok_or_else(|| "is empty; write a value".to_owned())
+    }
+    fn show(&self) -> String {
+        self.clone()
+    }
+}
+
+impl Scalar for PathBuf {
+    fn parse(text: &str) -> Result<Self, String> {
+        String::parse(text).map(Self::from)
+    }
+    fn show(&self) -> String {
+        self.display().to_string()
+    }
+}
+
+impl Scalar for Duration {
+    fn parse(text: &str) -> Result<Self, String> {
+        humantime::parse_duration(text).map_err(|_| {
+            format!("`{text}` is no duration; write a number and a unit, as in 10s, 15m, 24h or 7d")
+        })
+    }
+    fn show(&self) -> String {
+        humantime::format_duration(*self).to_string()
+    }
+}

@@ -1,0 +1,123 @@
+//! The story of a run, a call a step. Read [`reconcile`] as the specification.
+
+mod stages;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::domain::gates::decide;
+use crate::domain::ids::IdType;
+use crate::domain::plan::Limits;
+use crate::domain::report::{Mode, RunReport};
+use crate::ledger::{Ledger, LedgerError};
+use crate::liveness::LivenessSource;
+use crate::postgres::PostgresError;
+use crate::schedule::Schedule;
+use crate::stores::Store;
+
+use stages::{Stopwatch, Truth};
+
+/// Everything that a run works with.
+pub struct Collector {
+    /// This installation's name.
+    pub installation: String,
+    /// The type of the owner's ids.
+    pub id_type: IdType,
+    /// Who knows what is live.
+    pub liveness: Vec<LivenessSource>,
+    /// Our memory.
+    pub ledger: Ledger,
+    /// Where resources lie.
+    pub stores: Vec<ManagedStore>,
+    /// What limits a run.
+    pub limits: Limits,
+    /// Fewer live ids than this halt the run.
+    pub refuse_below: u64,
+    /// A larger drop of the live ids than this, in percent, halts the run.
+    pub refuse_drop: u8,
+    /// How long a confirmation is good.
+    pub confirmation: Duration,
+    /// When runs are due; an orphan's clock gains at most two intervals between runs.
+    pub schedule: Schedule,
+    /// The clock that confirmations age by.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A store, and what a person declared about its sources.
+pub struct ManagedStore {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// By source: only this installation's courses are in it.
+    pub exclusive: Vec<bool>,
+}
+
+/// Why there is no report at all.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Another collector works.
+    #[error("another collector is at work")]
+    Locked(#[source] PostgresError),
+    /// A liveness source could not be asked.
+    #[error("what is live cannot be known, so nothing was touched")]
+    Liveness(#[source] PostgresError),
+    /// The ledger could not be asked.
+    #[error("the ledger cannot be used, so nothing was touched")]
+    Ledger(#[source] LedgerError),
+    /// It was asked to stop before it touched anything.
+    #[error("stopped before any store was touched")]
+    Stopped,
+}
+
+impl From<PostgresError> for RunError {
+    fn from(error: PostgresError) -> Self {
+        if error.is_locked() { Self::Locked(error) } else { Self::Liveness(error) }
+    }
+}
+
+impl From<LedgerError> for RunError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Postgres(error) if error.is_locked() => Self::Locked(error),
+            error => Self::Ledger(error),
+        }
+    }
+}
+
+/// One pass: looks, decides, and, if `mode` says so, sweeps. A plan and a run differ in that last step only (S14).
+///
+/// Dropping the future is a crash, from which the next run goes on; `stop` ends it in order after the batch in hand.
+///
+/// # Errors
+/// If nothing could be judged at all. What went wrong in a store is in the report.
+pub async fn reconcile(collector: &Collector, mode: Mode, stop: &CancellationToken) -> Result<RunReport, RunError> {
+    let mut watch = Stopwatch::start(Arc::clone(&collector.clock));
+    collector.ledger.check_version().await?;
+    let locks = stages::take_locks(collector).await?;
+    let run = Uuid::now_v7();
+    let started_at = collector.ledger.begin(run, mode).await?;
+    let mut report = RunReport::begin(run, mode, &collector.installation, started_at);
+
+    let truth = stages::read_truth(collector, &locks, &mut report).await?;
+    watch.stage(&mut report, "liveness");
+    let live = match truth {
+        Truth::Believed(live) => live,
+        Truth::Halted(halt) => return stages::finish(collector, locks, report.halted(&halt), watch, false).await,
+    };
+    let inventories = stages::take_inventories(collector, live, stop).await?;
+    watch.stage(&mut report, "inventory");
+    let views = stages::find_orphans(collector, &locks, run, started_at, &inventories).await?;
+    watch.stage(&mut report, "orphans");
+    let recent = collector.ledger.recent().await?;
+    let plan = decide(views, &recent, &collector.limits);
+    stages::record_plan(collector, &inventories, &plan, &mut report).await?;
+    watch.stage(&mut report, "plan");
+    if mode == Mode::Run {
+        stages::sweep(collector, &locks, &plan, stop, &mut report).await?;
+        watch.stage(&mut report, "sweep");
+    }
+    stages::finish(collector, locks, report, watch, true).await
+}

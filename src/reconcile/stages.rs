@@ -1,0 +1,328 @@
+//! The stages of a run, each a function that reads, or writes, and leaves deciding to `domain`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures::future::join_all;
+use futures::{StreamExt, TryStreamExt};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Collector, RunError};
+use crate::clock::Clock;
+use crate::domain::diff::{self, Knowledge, Orphan};
+use crate::domain::ids::CourseId;
+use crate::domain::inventory::{Census, Inventory, Unrecognised};
+use crate::domain::live_set::{Halt, LiveSet, Population, judge};
+use crate::domain::plan::{Plan, SourceView, StoreView};
+use crate::domain::report::{LiveReport, RunReport, SourceReport, StoreReport, Tally};
+use crate::errors::chain;
+use crate::ledger::Place;
+use crate::liveness::Liveness;
+use crate::postgres::LockSession;
+use crate::schedule::interval;
+use crate::stores::{Store, StoreError};
+use crate::sweep::{Sweeper, Swept};
+
+/// The name under which all liveness sources together are counted.
+const UNION: &str = "union";
+
+/// The locks of a run.
+pub struct Locks {
+    liveness: Liveness,
+    ledger: LockSession,
+}
+
+/// What is live, or why the answer is not believed.
+pub enum Truth {
+    /// The live set.
+    Believed(Arc<LiveSet>),
+    /// Why not (S3).
+    Halted(Halt),
+}
+
+/// What a store's inventory came to.
+pub struct Taken {
+    identity: Option<String>,
+    /// The inventory, or why there is none, with all causes.
+    inventory: Result<Inventory, String>,
+    took: Duration,
+}
+
+/// Takes the ledger's lock and every liveness source's (S10).
+pub async fn take_locks(collector: &Collector) -> Result<Locks, RunError> {
+    let ledger = collector.ledger.lock().await?;
+    let liveness = Liveness::lock(collector.id_type, &collector.liveness).await?;
+    Ok(Locks { liveness, ledger })
+}
+
+/// Reads the live set, judges it (S3), and learns from it if it is believed.
+pub async fn read_truth(collector: &Collector, locks: &Locks, report: &mut RunReport) -> Result<Truth, RunError> {
+    let sets = locks.liveness.read().await?;
+    let highest = collector.ledger.highest_populations().await?;
+    let population = |source: &str, set: &LiveSet| Population {
+        source: source.to_owned(),
+        live: set.len() as u64,
+        highest: highest.get(source).copied(),
+    };
+    let mut populations: Vec<Population> = sets.iter().map(|(source, set)| population(source, set)).collect();
+    let union = sets.into_iter().map(|(_, set)| set).reduce(LiveSet::union);
+    let live = union.unwrap_or_else(|| LiveSet::empty(collector.id_type));
+    populations.push(population(UNION, &live));
+    report.live = populations.iter().map(LiveReport::from).collect();
+    if let Some(halt) = judge(&populations, collector.refuse_below, collector.refuse_drop) {
+        return Ok(Truth::Halted(halt));
+    }
+    collector.ledger.record_populations(report.run, &populations).await?;
+    collector.ledger.learn(&live).await?;
+    Ok(Truth::Believed(Arc::new(live)))
+}
+
+/// Takes all stores' inventories at the same time. One that fails, or panics, is incomplete; the others go on (S4).
+pub async fn take_inventories(
+    collector: &Collector,
+    live: Arc<LiveSet>,
+    stop: &CancellationToken,
+) -> Result<Vec<Taken>, RunError> {
+    let mut tasks = JoinSet::new();
+    for (index, managed) in collector.stores.iter().enumerate() {
+        let (store, live, clock) = (Arc::clone(&managed.store), Arc::clone(&live), Arc::clone(&collector.clock));
+        tasks.spawn(async move { (index, take_inventory(store.as_ref(), live, clock.as_ref()).await) });
+    }
+    let mut taken: BTreeMap<usize, Taken> = BTreeMap::new();
+    loop {
+        let next = tokio::select! {
+            next = tasks.join_next() => next,
+            () = stop.cancelled() => return Err(RunError::Stopped),
+        };
+        match next {
+            Some(Ok((index, inventory))) => {
+                taken.insert(index, inventory);
+            }
+            Some(Err(error)) => tracing::error!(error = &error as &dyn std::error::Error, "an inventory broke off"),
+            None => break,
+        }
+    }
+    let broken = || Taken { identity: None, inventory: Err("its inventory broke off".into()), took: Duration::ZERO };
+    Ok((0..collector.stores.len()).map(|index| taken.remove(&index).unwrap_or_else(broken)).collect())
+}
+
+async fn take_inventory(store: &dyn Store, live: Arc<LiveSet>, clock: &dyn Clock) -> Taken {
+    let began = clock.since_boot();
+    let mut census = Census::new(live, store.sources().len());
+    let (identity, inventory) = match store.identity().await {
+        Ok(identity) => match store.inventory(&mut census).await {
+            Ok(()) => (Some(identity), Ok(census.finish())),
+            Err(error) => (Some(identity), Err(chain(&error))),
+        },
+        Err(error) => (None, Err(chain(&error))),
+    };
+    if let Err(error) = &inventory {
+        tracing::warn!(store = store.name(), error, "inventory incomplete: nothing of this store is swept");
+    }
+    Taken { identity, inventory, took: clock.since_boot().saturating_sub(began) }
+}
+
+/// Asks again about what no live course owned (S2), and what is still referred to (S9); records the orphans that are
+/// left, with their evidence and clocks. Returns what the gates judge.
+pub async fn find_orphans(
+    collector: &Collector,
+    locks: &Locks,
+    run: Uuid,
+    now: DateTime<Utc>,
+    inventories: &[Taken],
+) -> Result<Vec<StoreView>, RunError> {
+    let complete = || inventories.iter().filter_map(|taken| taken.inventory.as_ref().ok());
+    let suspects: BTreeSet<CourseId> = complete().flat_map(diff::suspects).collect();
+    let live_again = locks.liveness.live_among(&suspects).await?;
+    let known = collector.ledger.known_among(&suspects).await?;
+    let at_most = 2 * interval(&collector.schedule, now);
+    let mut views = Vec::with_capacity(inventories.len());
+    for (managed, taken) in collector.stores.iter().zip(inventories) {
+        let store = managed.store.as_ref();
+        let Ok(inventory) = &taken.inventory else {
+            views.push(StoreView { sources: Vec::new(), orphans: Vec::new(), complete: false });
+            continue;
+        };
+        let place = Place { store: store.name(), sources: store.sources() };
+        let dead: BTreeSet<CourseId> =
+            diff::suspects(inventory).into_iter().filter(|course| !live_again.contains(*course)).collect();
+        let references = referenced(store, &locks.liveness, &dead).await;
+        if let Err(error) = &references {
+            tracing::warn!(store = store.name(), error = chain(error), "references unknown: nothing of this store is swept");
+        }
+        let remembered = collector.ledger.remembered(place).await?;
+        let nothing = BTreeSet::new();
+        let orphans = diff::orphans(
+            inventory,
+            Knowledge {
+                live_again: &live_again,
+                known: &known,
+                // Unknown references count as references: no clock goes on.
+                referenced: references.as_ref().unwrap_or(&nothing),
+                remembered: &remembered,
+                now,
+                at_most,
+            },
+        );
+        collector.ledger.record_orphans(run, place, &orphans, &diff::closed(&remembered, &orphans)).await?;
+        let settled = collector.ledger.settle_intents(store.name()).await?;
+        if settled > 0 {
+            tracing::warn!(store = store.name(), settled, "an earlier run was cut off; what it left is judged anew");
+        }
+        let source = |(source, exclusive): (&crate::domain::inventory::SourceInventory, &bool)| SourceView {
+            live_courses: source.live_courses,
+            exclusive: *exclusive,
+        };
+        let sources = inventory.sources.iter().zip(&managed.exclusive).map(source).collect();
+        views.push(StoreView { sources, orphans, complete: references.is_ok() });
+    }
+    Ok(views)
+}
+
+async fn referenced(
+    store: &dyn Store,
+    liveness: &Liveness,
+    dead: &BTreeSet<CourseId>,
+) -> Result<BTreeSet<CourseId>, StoreError> {
+    match store.reference_query() {
+        Some(query) if !dead.is_empty() => {
+            let error = |error| StoreError::server("asking what is still referred to", error);
+            store.referenced(dead, liveness.references(query).map_err(error).boxed()).await
+        }
+        _ => Ok(BTreeSet::new()),
+    }
+}
+
+/// Writes the decisions into the ledger and, with what was seen, into the report.
+pub async fn record_plan(
+    collector: &Collector,
+    inventories: &[Taken],
+    plan: &Plan,
+    report: &mut RunReport,
+) -> Result<(), RunError> {
+    for (index, (managed, taken)) in collector.stores.iter().zip(inventories).enumerate() {
+        let store = managed.store.as_ref();
+        let decided = plan.stores.get(index).map(Vec::as_slice).unwrap_or_default();
+        let place = Place { store: store.name(), sources: store.sources() };
+        collector.ledger.record_decisions(place, decided).await?;
+        let mut entry = StoreReport {
+            name: store.name().to_owned(),
+            kind: store.kind(),
+            identity: taken.identity.clone(),
+            error: taken.inventory.as_ref().err().cloned(),
+            complete: taken.inventory.is_ok(),
+            sources: Vec::new(),
+            unclaimed: Unrecognised::default(),
+            failures: Vec::new(),
+            live_after_delete: Vec::new(),
+            inventory_seconds: taken.took.as_secs_f64(),
+            sweep_seconds: 0.0,
+        };
+        if let Ok(inventory) = &taken.inventory {
+            entry.unclaimed = inventory.unclaimed.clone();
+            for (source, (name, seen)) in store.sources().iter().zip(&inventory.sources).enumerate() {
+                let mut line = SourceReport {
+                    name: name.clone(),
+                    live_courses: seen.live_courses,
+                    live_resources: seen.live_resources,
+                    unrecognised: seen.unrecognised.clone(),
+                    orphans: Vec::new(),
+                    swept: Tally::default(),
+                };
+                line.set_orphans(decided.iter().filter(|decided| decided.orphan.source.0 == source));
+                entry.sources.push(line);
+            }
+        }
+        report.stores.push(entry);
+    }
+    Ok(())
+}
+
+/// Sweeps all stores at the same time, each by its own share of the plan; closes the orphans that are gone.
+pub async fn sweep(
+    collector: &Collector,
+    locks: &Locks,
+    plan: &Plan,
+    stop: &CancellationToken,
+    report: &mut RunReport,
+) -> Result<(), RunError> {
+    let sweeper = Sweeper {
+        run: report.run,
+        liveness: &locks.liveness,
+        lock: &locks.ledger,
+        ledger: &collector.ledger,
+        clock: Arc::clone(&collector.clock),
+        confirmation: collector.confirmation,
+        stop,
+    };
+    let each = collector.stores.iter().enumerate().map(|(index, managed)| {
+        let sweeper = &sweeper;
+        async move {
+            let began = collector.clock.since_boot();
+            let orphans: Vec<&Orphan> = plan.sweeps(index).collect();
+            let swept = sweeper.sweep(managed.store.as_ref(), &orphans).await;
+            (swept, collector.clock.since_boot().saturating_sub(began))
+        }
+    });
+    let all: Vec<(Swept, Duration)> = join_all(each).await;
+    for ((managed, entry), (swept, took)) in collector.stores.iter().zip(&mut report.stores).zip(all) {
+        let store = managed.store.as_ref();
+        let place = Place { store: store.name(), sources: store.sources() };
+        collector.ledger.close_orphans(place, &swept.gone).await?;
+        for (source, tally) in entry.sources.iter_mut().zip(&swept.tallies) {
+            source.swept = *tally;
+        }
+        entry.error = entry.error.take().or(swept.error);
+        entry.failures = swept.failures;
+        entry.live_after_delete = swept.live_after_delete;
+        entry.sweep_seconds = took.as_secs_f64();
+    }
+    report.stopped = stop.is_cancelled();
+    Ok(())
+}
+
+/// Concludes the report, writes it into the ledger, and gives the locks back.
+pub async fn finish(
+    collector: &Collector,
+    locks: Locks,
+    report: RunReport,
+    watch: Stopwatch,
+    clocks_count: bool,
+) -> Result<RunReport, RunError> {
+    let report = report.conclude(watch.elapsed());
+    collector.ledger.finish(&report, clocks_count).await?;
+    collector.ledger.forget_old().await?;
+    locks.liveness.release().await;
+    locks.ledger.release().await;
+    Ok(report)
+}
+
+/// Times the stages.
+pub struct Stopwatch {
+    clock: Arc<dyn Clock>,
+    began: Duration,
+    lap: Duration,
+}
+
+impl Stopwatch {
+    /// A stopwatch that runs.
+    pub fn start(clock: Arc<dyn Clock>) -> Self {
+        let now = clock.since_boot();
+        Self { clock, began: now, lap: now }
+    }
+
+    /// Notes how long the stage took that ends now.
+    pub fn stage(&mut self, report: &mut RunReport, name: &'static str) {
+        let now = self.clock.since_boot();
+        report.stage(name, now.saturating_sub(self.lap));
+        self.lap = now;
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.clock.since_boot().saturating_sub(self.began)
+    }
+}
