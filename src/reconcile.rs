@@ -13,13 +13,14 @@ use crate::domain::gates::decide;
 use crate::domain::ids::IdType;
 use crate::domain::plan::Limits;
 use crate::domain::report::{Mode, RunReport};
+use crate::errors::chain;
 use crate::ledger::{Ledger, LedgerError};
 use crate::liveness::LivenessSource;
 use crate::postgres::PostgresError;
 use crate::schedule::Schedule;
 use crate::stores::Store;
 
-use stages::{Stopwatch, Truth};
+use stages::{Locks, Stopwatch, Truth};
 
 /// Everything that a run works with.
 pub struct Collector {
@@ -94,30 +95,44 @@ impl From<LedgerError> for RunError {
 /// # Errors
 /// If nothing could be judged at all. What went wrong in a store is in the report.
 pub async fn reconcile(collector: &Collector, mode: Mode, stop: &CancellationToken) -> Result<RunReport, RunError> {
-    let mut watch = Stopwatch::start(Arc::clone(&collector.clock));
+    let watch = Stopwatch::start(Arc::clone(&collector.clock));
     collector.ledger.check_version().await?;
     let locks = stages::take_locks(collector).await?;
     let run = Uuid::now_v7();
     let started_at = collector.ledger.begin(run, mode).await?;
-    let mut report = RunReport::begin(run, mode, &collector.installation, started_at);
+    let report = RunReport::begin(run, mode, &collector.installation, started_at);
+    let ended = pass(collector, &locks, report, watch, stop).await;
+    if let Err(error) = &ended {
+        collector.ledger.fail(run, &chain(error)).await?;
+    }
+    locks.release().await;
+    ended
+}
 
-    let truth = stages::read_truth(collector, &locks, &mut report).await?;
+async fn pass(
+    collector: &Collector,
+    locks: &Locks,
+    mut report: RunReport,
+    mut watch: Stopwatch,
+    stop: &CancellationToken,
+) -> Result<RunReport, RunError> {
+    let truth = stages::read_truth(collector, locks, &mut report).await?;
     watch.stage(&mut report, "liveness");
     let live = match truth {
         Truth::Believed(live) => live,
-        Truth::Halted(halt) => return stages::finish(collector, locks, report.halted(&halt), watch, false).await,
+        Truth::Halted(halt) => return stages::finish(collector, report.halted(&halt), watch, false).await,
     };
     let inventories = stages::take_inventories(collector, live, stop).await?;
     watch.stage(&mut report, "inventory");
-    let views = stages::find_orphans(collector, &locks, run, started_at, &inventories).await?;
+    let views = stages::find_orphans(collector, locks, &report, &inventories).await?;
     watch.stage(&mut report, "orphans");
     let recent = collector.ledger.recent().await?;
     let plan = decide(views, &recent, &collector.limits);
     stages::record_plan(collector, &inventories, &plan, &mut report).await?;
     watch.stage(&mut report, "plan");
-    if mode == Mode::Run {
-        stages::sweep(collector, &locks, &plan, stop, &mut report).await?;
+    if report.mode == Mode::Run {
+        stages::sweep(collector, locks, &plan, stop, &mut report).await?;
         watch.stage(&mut report, "sweep");
     }
-    stages::finish(collector, locks, report, watch, true).await
+    stages::finish(collector, report, watch, true).await
 }

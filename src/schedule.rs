@@ -1,22 +1,422 @@
-//! When to run.
+//! When to run: a pure decision, and the ticks that ask for it.
+//!
+//! [`due`] decides from the schedule, the last start and the present; [`Ticker`] only wakes whoever
+//! asks it, once a second. The crate that ticks is not trusted with the schedule itself: it takes a
+//! zone as the offset of the moment the job was made, starts each job anew while the last still
+//! runs, and forgets what was missed while the process was down.
+//!
+//! **Daylight saving.** Ticks are local times of the zone. An expression that names one time of day
+//! (`30 2 * * *`) means one run a day: where the clock jumps over that time, the run comes with the
+//! first moment after the gap; where the time comes twice, the run comes with the first. An
+//! expression that repeats (`*/15 * * * *`) means an interval: it keeps going through both, in real
+//! time; in the hour that comes twice it runs in both, and nothing is made up for the hour that
+//! does not come.
+//!
+//! **Missed runs.** However many ticks have passed since the last start, one run is due, at once.
+//! **Overlap** cannot come from here: the one task that asks is the task that runs.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
 use croner::errors::CronError;
+use croner::parser::{CronParser, Seconds, Year};
+use tokio::sync::Notify;
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
-/// A cron expression in a time zone.
+/// How many ticks [`interval`] looks at: two that have come, and the next few.
+const TICKS: usize = 8;
+
+/// A cron expression in a time zone. It is known to have ticks.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     cron: Cron,
     zone: Tz,
 }
 
+/// Why an expression is no schedule.
+#[derive(Debug, thiserror::Error)]
+pub enum ScheduleError {
+    /// It is no cron expression.
+    #[error("`{expression}` is no cron expression ({reason})")]
+    Expression {
+        /// The expression.
+        expression: String,
+        /// What is wrong with it.
+        reason: CronError,
+    },
+    /// No date fits it, as in `0 0 30 2 *`.
+    #[error("`{0}` never comes")]
+    Never(String),
+}
+
+/// Whether to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// A tick has come since the last start.
+    Now,
+    /// The next tick.
+    At(DateTime<Utc>),
+}
+
 impl Schedule {
-    /// Parses `expression`.
+    /// Parses an expression of five fields (minute, hour, day, month, weekday), or of six with
+    /// seconds first.
     ///
     /// # Errors
-    /// When it is no cron expression.
-    pub fn new(expression: &str, zone: Tz) -> Result<Self, CronError> {
-        Ok(Self { cron: expression.parse()?, zone })
+    /// When it is no cron expression, or one that never comes.
+    pub fn new(expression: &str, zone: Tz) -> Result<Self, ScheduleError> {
+        let parser = CronParser::builder()
+            .seconds(Seconds::Optional)
+            .year(Year::Disallowed)
+            .build();
+        let cron = parser
+            .parse(expression)
+            .map_err(|reason| ScheduleError::Expression {
+                expression: expression.to_owned(),
+                reason,
+            })?;
+        let schedule = Self { cron, zone };
+        match schedule.next(DateTime::UNIX_EPOCH) {
+            Some(_) => Ok(schedule),
+            None => Err(ScheduleError::Never(expression.to_owned())),
+        }
+    }
+
+    /// The first tick after `moment`; `None` only where the calendar ends.
+    fn next(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let local = moment.with_timezone(&self.zone);
+        Some(self.cron.find_next_occurrence(&local, false).ok()?.to_utc())
+    }
+
+    /// The last tick before `moment`; `None` only where the calendar begins.
+    fn previous(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let local = moment.with_timezone(&self.zone);
+        Some(
+            self.cron
+                .find_previous_occurrence(&local, false)
+                .ok()?
+                .to_utc(),
+        )
+    }
+}
+
+/// Decides whether a run is due at `now`, given when the last one started; `None` where none ever
+/// did: then the first is due at once.
+///
+/// A start that lies after `now` (the clock went back) counts as one at `now`.
+pub fn due(schedule: &Schedule, last_start: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Due {
+    let Some(last_start) = last_start else {
+        return Due::Now;
+    };
+    match schedule.next(last_start.min(now)) {
+        Some(tick) if tick <= now => Due::Now,
+        Some(tick) => Due::At(tick),
+        None => Due::At(DateTime::<Utc>::MAX_UTC),
+    }
+}
+
+/// The schedule's interval around `now`: the largest gap between two of the ticks around it.
+///
+/// It bounds how much grace one run can add. In an uneven schedule (working hours only) a pause
+/// counts while it is near, so that the first run after a night adds the whole night.
+pub fn interval(schedule: &Schedule, now: DateTime<Utc>) -> Duration {
+    let last = schedule.previous(now).unwrap_or(now);
+    let first = schedule.previous(last).unwrap_or(last);
+    let ticks = std::iter::successors(Some(first), |tick| schedule.next(*tick));
+    let ticks: Vec<DateTime<Utc>> = ticks.take(TICKS).collect();
+    let longest = ticks
+        .windows(2)
+        .map(|pair| pair[1] - pair[0])
+        .max()
+        .unwrap_or(TimeDelta::zero());
+    longest.to_std().unwrap_or_default()
+}
+
+/// Wakes its owner once a second, to ask [`due`]. Ticks that nobody awaits count as one.
+pub struct Ticker {
+    scheduler: JobScheduler,
+    ticked: Arc<Notify>,
+}
+
+impl Ticker {
+    /// Starts ticking.
+    ///
+    /// # Errors
+    /// When the scheduler does not start.
+    pub async fn start() -> Result<Self, JobSchedulerError> {
+        let ticked = Arc::new(Notify::new());
+        let scheduler = JobScheduler::new().await?;
+        let notify = Arc::clone(&ticked);
+        let job = Job::new_repeated(Duration::from_secs(1), move |_, _| notify.notify_one())?;
+        scheduler.add(job).await?;
+        scheduler.start().await?;
+        Ok(Self { scheduler, ticked })
+    }
+
+    /// Waits for the next tick, or returns at once if one has come since the last call. Dropping
+    /// the future loses no tick.
+    pub async fn tick(&self) {
+        self.ticked.notified().await;
+    }
+
+    /// Ends the ticking.
+    ///
+    /// # Errors
+    /// When the scheduler does not stop.
+    pub async fn shutdown(mut self) -> Result<(), JobSchedulerError> {
+        self.scheduler.shutdown().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeZone;
+    use chrono_tz::Europe::Berlin;
+
+    use super::*;
+
+    fn berlin(expression: &str) -> Schedule {
+        Schedule::new(expression, Berlin).unwrap()
+    }
+
+    /// A moment in RFC 3339.
+    fn at(text: &str) -> DateTime<Utc> {
+        DateTime::parse_from_rfc3339(text).unwrap().to_utc()
+    }
+
+    /// The local times at which runs start, if each starts when it is due, and the clock is looked
+    /// at each minute.
+    fn starts(schedule: &Schedule, from: &str, until: &str) -> Vec<String> {
+        let (mut now, until) = (at(from), at(until));
+        let mut last_start = now;
+        let mut starts = Vec::new();
+        while now < until {
+            if due(schedule, Some(last_start), now) == Due::Now {
+                last_start = now;
+                starts.push(now.with_timezone(&Berlin).format("%d %H:%M %Z").to_string());
+            }
+            now += TimeDelta::minutes(1);
+        }
+        starts
+    }
+
+    #[test]
+    fn a_first_start_is_due_at_once() {
+        assert_eq!(
+            due(&berlin("0 3 * * *"), None, at("2026-06-01T12:00:00Z")),
+            Due::Now
+        );
+    }
+
+    #[test]
+    fn a_start_that_covers_the_latest_tick_waits_for_the_next() {
+        let schedule = berlin("*/15 * * * *");
+        let now = at("2026-06-01T12:20:00Z");
+        let next = Due::At(at("2026-06-01T12:30:00Z"));
+        assert_eq!(due(&schedule, Some(at("2026-06-01T12:15:00Z")), now), next);
+        assert_eq!(due(&schedule, Some(at("2026-06-01T12:19:59Z")), now), next);
+        assert_eq!(
+            due(&schedule, Some(at("2026-06-01T12:14:59Z")), now),
+            Due::Now
+        );
+    }
+
+    #[test]
+    fn a_tick_is_due_in_its_own_second() {
+        let schedule = berlin("*/15 * * * *");
+        let start = Some(at("2026-06-01T12:00:00Z"));
+        assert_eq!(due(&schedule, start, at("2026-06-01T12:15:00Z")), Due::Now);
+        let before = at("2026-06-01T12:14:59.999Z");
+        assert_eq!(
+            due(&schedule, start, before),
+            Due::At(at("2026-06-01T12:15:00Z"))
+        );
+    }
+
+    #[test]
+    fn many_missed_ticks_make_one_run() {
+        let schedule = berlin("*/15 * * * *");
+        let now = at("2026-06-03T12:07:00Z");
+        assert_eq!(
+            due(&schedule, Some(at("2026-06-01T12:00:00Z")), now),
+            Due::Now
+        );
+        assert_eq!(
+            due(&schedule, Some(now), now),
+            Due::At(at("2026-06-03T12:15:00Z"))
+        );
+    }
+
+    #[test]
+    fn a_run_longer_than_the_interval_is_followed_by_one_run() {
+        let schedule = berlin("*/15 * * * *");
+        let started = at("2026-06-01T12:00:00Z");
+        let ended = at("2026-06-01T12:50:00Z");
+        assert_eq!(due(&schedule, Some(started), ended), Due::Now);
+        assert_eq!(
+            due(&schedule, Some(ended), ended),
+            Due::At(at("2026-06-01T13:00:00Z"))
+        );
+    }
+
+    #[test]
+    fn a_clock_that_went_back_does_not_stop_the_schedule() {
+        let schedule = berlin("*/15 * * * *");
+        let now = at("2026-06-01T12:07:00Z");
+        let start = Some(at("2027-01-01T00:00:00Z"));
+        assert_eq!(
+            due(&schedule, start, now),
+            Due::At(at("2026-06-01T12:15:00Z"))
+        );
+    }
+
+    #[test]
+    fn a_daily_time_in_the_gap_runs_once_right_after_it() {
+        let starts = starts(
+            &berlin("30 2 * * *"),
+            "2026-03-28T12:00:00Z",
+            "2026-03-30T12:00:00Z",
+        );
+        assert_eq!(starts, ["29 03:00 CEST", "30 02:30 CEST"]);
+    }
+
+    #[test]
+    fn a_daily_time_that_comes_twice_runs_once_at_the_first() {
+        let starts = starts(
+            &berlin("30 2 * * *"),
+            "2026-10-24T12:00:00Z",
+            "2026-10-26T12:00:00Z",
+        );
+        assert_eq!(starts, ["25 02:30 CEST", "26 02:30 CET"]);
+    }
+
+    #[test]
+    fn a_daily_time_outside_both_is_not_moved() {
+        let schedule = berlin("0 4 * * *");
+        let spring = starts(&schedule, "2026-03-28T12:00:00Z", "2026-03-29T12:00:00Z");
+        let autumn = starts(&schedule, "2026-10-24T12:00:00Z", "2026-10-25T12:00:00Z");
+        assert_eq!(
+            (spring, autumn),
+            (vec!["29 04:00 CEST".into()], vec!["25 04:00 CET".into()])
+        );
+    }
+
+    #[test]
+    fn an_interval_keeps_its_pace_through_the_gap_and_the_double_hour() {
+        let schedule = berlin("*/15 * * * *");
+        for day in ["2026-03-29", "2026-10-25"] {
+            let from = at(&format!("{day}T00:00:00Z"));
+            let mut tick = from;
+            for step in 1..=16 {
+                tick = schedule.next(tick).unwrap();
+                assert_eq!(tick, from + TimeDelta::minutes(15 * step), "{day}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_hourly_run_runs_in_both_of_the_double_hour() {
+        let starts = starts(
+            &berlin("0 * * * *"),
+            "2026-10-24T23:30:00Z",
+            "2026-10-25T02:30:00Z",
+        );
+        assert_eq!(starts, ["25 02:00 CEST", "25 02:00 CET", "25 03:00 CET"]);
+    }
+
+    #[test]
+    fn a_zone_is_not_a_fixed_offset() {
+        let schedule = berlin("0 3 * * *");
+        let winter = due(
+            &schedule,
+            Some(at("2026-01-10T12:00:00Z")),
+            at("2026-01-10T12:00:00Z"),
+        );
+        let summer = due(
+            &schedule,
+            Some(at("2026-07-10T12:00:00Z")),
+            at("2026-07-10T12:00:00Z"),
+        );
+        assert_eq!(winter, Due::At(at("2026-01-11T02:00:00Z")));
+        assert_eq!(summer, Due::At(at("2026-07-11T01:00:00Z")));
+    }
+
+    #[test]
+    fn six_fields_begin_with_seconds() {
+        let schedule = berlin("*/10 * * * * *");
+        let now = at("2026-06-01T12:00:03Z");
+        assert_eq!(
+            due(&schedule, Some(now), now),
+            Due::At(at("2026-06-01T12:00:10Z"))
+        );
+    }
+
+    #[test]
+    fn what_is_no_schedule_is_refused() {
+        let reason = |expression| Schedule::new(expression, Berlin).unwrap_err().to_string();
+        assert_eq!(reason("0 0 30 2 *"), "`0 0 30 2 *` never comes");
+        for expression in ["", "daily", "61 * * * *", "* * * *", "0 0 0 1 1 * 2020"] {
+            let start = format!("`{expression}` is no cron expression (");
+            assert!(reason(expression).starts_with(&start), "{expression}");
+        }
+        assert!(Schedule::new("0 0 29 2 *", Berlin).is_ok());
+    }
+
+    #[test]
+    fn the_interval_is_the_largest_gap_around() {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        let noon = at("2026-06-01T12:07:00Z");
+        assert_eq!(interval(&berlin("*/15 * * * *"), noon), hours(1) / 4);
+        assert_eq!(interval(&berlin("0 3 * * *"), noon), hours(24));
+        assert_eq!(interval(&berlin("0 1,3 * * *"), noon), hours(22));
+        // A day of 23 hours and one of 25.
+        assert_eq!(
+            interval(&berlin("0 4 * * *"), at("2026-10-25T12:00:00Z")),
+            hours(25)
+        );
+        assert_eq!(
+            interval(&berlin("0 4 * * *"), at("2026-03-29T12:00:00Z")),
+            hours(24)
+        );
+    }
+
+    #[test]
+    fn the_first_run_after_a_night_counts_the_night() {
+        let schedule = berlin("*/15 9-17 * * *");
+        let morning = Berlin
+            .with_ymd_and_hms(2026, 6, 2, 9, 0, 1)
+            .unwrap()
+            .to_utc();
+        assert_eq!(
+            interval(&schedule, morning),
+            Duration::from_secs(15 * 3600 + 15 * 60)
+        );
+        let later = Berlin
+            .with_ymd_and_hms(2026, 6, 2, 11, 0, 1)
+            .unwrap()
+            .to_utc();
+        assert_eq!(interval(&schedule, later), Duration::from_secs(15 * 60));
+    }
+
+    #[tokio::test]
+    async fn a_ticker_ticks_until_it_is_shut_down() {
+        let ticker = Ticker::start().await.unwrap();
+        let patience = Duration::from_secs(20);
+        for _ in 0..2 {
+            tokio::time::timeout(patience, ticker.tick()).await.unwrap();
+        }
+        let ticked = Arc::clone(&ticker.ticked);
+        ticker.shutdown().await.unwrap();
+        // One tick may have been on its way; two silent seconds are the end.
+        let mut silent = false;
+        for _ in 0..3 {
+            silent |= tokio::time::timeout(Duration::from_secs(2), ticked.notified())
+                .await
+                .is_err();
+        }
+        assert!(silent);
     }
 }

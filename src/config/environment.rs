@@ -40,10 +40,8 @@ pub(super) fn apply(
     environment: impl IntoIterator<Item = (String, String)>,
     problems: &mut Vec<Problem>,
 ) {
-    let mut variables: Vec<(String, String)> = environment
-        .into_iter()
-        .filter(|(name, _)| name.starts_with(PREFIX) && name != FILE)
-        .collect();
+    let mut variables: Vec<(String, String)> =
+        environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX) && name != FILE).collect();
     // A store's kind decides about its other fields; an item must exist before the next one.
     variables.sort_by_cached_key(|(name, _)| (!name.ends_with("_KIND"), name.len(), name.clone()));
     for (name, value) in variables {
@@ -89,21 +87,14 @@ impl Target {
     }
 
     fn then(&self, part: &str, step: Step) -> Self {
-        let part: String = part
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
-            .collect();
+        let part: String =
+            part.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
         let steps = self.steps.iter().cloned().chain([step]).collect();
         Self { name: format!("{}_{part}", self.name), steps }
     }
 }
 
-fn section_targets(
-    fields: &'static [FieldDoc],
-    node: Option<&Node>,
-    at: &Target,
-    targets: &mut Vec<Target>,
-) {
+fn section_targets(fields: &'static [FieldDoc], node: Option<&Node>, at: &Target, targets: &mut Vec<Target>) {
     for field in fields {
         let next = at.then(field.name, Step::Key(field.name.to_owned()));
         if matches!(field.shape, Shape::Secret) {
@@ -114,12 +105,7 @@ fn section_targets(
     }
 }
 
-fn shape_targets(
-    shape: &'static Shape,
-    node: Option<&Node>,
-    at: Target,
-    targets: &mut Vec<Target>,
-) {
+fn shape_targets(shape: &'static Shape, node: Option<&Node>, at: Target, targets: &mut Vec<Target>) {
     match shape {
         Shape::Scalar | Shape::Secret => targets.push(at),
         Shape::Section { fields, shorthand: false } => section_targets(fields, node, &at, targets),
@@ -174,11 +160,8 @@ fn set(root: &mut Node, steps: &[Step], name: &str, value: String) {
             }
             Step::Expand(first) => {
                 if node.scalar().is_some() {
-                    let entry = Entry {
-                        key: (*first).to_owned(),
-                        key_origin: node.origin.clone(),
-                        value: node.clone(),
-                    };
+                    let entry =
+                        Entry { key: (*first).to_owned(), key_origin: node.origin.clone(), value: node.clone() };
                     node.content = Content::Map(vec![entry]);
                 }
                 node

@@ -24,14 +24,12 @@ mod suggest;
 mod yaml;
 
 pub use model::{
-    Collection, Config, FilesStore, Grace, Http, Ledger, Limits, LivenessSource, Log, QdrantStore,
-    RedisStore, References, ScheduleConfig, StoreConfig, Template,
+    Collection, Config, FilesStore, Grace, Http, Ledger, Limits, LivenessSource, Log, QdrantStore, RedisStore,
+    References, ScheduleConfig, StoreConfig, Template,
 };
 pub use named::Named;
 pub use problem::ConfigErrors;
-pub use scalar::{
-    ByteSize, CourseIdKind, Cron, LimitAccept, LivenessAccept, LogFormat, Percent,
-};
+pub use scalar::{ByteSize, CourseIdKind, Cron, LimitAccept, LivenessAccept, LogFormat, Percent};
 pub use secret::SecretUrl;
 
 use std::fs;
@@ -56,10 +54,7 @@ impl Config {
     ///
     /// # Errors
     /// Everything that is wrong, or why the file cannot be read.
-    pub fn load(
-        path: &Path,
-        environment: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, ConfigErrors> {
+    pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigErrors> {
         load(path, environment).map(|loaded| loaded.config)
     }
 }
@@ -68,10 +63,7 @@ impl Config {
 ///
 /// # Errors
 /// Everything that is wrong, or why the file cannot be read.
-pub fn load(
-    path: &Path,
-    environment: impl IntoIterator<Item = (String, String)>,
-) -> Result<Loaded, ConfigErrors> {
+pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Loaded, ConfigErrors> {
     let file = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|error| {
         let message =
@@ -99,9 +91,7 @@ fn parse(
     let mut reader = Reader { folder, problems, effective: Vec::new() };
     let config = if is_yaml { read_root(&root, &mut reader) } else { None };
     match config {
-        Some(config) if reader.problems.is_empty() => {
-            Ok(Loaded { config, file, effective: reader.effective })
-        }
+        Some(config) if reader.problems.is_empty() => Ok(Loaded { config, file, effective: reader.effective }),
         _ => Err(ConfigErrors::new(file, reader.problems)),
     }
 }

@@ -13,9 +13,7 @@ use tracing::Level;
 
 use super::named::Named;
 use super::read::{At, FieldDoc, Reader, Section, Shape, Value, section};
-use super::scalar::{
-    ByteSize, CourseIdKind, Cron, LimitAccept, LivenessAccept, LogFormat, Percent,
-};
+use super::scalar::{ByteSize, CourseIdKind, Cron, LimitAccept, LivenessAccept, LogFormat, Percent};
 use super::secret::SecretUrl;
 use super::yaml::join;
 
@@ -159,11 +157,8 @@ const KIND: FieldDoc = FieldDoc {
 };
 
 impl Value for StoreConfig {
-    const SHAPE: Shape = Shape::Kinds(&[
-        ("qdrant", QdrantStore::FIELDS),
-        ("redis", RedisStore::FIELDS),
-        ("files", FilesStore::FIELDS),
-    ]);
+    const SHAPE: Shape =
+        Shape::Kinds(&[("qdrant", QdrantStore::FIELDS), ("redis", RedisStore::FIELDS), ("files", FilesStore::FIELDS)]);
 
     fn read(at: &At<'_>, reader: &mut Reader) -> Option<Self> {
         reader.record(at, None);

@@ -14,7 +14,10 @@ pub(super) enum Shape {
     /// A scalar that may also come from the file that `…_file` names.
     Secret,
     /// Fields by name; with `shorthand`, a scalar may stand for the first of them.
-    Section { fields: &'static [FieldDoc], shorthand: bool },
+    Section {
+        fields: &'static [FieldDoc],
+        shorthand: bool,
+    },
     /// A section whose other fields depend on its field `kind`.
     Kinds(&'static [(&'static str, &'static [FieldDoc])]),
     List(&'static Shape),
@@ -255,11 +258,8 @@ impl Node {
     /// The section that a scalar stands for: its first field has that value.
     fn expand(&self, fields: &[FieldDoc]) -> Option<Node> {
         self.scalar()?;
-        let entry = Entry {
-            key: fields.first()?.name.to_owned(),
-            key_origin: self.origin.clone(),
-            value: self.clone(),
-        };
+        let entry =
+            Entry { key: fields.first()?.name.to_owned(), key_origin: self.origin.clone(), value: self.clone() };
         Some(Node { content: Content::Map(vec![entry]), origin: self.origin.clone() })
     }
 }

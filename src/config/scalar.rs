@@ -256,9 +256,8 @@ impl Scalar for PathBuf {
 
 impl Scalar for Duration {
     fn parse(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text).map_err(|_| {
-            format!("`{text}` is no duration; write a number and a unit, as in 10s, 15m, 24h or 7d")
-        })
+        humantime::parse_duration(text)
+            .map_err(|_| format!("`{text}` is no duration; write a number and a unit, as in 10s, 15m, 24h or 7d"))
     }
     fn show(&self) -> String {
         humantime::format_duration(*self).to_string()

@@ -62,8 +62,7 @@ impl SecretUrl {
 
     /// Whether it holds a password, in its authority or in its query.
     pub(super) fn has_secret(&self) -> bool {
-        self.parsed.password().is_some()
-            || self.parsed.query_pairs().any(|(key, _)| names_a_secret(&key))
+        self.parsed.password().is_some() || self.parsed.query_pairs().any(|(key, _)| names_a_secret(&key))
     }
 
     /// Host, port (or `default_port`) and path: equal for two URLs that lead to one place.
@@ -108,7 +107,11 @@ fn given(at: &At<'_>, reader: &mut Reader) -> Option<Given> {
     let (direct, file) = match (at.node, at.file) {
         // What the environment says replaces what the file says, also by the other name.
         (Some(direct), Some(file)) if from_environment(&direct.origin) != from_environment(&file.origin) => {
-            if from_environment(&direct.origin) { (Some(direct), None) } else { (None, Some(file)) }
+            if from_environment(&direct.origin) {
+                (Some(direct), None)
+            } else {
+                (None, Some(file))
+            }
         }
         pair => pair,
     };

@@ -19,8 +19,7 @@ fn distance(a: &str, b: &str) -> usize {
     for (i, left) in a.iter().enumerate() {
         let mut row = vec![i + 1];
         for (j, right) in b.iter().enumerate() {
-            let mut cost =
-                (previous[j] + usize::from(left != right)).min(previous[j + 1] + 1).min(row[j] + 1);
+            let mut cost = (previous[j] + usize::from(left != right)).min(previous[j + 1] + 1).min(row[j] + 1);
             if i > 0 && j > 0 && *left == b[j - 1] && a[i - 1] == *right {
                 cost = cost.min(before[j - 1] + 1);
             }

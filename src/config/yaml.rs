@@ -46,11 +46,7 @@ impl Node {
 
     /// The value under `key`, unless it is absent or null.
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
-        self.entries()
-            .iter()
-            .find(|entry| entry.key == key)
-            .map(|entry| &entry.value)
-            .filter(|value| !value.is_null())
+        self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.value).filter(|value| !value.is_null())
     }
 
     pub(super) fn is_null(&self) -> bool {
@@ -127,9 +123,7 @@ impl<'a> Loader<'a> {
             self.problem(origin.clone(), path, message);
         }
         let content = match event {
-            Event::Scalar(text, ScalarStyle::Plain, _, _)
-                if matches!(text.as_ref(), "" | "~" | "null") =>
-            {
+            Event::Scalar(text, ScalarStyle::Plain, _, _) if matches!(text.as_ref(), "" | "~" | "null") => {
                 Content::Null
             }
             Event::Scalar(text, ..) => Content::Scalar(text.into_owned()),

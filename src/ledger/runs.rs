@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{Ledger, LedgerError, counted, stored};
 use crate::domain::live_set::Population;
-use crate::domain::report::{Mode, RunReport};
+use crate::domain::report::{Mode, RunReport, Verdict};
 
 /// A run as the ledger lists it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -107,6 +107,23 @@ impl Ledger {
             transaction.commit().await
         };
         self.call("finishing the run", finish).await
+    }
+
+    /// Ends a run that could judge nothing; the clocks do not move.
+    ///
+    /// # Errors
+    /// If the ledger does not answer: then the run stays without an end.
+    pub async fn fail(&self, run: Uuid, error: &str) -> Result<(), LedgerError> {
+        let update = sqlx::query(
+            "UPDATE course_gc.runs SET finished_at = clock_timestamp(), verdict = $2, report = jsonb_build_object('error', $3) \
+             WHERE id = $1",
+        )
+        .bind(run)
+        .bind(Verdict::Failed.as_str())
+        .bind(error)
+        .execute(&self.pool);
+        self.call("noting that the run failed", update).await?;
+        Ok(())
     }
 
     /// Forgets what is older than anything decides upon: runs and intents after 90 days.

@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::{Collector, RunError};
 use crate::clock::Clock;
@@ -34,6 +32,14 @@ const UNION: &str = "union";
 pub struct Locks {
     liveness: Liveness,
     ledger: LockSession,
+}
+
+impl Locks {
+    /// Gives the locks back in order.
+    pub async fn release(self) {
+        self.liveness.release().await;
+        self.ledger.release().await;
+    }
 }
 
 /// What is live, or why the answer is not believed.
@@ -131,10 +137,10 @@ async fn take_inventory(store: &dyn Store, live: Arc<LiveSet>, clock: &dyn Clock
 pub async fn find_orphans(
     collector: &Collector,
     locks: &Locks,
-    run: Uuid,
-    now: DateTime<Utc>,
+    report: &RunReport,
     inventories: &[Taken],
 ) -> Result<Vec<StoreView>, RunError> {
+    let (run, now) = (report.run, report.started_at);
     let complete = || inventories.iter().filter_map(|taken| taken.inventory.as_ref().ok());
     let suspects: BTreeSet<CourseId> = complete().flat_map(diff::suspects).collect();
     let live_again = locks.liveness.live_among(&suspects).await?;
@@ -152,7 +158,11 @@ pub async fn find_orphans(
             diff::suspects(inventory).into_iter().filter(|course| !live_again.contains(*course)).collect();
         let references = referenced(store, &locks.liveness, &dead).await;
         if let Err(error) = &references {
-            tracing::warn!(store = store.name(), error = chain(error), "references unknown: nothing of this store is swept");
+            tracing::warn!(
+                store = store.name(),
+                error = chain(error),
+                "references unknown: nothing of this store is swept"
+            );
         }
         let remembered = collector.ledger.remembered(place).await?;
         let nothing = BTreeSet::new();
@@ -161,7 +171,7 @@ pub async fn find_orphans(
             Knowledge {
                 live_again: &live_again,
                 known: &known,
-                // Unknown references count as references: no clock goes on.
+                // If nobody knows, the store is held as incomplete, and its clocks are left as they are.
                 referenced: references.as_ref().unwrap_or(&nothing),
                 remembered: &remembered,
                 now,
@@ -285,10 +295,9 @@ pub async fn sweep(
     Ok(())
 }
 
-/// Concludes the report, writes it into the ledger, and gives the locks back.
+/// Concludes the report and writes it into the ledger.
 pub async fn finish(
     collector: &Collector,
-    locks: Locks,
     report: RunReport,
     watch: Stopwatch,
     clocks_count: bool,
@@ -296,8 +305,6 @@ pub async fn finish(
     let report = report.conclude(watch.elapsed());
     collector.ledger.finish(&report, clocks_count).await?;
     collector.ledger.forget_old().await?;
-    locks.liveness.release().await;
-    locks.ledger.release().await;
     Ok(report)
 }
 

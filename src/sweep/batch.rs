@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures::{StreamExt, TryStreamExt};
 
-use super::{Condemned, Swept, Sweeper};
+use super::{Condemned, Sweeper, Swept};
 use crate::domain::diff::OrphanKey;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;

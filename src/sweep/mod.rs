@@ -85,7 +85,8 @@ impl Sweeper<'_> {
         }
         let (sender, receiver) = mpsc::channel(AHEAD);
         let mut kept = BTreeSet::new();
-        let (located, ()) = join(store.locate(&targets, sender), self.batches(store, receiver, &mut swept, &mut kept)).await;
+        let (located, ()) =
+            join(store.locate(&targets, sender), self.batches(store, receiver, &mut swept, &mut kept)).await;
         if swept.error.is_none() && !self.stop.is_cancelled() {
             match located {
                 Ok(()) => {
@@ -125,7 +126,9 @@ impl Sweeper<'_> {
                 size = 1;
                 if failures_in_a_row == FAILURES_IN_A_ROW {
                     let cause = swept.failures.last().cloned().unwrap_or_default();
-                    swept.error = Some(format!("left for the next run after {FAILURES_IN_A_ROW} failed batches in a row: {cause}"));
+                    swept.error = Some(format!(
+                        "left for the next run after {FAILURES_IN_A_ROW} failed batches in a row: {cause}"
+                    ));
                     return;
                 }
             } else {
