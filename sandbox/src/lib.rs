@@ -1,1 +1,33 @@
-//! Servers and campus.
+//! What the tests and the demo of `course-gc` run against.
+//!
+//! **Servers.** [`Postgres`], [`Redis`] and [`Qdrant`] are real servers, each in a temporary folder and on a free port.
+//! A server ends with its handle and with the process that started it, even when that is killed. Tests that stop or
+//! break a server start their own.
+//!
+//! **Places.** [`Database`], [`Keyspace`] and [`Collections`] are empty places on such servers, or on the servers that
+//! `DATABASE_URL`, `REDIS_URL` and `QDRANT_URL` name, where they clean up after themselves. A [`World`] is one of each
+//! and a folder for files.
+//!
+//! **Campus.** A [`campus::Campus`] is a course platform's data with everything that makes cleaning up hard. It knows
+//! what becomes of each resource when given courses are deleted, and a [`Snapshot`] tells what really became of it.
+
+pub mod campus;
+mod cleanup;
+mod ports;
+mod postgres;
+mod program;
+mod qdrant;
+mod redis;
+mod server;
+mod snapshot;
+mod world;
+
+pub use self::{
+    ports::free_port,
+    postgres::{Database, Postgres},
+    qdrant::{Collections, Qdrant, QdrantOptions},
+    redis::{Keyspace, Redis},
+    server::Server,
+    snapshot::{Difference, PointId, Resource, Snapshot},
+    world::{Addresses, Stores, World},
+};

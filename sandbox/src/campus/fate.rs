@@ -1,0 +1,104 @@
+//! What should become of each resource, by the contract and not by looking at the collector.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Campus, CourseId, Owner, StoredPath};
+use crate::Resource;
+
+/// Held: its course was never live here. It is another environment's, or no course's at all.
+pub const STRANGER: &str = "stranger";
+/// Held: it names more than one course, one of which was deleted.
+pub const SEVERAL_IDS: &str = "several ids";
+/// Held: it holds no canonical id where one is expected.
+pub const UNRECOGNISED: &str = "unrecognised";
+/// Held: a row that is still there refers to a file in the same directory.
+pub const REFERENCED: &str = "referenced";
+/// Held: no template and no layout covers it.
+pub const NOT_A_COURSES: &str = "not a course's";
+
+/// What should have become of a resource once the collector swept everything that is past its grace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    /// Untouched: its course is live.
+    Live,
+    /// Removed: its course was deleted.
+    Gone,
+    /// Untouched, for this reason.
+    Held(&'static str),
+}
+
+impl Campus {
+    /// The fate of every resource after the given courses were deleted. A resource that the deleting path itself removed
+    /// is not known here: compare with a snapshot that was taken after the deletions.
+    pub fn fates(&self, deleted: &BTreeSet<CourseId>) -> BTreeMap<Resource, Fate> {
+        let ours: BTreeSet<CourseId> = self.courses.iter().map(|course| course.id).collect();
+        let judge = |owner: &Owner| match owner {
+            Owner::Course(id) if deleted.contains(id) => Fate::Gone,
+            Owner::Course(id) if ours.contains(id) => Fate::Live,
+            Owner::Course(_) | Owner::Lookalike => Fate::Held(STRANGER),
+            Owner::Courses(ids) if ids.iter().any(|id| deleted.contains(id)) => {
+                Fate::Held(SEVERAL_IDS)
+            }
+            Owner::Courses(_) => Fate::Live,
+            Owner::Unrecognised => Fate::Held(UNRECOGNISED),
+            Owner::Nobody => Fate::Held(NOT_A_COURSES),
+        };
+        let referenced = self.referenced_directories(deleted);
+
+        let keys = self.keys.iter().map(|key| {
+            (
+                Resource::Key(key.name.clone().into_bytes()),
+                judge(&key.owner),
+            )
+        });
+        let points = self
+            .points
+            .iter()
+            .map(|point| (Resource::Point(point.id), judge(&point.owner)));
+        let files = self.files.iter().map(|file| {
+            let fate = match judge(&file.owner) {
+                Fate::Gone if referenced.contains(directory(&file.path)) => Fate::Held(REFERENCED),
+                fate => fate,
+            };
+            (Resource::File(file.path.clone()), fate)
+        });
+        keys.chain(points).chain(files).collect()
+    }
+
+    /// The resources that should be gone after the given courses were deleted.
+    pub fn gone(&self, deleted: &BTreeSet<CourseId>) -> BTreeSet<Resource> {
+        let gone = |(resource, fate)| (fate == Fate::Gone).then_some(resource);
+        self.fates(deleted).into_iter().filter_map(gone).collect()
+    }
+
+    /// The course directories into which the rows lead that are left.
+    fn referenced_directories(&self, deleted: &BTreeSet<CourseId>) -> BTreeSet<&str> {
+        let left = self
+            .catalog
+            .iter()
+            .filter(|row| row.course.is_none_or(|course| !deleted.contains(&course)));
+        left.flat_map(|row| match &row.path {
+            StoredPath::Relative(path) | StoredPath::Absolute(path) => vec![directory(path)],
+            // What cannot be mapped holds every file of its base name.
+            StoredPath::Elsewhere(path) => {
+                let base_name = path.rsplit('/').next();
+                let same = self
+                    .files
+                    .iter()
+                    .filter(|file| file.path.rsplit('/').next() == base_name);
+                same.map(|file| directory(&file.path)).collect()
+            }
+        })
+        .collect()
+    }
+}
+
+/// The course's directory that a path leads into: `uploads/{organization}/{course}` or `enrichments/{course}`.
+fn directory(path: &str) -> &str {
+    let levels = if path.starts_with("uploads/") { 3 } else { 2 };
+    let end = path
+        .match_indices('/')
+        .nth(levels - 1)
+        .map_or(path.len(), |(index, _)| index);
+    &path[..end]
+}

@@ -1,0 +1,188 @@
+//! Qdrant: the engine-backed test server, and collections under names of one's own.
+
+use std::{
+    ffi::OsString,
+    ops::Deref,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use qdrant_client::Qdrant as Client;
+use uuid::Uuid;
+
+use crate::{
+    cleanup::finish,
+    server::{Kind, Server},
+};
+
+static KIND: Kind = Kind {
+    name: "qdrant",
+    ready: "listening on 127.0.0.1:",
+    port_taken: "in use",
+    stop: "TERM",
+    last: "KILL",
+};
+
+/// How a Qdrant server is started.
+#[derive(Clone, Default)]
+pub struct QdrantOptions {
+    /// The key that every request must carry, if any.
+    pub api_key: Option<String>,
+}
+
+/// A test server over Qdrant's engine (`sandbox/qdrant`, built by `make engine`), gone when the last clone of its
+/// handle is.
+#[derive(Clone)]
+pub struct Qdrant(Server);
+
+impl Qdrant {
+    /// Starts a server that asks for no key.
+    ///
+    /// # Errors
+    ///
+    /// When its program is not built or does not start; the message ends with its log.
+    pub async fn start() -> Result<Self> {
+        Self::start_with(QdrantOptions::default()).await
+    }
+
+    /// Starts a server.
+    ///
+    /// # Errors
+    ///
+    /// As [`Qdrant::start`].
+    pub async fn start_with(options: QdrantOptions) -> Result<Self> {
+        Server::start(
+            &KIND,
+            |_| Ok(()),
+            move |folder, port| command(folder, port, &options),
+        )
+        .await
+        .map(Self)
+    }
+
+    /// The URL of its gRPC endpoint.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.0.port())
+    }
+}
+
+impl Deref for Qdrant {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.0
+    }
+}
+
+/// A place for collections: on the server that `QDRANT_URL` (with `QDRANT_API_KEY`) names when that is set, under
+/// names that no other test uses and deleted with this handle, on a new server under their plain names otherwise.
+pub struct Collections {
+    url: String,
+    api_key: Option<String>,
+    /// Before each name; empty on a server of our own.
+    prefix: String,
+    own: Option<Qdrant>,
+}
+
+impl Collections {
+    /// Starts a server, or chooses a prefix for the given one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Qdrant::start`].
+    pub async fn create() -> Result<Self> {
+        match std::env::var("QDRANT_URL") {
+            Ok(url) => {
+                let prefix = format!("course_gc_test_{}_", Uuid::new_v4().simple());
+                Ok(Self {
+                    url,
+                    api_key: std::env::var("QDRANT_API_KEY").ok(),
+                    prefix,
+                    own: None,
+                })
+            }
+            Err(_) => {
+                let own = Qdrant::start().await?;
+                Ok(Self {
+                    url: own.url(),
+                    api_key: None,
+                    prefix: String::new(),
+                    own: Some(own),
+                })
+            }
+        }
+    }
+
+    /// The URL of the gRPC endpoint.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The key that the server asks for.
+    pub fn api_key(&self) -> Option<&str> {
+        self.api_key.as_deref()
+    }
+
+    /// The name to use for a collection or an alias. Only what is named so is deleted in the end.
+    pub fn name(&self, plain: &str) -> String {
+        format!("{}{plain}", self.prefix)
+    }
+}
+
+impl Drop for Collections {
+    fn drop(&mut self) {
+        if self.own.is_some() {
+            return;
+        }
+        finish(&format!("collections {}*", self.prefix), || async {
+            let client = connect(&self.url, self.api_key())?;
+            for alias in client.list_aliases().await?.aliases {
+                if alias.alias_name.starts_with(&self.prefix) {
+                    client.delete_alias(alias.alias_name).await?;
+                }
+            }
+            for collection in client.list_collections().await?.collections {
+                if collection.name.starts_with(&self.prefix) {
+                    client.delete_collection(collection.name).await?;
+                }
+            }
+            Ok(())
+        });
+    }
+}
+
+/// A client with a timeout fit for tests, which does not look at the server's version.
+pub(crate) fn connect(url: &str, api_key: Option<&str>) -> Result<Client> {
+    let client = Client::from_url(url)
+        .timeout(Duration::from_secs(30))
+        .skip_compatibility_check();
+    Ok(client.api_key(api_key).build()?)
+}
+
+fn command(folder: &Path, port: u16, options: &QdrantOptions) -> Result<Vec<OsString>> {
+    let mut command = vec![
+        engine()?.into(),
+        "--data".into(),
+        folder.join("data").into(),
+        "--port".into(),
+    ];
+    command.push(port.to_string().into());
+    if let Some(key) = &options.api_key {
+        command.extend(["--api-key".into(), key.into()]);
+    }
+    Ok(command)
+}
+
+/// The server's program: `QDRANT_SANDBOX_BIN`, or where `make engine` leaves it.
+fn engine() -> Result<PathBuf> {
+    let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("qdrant/target/debug/qdrant-sandbox");
+    let path = std::env::var_os("QDRANT_SANDBOX_BIN").map_or_else(built, PathBuf::from);
+    ensure!(
+        path.is_file(),
+        "no Qdrant server at {}: `make engine` builds it",
+        path.display()
+    );
+    path.canonicalize()
+        .context("resolving the path of the Qdrant server")
+}

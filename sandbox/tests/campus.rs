@@ -1,0 +1,230 @@
+//! The campus and the snapshot: what is seeded is what was planned, and no change goes unseen.
+
+use std::collections::BTreeSet;
+
+use qdrant_client::{
+    Payload,
+    qdrant::{CountPointsBuilder, PointsIdsList, SetPayloadPointsBuilder},
+};
+use sandbox::{
+    PointId, Resource, Snapshot, Stores, World,
+    campus::{Campus, CampusSize, Fate, IdKind},
+};
+use serde_json::json;
+
+async fn seeded(size: CampusSize) -> (World, Stores, Campus) {
+    let world = World::create().await.unwrap();
+    let stores = Stores::connect(&world.addresses()).await.unwrap();
+    let campus = Campus::plan(size);
+    campus.seed(&stores).await.unwrap();
+    (world, stores, campus)
+}
+
+fn integers() -> CampusSize {
+    CampusSize {
+        ids: IdKind::Integer,
+        ..CampusSize::default()
+    }
+}
+
+#[test]
+fn the_same_size_gives_the_same_campus() {
+    for size in [CampusSize::default(), integers()] {
+        assert_eq!(Campus::plan(size), Campus::plan(size));
+        assert_ne!(
+            Campus::plan(size).keys,
+            Campus::plan(CampusSize { seed: 2, ..size }).keys
+        );
+    }
+}
+
+#[test]
+fn no_resource_is_planned_twice() {
+    for size in [CampusSize::default(), integers(), CampusSize::large()] {
+        let campus = Campus::plan(size);
+        let resources = campus.keys.len() + campus.points.len() + campus.files.len();
+        assert_eq!(campus.fates(&BTreeSet::new()).len(), resources);
+        let other = Campus::plan(CampusSize { seed: 2, ..size }).fates(&BTreeSet::new());
+        let common = |resource: &&Resource| other.contains_key(*resource);
+        let fates = campus.fates(&BTreeSet::new());
+        let shared: Vec<_> = fates.keys().filter(common).collect();
+        // Odd names without any id are in every campus.
+        assert!(shared.len() < 6, "{shared:?}");
+    }
+}
+
+#[test]
+fn nothing_goes_while_every_course_is_there() {
+    let campus = Campus::plan(CampusSize::default());
+    assert!(campus.gone(&BTreeSet::new()).is_empty());
+}
+
+#[test]
+fn every_reason_to_hold_occurs_in_both_kinds_of_campus() {
+    use sandbox::campus::{NOT_A_COURSES, REFERENCED, SEVERAL_IDS, STRANGER, UNRECOGNISED};
+    for size in [CampusSize::default(), integers()] {
+        let campus = Campus::plan(size);
+        let fates: BTreeSet<Fate> = campus.fates(&campus.doomed()).into_values().collect();
+        let reasons = [
+            NOT_A_COURSES,
+            REFERENCED,
+            SEVERAL_IDS,
+            STRANGER,
+            UNRECOGNISED,
+        ]
+        .map(Fate::Held);
+        assert!(
+            reasons
+                .iter()
+                .chain(&[Fate::Gone, Fate::Live])
+                .all(|fate| fates.contains(fate)),
+            "{fates:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_planned_is_seeded_and_the_deletes_remove_what_they_should() {
+    for size in [CampusSize::default(), integers()] {
+        let (_world, stores, campus) = seeded(size).await;
+        let before = Snapshot::take(&stores).await.unwrap();
+        let planned: BTreeSet<Resource> = campus.fates(&BTreeSet::new()).into_keys().collect();
+        let there: BTreeSet<Resource> = before
+            .resources()
+            .filter(|it| !is_claim(it))
+            .cloned()
+            .collect();
+        assert_eq!(there, planned);
+
+        let deleted = campus.delete_doomed(&stores).await.unwrap();
+        assert_eq!(deleted, campus.doomed());
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM courses")
+            .fetch_one(&stores.postgres)
+            .await
+            .unwrap();
+        assert_eq!(usize::try_from(left).unwrap(), size.courses - size.doomed);
+
+        let difference = before.diff(&Snapshot::take(&stores).await.unwrap());
+        assert!(difference.added.is_empty() && difference.changed.is_empty());
+        assert!(!difference.gone.is_empty());
+        for resource in &difference.gone {
+            let Resource::Key(name) = resource else {
+                panic!("{resource:?} is gone")
+            };
+            assert!(name.starts_with(b"idempotency:generation-"), "{resource:?}");
+        }
+
+        let back = *deleted.first().unwrap();
+        campus.revive(&stores, back).await.unwrap();
+        let courses: Vec<String> = sqlx::query_scalar("SELECT id::text FROM courses")
+            .fetch_all(&stores.postgres)
+            .await
+            .unwrap();
+        assert!(courses.contains(&back.to_string()));
+    }
+}
+
+#[tokio::test]
+async fn one_course_can_be_seeded_alone() {
+    let world = World::create().await.unwrap();
+    let stores = Stores::connect(&world.addresses()).await.unwrap();
+    let campus = Campus::plan(CampusSize::default());
+    campus.prepare(&stores).await.unwrap();
+    let course = campus.only(campus.courses[0].id);
+    course.seed_resources(&stores).await.unwrap();
+    course.seed_rows(&stores).await.unwrap();
+    let there = Snapshot::take(&stores).await.unwrap();
+    let planned = course.fates(&BTreeSet::new());
+    assert!(planned.values().all(|fate| *fate == Fate::Live));
+    assert_eq!(
+        there.resources().filter(|it| !is_claim(it)).count(),
+        planned.len()
+    );
+}
+
+#[tokio::test]
+async fn the_collection_is_as_strict_as_the_platform_s() {
+    let (_world, stores, _campus) = seeded(CampusSize::default()).await;
+    let alias = &stores.addresses.alias;
+    let info = stores
+        .qdrant
+        .collection_info(alias)
+        .await
+        .unwrap()
+        .result
+        .unwrap();
+    let strict = info.config.unwrap().strict_mode_config.unwrap();
+    assert_eq!(
+        (strict.enabled, strict.max_query_limit),
+        (Some(true), Some(100))
+    );
+    let unindexed =
+        qdrant_client::qdrant::Filter::must([qdrant_client::qdrant::Condition::matches(
+            "level",
+            "child".to_owned(),
+        )]);
+    stores
+        .qdrant
+        .count(CountPointsBuilder::new(alias).filter(unindexed).exact(true))
+        .await
+        .unwrap_err();
+}
+
+#[tokio::test]
+async fn a_snapshot_sees_one_changed_byte_in_every_store() {
+    let (_world, stores, campus) = seeded(CampusSize::default()).await;
+    let before = Snapshot::take(&stores).await.unwrap();
+    assert_eq!(before, Snapshot::take(&stores).await.unwrap());
+
+    let key = &campus.keys[0].name;
+    let mut redis = stores.redis.clone();
+    redis::cmd("SETRANGE")
+        .arg(key)
+        .arg(0)
+        .arg("!")
+        .query_async::<()>(&mut redis)
+        .await
+        .unwrap();
+
+    let file = &campus.files[0].path;
+    let path = stores.addresses.files.join(file);
+    let mut content = std::fs::read(&path).unwrap();
+    content[0] ^= 1;
+    std::fs::write(&path, content).unwrap();
+
+    let point = campus.points[0].id;
+    let id = match point {
+        PointId::Number(id) => id.into(),
+        PointId::Uuid(id) => id.to_string().into(),
+    };
+    let payload = Payload::try_from(json!({ "section": "Section 3" })).unwrap();
+    let change = SetPayloadPointsBuilder::new(stores.addresses.collection(), payload)
+        .points_selector(PointsIdsList { ids: vec![id] })
+        .wait(true);
+    stores.qdrant.set_payload(change).await.unwrap();
+
+    let difference = before.diff(&Snapshot::take(&stores).await.unwrap());
+    let changed = [
+        Resource::Key(key.clone().into_bytes()),
+        Resource::Point(point),
+        Resource::File(file.clone()),
+    ];
+    assert_eq!(difference.changed, BTreeSet::from(changed));
+    assert!(difference.gone.is_empty() && difference.added.is_empty());
+}
+
+#[tokio::test]
+async fn two_thousand_courses_are_seeded_in_seconds() {
+    let (_world, stores, campus) = seeded(CampusSize::large()).await;
+    let there = Snapshot::take(&stores).await.unwrap();
+    let resources = campus.keys.len() + campus.points.len() + campus.files.len();
+    assert_eq!(
+        there.resources().filter(|it| !is_claim(it)).count(),
+        resources
+    );
+}
+
+/// The mark on a logical database of a given server.
+fn is_claim(resource: &Resource) -> bool {
+    *resource == Resource::Key(b"course-gc-sandbox:claim".to_vec())
+}
