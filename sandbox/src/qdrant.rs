@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    fs,
     ops::Deref,
     path::{Path, PathBuf},
     time::Duration,
@@ -23,6 +24,9 @@ static KIND: Kind = Kind {
     stop: "TERM",
     last: "KILL",
 };
+
+/// The API key's file in the server's folder: arguments can be seen by everybody.
+const KEY_FILE: &str = "api-key";
 
 /// How a Qdrant server is started.
 #[derive(Clone, Default)]
@@ -52,11 +56,14 @@ impl Qdrant {
     ///
     /// As [`Qdrant::start`].
     pub async fn start_with(options: QdrantOptions) -> Result<Self> {
-        Server::start(
-            &KIND,
-            |_| Ok(()),
-            move |folder, port| command(folder, port, &options),
-        )
+        let with_key = options.api_key.is_some();
+        let prepare = move |folder: &Path| match &options.api_key {
+            Some(key) => Ok(fs::write(folder.join(KEY_FILE), key)?),
+            None => Ok(()),
+        };
+        Server::start(&KIND, prepare, move |folder, port| {
+            command(folder, port, with_key)
+        })
         .await
         .map(Self)
     }
@@ -160,16 +167,12 @@ pub(crate) fn connect(url: &str, api_key: Option<&str>) -> Result<Client> {
     Ok(client.api_key(api_key).build()?)
 }
 
-fn command(folder: &Path, port: u16, options: &QdrantOptions) -> Result<Vec<OsString>> {
-    let mut command = vec![
-        engine()?.into(),
-        "--data".into(),
-        folder.join("data").into(),
-        "--port".into(),
-    ];
-    command.push(port.to_string().into());
-    if let Some(key) = &options.api_key {
-        command.extend(["--api-key".into(), key.into()]);
+fn command(folder: &Path, port: u16, with_key: bool) -> Result<Vec<OsString>> {
+    let data = folder.join("data");
+    let mut command = vec![engine()?.into(), "--data".into(), data.into()];
+    command.extend(["--port".into(), port.to_string().into()]);
+    if with_key {
+        command.extend(["--api-key-file".into(), folder.join(KEY_FILE).into()]);
     }
     Ok(command)
 }
