@@ -1,0 +1,27 @@
+# What people and CI run. `make` alone lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help setup engine build demo test deep
+
+STAGE := scripts/stage
+# The demo leaves its servers running with KEEP=1.
+KEEP ?=
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+setup: ## install what is missing (Debian-like machines)
+	@scripts/setup
+
+engine: setup ## build the Qdrant test server, once
+	@scripts/engine
+
+build: setup ## build course-gc
+	@cargo build --locked
+
+demo: engine build ## show it on a seeded campus, in under a minute; KEEP=1 leaves everything running
+	@cargo run --locked -q -p sandbox --bin demo -- $(if $(KEEP),--keep)
+
+test: ## all that CI runs, and how long each stage took
+	@scripts/test
+
+deep: test ## what is too long for CI, run by hand
