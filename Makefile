@@ -2,7 +2,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup engine build demo test deep
 
-STAGE := scripts/stage
 # The demo leaves its servers running with KEEP=1.
 KEEP ?=
 
@@ -24,4 +23,5 @@ demo: engine build ## show it on a seeded campus, in under a minute; KEEP=1 leav
 test: ## all that CI runs, and how long each stage took
 	@scripts/test
 
-deep: test ## what is too long for CI, run by hand
+deep: test ## what is too long for CI, run by hand: the suite again and again
+	@scripts/deep
