@@ -47,7 +47,7 @@ impl Postgres {
     ///
     /// When Postgres is not installed or does not start; the message ends with its log.
     pub async fn start() -> Result<Self> {
-        Server::start(&KIND, |folder| copy_initialised(folder), command)
+        Server::start(&KIND, copy_initialised, command)
             .await
             .map(Self)
     }

@@ -1,5 +1,11 @@
 //! The campus and the snapshot: what is seeded is what was planned, and no change goes unseen.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests may fail as tests do"
+)]
+
 use std::collections::BTreeSet;
 
 use qdrant_client::{

@@ -1,5 +1,11 @@
 //! The servers: they answer, they keep their data over a restart, and they end with whoever started them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests may fail as tests do"
+)]
+
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},

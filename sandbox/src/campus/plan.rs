@@ -91,7 +91,7 @@ impl Planner {
         // The doomed ones are spread among the others.
         let rank = (index * doomed) / courses;
         let is_doomed = ((index + 1) * doomed) / courses > rank;
-        let doom = is_doomed.then(|| match rank % 4 {
+        let doom = is_doomed.then_some(match rank % 4 {
             0 | 1 => Doom::ForgetfulPath,
             2 => Doom::Cascade,
             _ => Doom::OldDraft,
@@ -215,7 +215,7 @@ impl Planner {
 
     /// Every third point has a number for an id, as the old ones do.
     pub fn point(&mut self, payload: Value, owner: Owner) {
-        let id = if self.campus.points.len() % 3 == 0 {
+        let id = if self.campus.points.len().is_multiple_of(3) {
             self.next_number += 1;
             PointId::Number(self.next_number)
         } else {
