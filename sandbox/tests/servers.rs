@@ -14,7 +14,10 @@ use std::{
 };
 
 use qdrant_client::qdrant::CreateCollectionBuilder;
-use sandbox::{Database, Keyspace, Postgres, Qdrant, QdrantOptions, Redis, Server};
+use sandbox::{
+    Database, Keyspace, Postgres, Qdrant, QdrantOptions, Redis, Server, Stores, World,
+    campus::{Campus, CampusSize},
+};
 use sqlx::{Connection, PgConnection};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -292,4 +295,84 @@ async fn servers_end_when_their_process_is_killed() {
         held.iter().all(|server| !server.are_there())
     })
     .await;
+}
+
+/// The names of everything on servers that were given to the tests.
+async fn everything_on(postgres: &Postgres, redis: &Redis, qdrant: &Qdrant) -> Vec<String> {
+    let mut connection = PgConnection::connect(&postgres.url()).await.unwrap();
+    let mut names: Vec<String> = sqlx::query_scalar("SELECT datname FROM pg_database ORDER BY 1")
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    names.push(
+        redis::cmd("INFO")
+            .arg("keyspace")
+            .query_async(&mut connection)
+            .await
+            .unwrap(),
+    );
+    let client = qdrant_client(&qdrant.url(), None);
+    let collections = client.list_collections().await.unwrap().collections;
+    names.extend(collections.into_iter().map(|collection| collection.name));
+    let aliases = client.list_aliases().await.unwrap().aliases;
+    names.extend(aliases.into_iter().map(|alias| alias.alias_name));
+    names
+}
+
+#[tokio::test]
+async fn a_world_is_empty_and_its_stores_can_be_written() {
+    let world = World::create().await.unwrap();
+    let stores = Stores::connect(&world.addresses()).await.unwrap();
+    let campus = Campus::plan(CampusSize {
+        courses: 2,
+        doomed: 1,
+        ..CampusSize::default()
+    });
+    campus.seed(&stores).await.unwrap();
+    let courses: i64 = sqlx::query_scalar("SELECT count(*) FROM courses")
+        .fetch_one(&stores.postgres)
+        .await
+        .unwrap();
+    assert_eq!(courses, 2);
+    println!("used {}", stores.addresses.redis);
+}
+
+#[tokio::test]
+async fn given_servers_are_used_and_left_as_they_were() {
+    let (postgres, redis, qdrant) =
+        tokio::try_join!(Postgres::start(), Redis::start(), Qdrant::start()).unwrap();
+    postgres.create_database("theirs").await.unwrap();
+    // The first logical database that a test might take is in use.
+    let theirs = redis.url().replace("/0", "/1");
+    redis_set(&theirs, "theirs", "1").await;
+    qdrant_client(&qdrant.url(), None)
+        .create_collection(CreateCollectionBuilder::new("theirs"))
+        .await
+        .unwrap();
+    let before = everything_on(&postgres, &redis, &qdrant).await;
+
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "a_world_is_empty_and_its_stores_can_be_written",
+            "--nocapture",
+        ])
+        .env("DATABASE_URL", postgres.url())
+        .env("REDIS_URL", redis.url())
+        .env("QDRANT_URL", qdrant.url())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        said.contains(&format!("used {}", redis.url().replace("/0", "/2"))),
+        "{said}"
+    );
+    assert_eq!(everything_on(&postgres, &redis, &qdrant).await, before);
 }
