@@ -6,7 +6,7 @@
 //!
 //! **Places.** [`Database`], [`Keyspace`] and [`Collections`] are empty places on such servers, or on the servers that
 //! `DATABASE_URL`, `REDIS_URL` and `QDRANT_URL` name, where they clean up after themselves. A [`World`] is one of each
-//! and a folder for files.
+//! and a folder for files; [`Servers`] are one server of each kind that a test may break.
 //!
 //! **Campus.** A [`campus::Campus`] is a course platform's data with everything that makes cleaning up hard. It knows
 //! what becomes of each resource when given courses are deleted, and a [`Snapshot`] tells what really became of it.
@@ -29,5 +29,5 @@ pub use self::{
     redis::{Keyspace, Redis},
     server::Server,
     snapshot::{Difference, PointId, Resource, Snapshot},
-    world::{Addresses, Stores, World},
+    world::{Addresses, Servers, Stores, World},
 };

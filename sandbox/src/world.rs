@@ -1,13 +1,13 @@
 //! All stores of a platform together: their addresses, clients for them, and the handles that keep them alive.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use redis::aio::MultiplexedConnection;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tempfile::TempDir;
 
-use crate::{Collections, Database, Keyspace, qdrant, redis as keyspace};
+use crate::{Collections, Database, Keyspace, Postgres, Qdrant, Redis, qdrant, redis as keyspace};
 
 /// Where a platform's stores are. URLs may hold passwords, hence no `Debug`.
 #[derive(Clone)]
@@ -65,6 +65,58 @@ impl Stores {
     }
 }
 
+/// The plain name of the alias.
+const ALIAS: &str = "course_embeddings";
+
+/// One server of each kind of its own, never a given one: for the demo, and for tests that stop or break a server.
+pub struct Servers {
+    /// The server of the database.
+    pub postgres: Postgres,
+    /// The server of the keys.
+    pub redis: Redis,
+    /// The server of the points.
+    pub qdrant: Qdrant,
+    files: TempDir,
+}
+
+impl Servers {
+    /// Starts them all, with an empty database named `campus`.
+    ///
+    /// # Errors
+    ///
+    /// When one does not start.
+    pub async fn start() -> Result<Self> {
+        let (postgres, redis, qdrant) =
+            tokio::try_join!(Postgres::start(), Redis::start(), Qdrant::start())?;
+        postgres.create_database("campus").await?;
+        let files = files()?;
+        Ok(Self {
+            postgres,
+            redis,
+            qdrant,
+            files,
+        })
+    }
+
+    /// Where the stores are. It stays the same when a server is restarted.
+    pub fn addresses(&self) -> Addresses {
+        Addresses {
+            postgres: self.postgres.url_of("campus"),
+            redis: self.redis.url(),
+            qdrant: self.qdrant.url(),
+            qdrant_api_key: None,
+            alias: ALIAS.to_owned(),
+            files: self.files.path().to_owned(),
+        }
+    }
+}
+
+fn files() -> Result<TempDir> {
+    Ok(tempfile::Builder::new()
+        .prefix("sandbox-files-")
+        .tempdir()?)
+}
+
 /// An empty place in every store, gone with this handle.
 pub struct World {
     database: Database,
@@ -85,9 +137,7 @@ impl World {
             Keyspace::create(),
             Collections::create()
         )?;
-        let files = tempfile::Builder::new()
-            .prefix("sandbox-files-")
-            .tempdir()?;
+        let files = files()?;
         Ok(Self {
             database,
             keyspace,
@@ -103,13 +153,8 @@ impl World {
             redis: self.keyspace.url().to_owned(),
             qdrant: self.collections.url().to_owned(),
             qdrant_api_key: self.collections.api_key().map(ToOwned::to_owned),
-            alias: self.collections.name("course_embeddings"),
+            alias: self.collections.name(ALIAS),
             files: self.files.path().to_owned(),
         }
-    }
-
-    /// The folder in which `uploads` and `enrichments` lie.
-    pub fn files(&self) -> &Path {
-        self.files.path()
     }
 }

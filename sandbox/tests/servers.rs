@@ -15,7 +15,8 @@ use std::{
 
 use qdrant_client::qdrant::CreateCollectionBuilder;
 use sandbox::{
-    Database, Keyspace, Postgres, Qdrant, QdrantOptions, Redis, Server, Stores, World,
+    Database, Difference, Keyspace, Postgres, Qdrant, QdrantOptions, Redis, Server, Servers,
+    Snapshot, Stores, World,
     campus::{Campus, CampusSize},
 };
 use sqlx::{Connection, PgConnection};
@@ -244,6 +245,27 @@ async fn qdrant_asks_for_its_key() {
         .list_collections()
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn the_stores_of_own_servers_are_back_after_an_outage() {
+    let servers = Servers::start().await.unwrap();
+    let campus = Campus::plan(CampusSize::default());
+    campus
+        .seed(&Stores::connect(&servers.addresses()).await.unwrap())
+        .await
+        .unwrap();
+    let before = Snapshot::take(&Stores::connect(&servers.addresses()).await.unwrap())
+        .await
+        .unwrap();
+    for server in [&*servers.postgres, &*servers.redis, &*servers.qdrant] {
+        server.crash().await.unwrap();
+        server.restart().await.unwrap();
+    }
+    let after = Snapshot::take(&Stores::connect(&servers.addresses()).await.unwrap())
+        .await
+        .unwrap();
+    assert_eq!(before.diff(&after), Difference::default());
 }
 
 /// Not a test: the process that `servers_end_when_their_process_is_killed` starts and kills.
