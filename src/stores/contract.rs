@@ -1,0 +1,282 @@
+//! The contract that every [`Store`] keeps, checked on the real thing.
+//!
+//! A kind of store brings a [`Bench`] (a few lines that plant resources and list them past the store under test) and
+//! calls [`keeps`] on it, for each id type.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::{Handle, Outcome, Store, StoreError, Targets};
+use crate::domain::ids::{CourseId, IdType};
+use crate::domain::inventory::{Census, Inventory, SourceIndex};
+use crate::domain::live_set::LiveSet;
+use crate::sweep::Condemned;
+
+/// Everything a server holds: by name, the content. Both are opaque to the suite.
+pub(crate) type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// How the suite reaches into a store without the code under test. The store starts empty and has at least one source.
+#[async_trait]
+pub(crate) trait Bench: Send + Sync {
+    /// The store under test.
+    fn store(&self) -> &dyn Store;
+
+    /// The id type that it was built with.
+    fn id_type(&self) -> IdType;
+
+    /// Plants one more resource of `course` in `source` and returns its name as in [`Bench::contents`]. Called several
+    /// times for a course, it plants as many resources.
+    async fn plant(&self, source: SourceIndex, course: CourseId) -> Vec<u8>;
+
+    /// Plants a resource that `owner` owns and that names `other` too, or returns `None` where there can be none.
+    async fn plant_entangled(&self, source: SourceIndex, owner: CourseId, other: CourseId) -> Option<Vec<u8>>;
+
+    /// Plants one more resource of `source` that holds no canonical id, or returns `None` where there can be none.
+    async fn plant_unrecognised(&self, source: SourceIndex) -> Option<Vec<u8>>;
+
+    /// Everything that is there now.
+    async fn contents(&self) -> Contents;
+}
+
+const LIVE: u64 = 20;
+const DEAD: u64 = 12;
+/// The first of the dead are targets; the rest are dead too, but nobody asked for them.
+const TARGETS: u64 = 8;
+const EACH: u64 = 3;
+const UNRECOGNISED: u64 = 2;
+/// Long enough for any test machine.
+const FRESH: Duration = Duration::from_secs(3600);
+
+/// Checks every promise of a store.
+pub(crate) async fn keeps(bench: &dyn Bench) {
+    let world = World::plant(bench).await;
+    world.inventory_is_complete().await;
+    world.locate_finds_the_targets_alone().await;
+    world.locate_stops_when_nobody_listens().await;
+    world.remaining_is_exact_before_and_after_nothing().await;
+    world.a_stale_batch_sends_nothing().await;
+    world.delete_takes_what_it_was_given_and_nothing_else().await;
+}
+
+struct World<'a> {
+    bench: &'a dyn Bench,
+    sources: Vec<SourceIndex>,
+    /// Names of what may go: planted for targets, naming nobody else.
+    doomed: BTreeSet<Vec<u8>>,
+    /// By source: whether an entangled one, and how many unrecognised ones, could be planted.
+    entangled: Vec<u64>,
+    unrecognised: Vec<u64>,
+    before: Contents,
+}
+
+impl<'a> World<'a> {
+    async fn plant(bench: &'a dyn Bench) -> Self {
+        let sources: Vec<_> = (0..bench.store().sources().len()).map(SourceIndex).collect();
+        assert!(!sources.is_empty(), "a store of no source can show nothing");
+        assert_eq!(bench.contents().await, Contents::new(), "the store must start empty");
+        let mut world = Self {
+            bench,
+            sources: sources.clone(),
+            doomed: BTreeSet::new(),
+            entangled: Vec::new(),
+            unrecognised: Vec::new(),
+            before: Contents::new(),
+        };
+        for source in sources {
+            for course in world.live() {
+                bench.plant(source, course).await;
+            }
+            for (n, course) in world.dead().into_iter().enumerate() {
+                for _ in 0..EACH {
+                    let name = bench.plant(source, course).await;
+                    if (n as u64) < TARGETS {
+                        assert!(world.doomed.insert(name), "each planted resource has a name of its own");
+                    }
+                }
+            }
+            let entangled = bench.plant_entangled(source, world.dead()[0], world.live()[0]).await;
+            world.entangled.push(u64::from(entangled.is_some()));
+            let mut unrecognised = 0;
+            for _ in 0..UNRECOGNISED {
+                unrecognised += u64::from(bench.plant_unrecognised(source).await.is_some());
+            }
+            world.unrecognised.push(unrecognised);
+        }
+        world.before = bench.contents().await;
+        assert!(world.doomed.iter().all(|name| world.before.contains_key(name)), "what was planted is listed");
+        world
+    }
+
+    fn course(&self, n: u64) -> CourseId {
+        match self.bench.id_type() {
+            IdType::Uuid => CourseId::Uuid(Uuid::from_u64_pair(0x0b5a_6f0e_4d7c_4a39, 0x9a43_6d7a_5f0c_0000 + n)),
+            IdType::Integer => CourseId::Integer(1_000 + n as i64),
+        }
+    }
+
+    fn live(&self) -> Vec<CourseId> {
+        (0..LIVE).map(|n| self.course(n)).collect()
+    }
+
+    fn dead(&self) -> Vec<CourseId> {
+        (LIVE..LIVE + DEAD).map(|n| self.course(n)).collect()
+    }
+
+    fn targets(&self) -> Targets {
+        let mut targets = Targets::none(self.sources.len());
+        for source in &self.sources {
+            for course in self.dead().into_iter().take(TARGETS as usize) {
+                targets.insert(*source, course);
+            }
+        }
+        targets
+    }
+
+    async fn inventory(&self) -> Inventory {
+        let live = LiveSet::from_ids(self.bench.id_type(), self.live());
+        let mut census = Census::new(Arc::new(live), self.sources.len());
+        self.bench.store().inventory(&mut census).await.expect("an inventory");
+        census.finish()
+    }
+
+    /// The targets' handles that name nobody else, and those that do.
+    async fn locate(&self) -> (Vec<Handle>, Vec<Handle>) {
+        located(self.bench.store(), &self.targets()).await.into_iter().partition(|handle| handle.mentions.is_empty())
+    }
+
+    async fn inventory_is_complete(&self) {
+        let inventory = self.inventory().await;
+        assert_eq!(inventory.sources.len(), self.sources.len());
+        for (n, source) in inventory.sources.iter().enumerate() {
+            assert_eq!(source.live_courses, LIVE, "live courses of source {n}");
+            let owners: Vec<_> = source.dead.keys().copied().collect();
+            assert_eq!(owners, self.dead(), "dead courses of source {n}");
+            for (course, found) in &source.dead {
+                let entangled = if *course == self.dead()[0] { self.entangled[n] } else { 0 };
+                assert_eq!(found.amount.resources, EACH, "what {course} has in source {n}");
+                assert_eq!(found.entangled, entangled, "what {course} shares in source {n}");
+            }
+            assert_eq!(source.unrecognised.count, self.unrecognised[n], "unrecognised in source {n}");
+        }
+        assert_eq!(inventory, self.inventory().await, "nothing changed, so nothing looks changed");
+        assert_eq!(self.bench.contents().await, self.before, "looking changes nothing");
+    }
+
+    async fn locate_finds_the_targets_alone(&self) {
+        let (clean, entangled) = self.locate().await;
+        let targets = self.targets();
+        for handle in clean.iter().chain(&entangled) {
+            assert!(targets.contains(handle.source, handle.owner), "{handle:?} was not asked for");
+        }
+        for source in &self.sources {
+            let found: BTreeSet<_> = clean.iter().filter(|h| h.source == *source).map(|h| h.owner).collect();
+            assert_eq!(found, targets.of(*source).collect(), "every target of {source:?} has a handle");
+        }
+        for handle in &entangled {
+            assert_eq!(handle.mentions, vec![self.live()[0]], "the owner is not its own mention");
+        }
+        let nobody = Targets::none(self.sources.len());
+        assert_eq!(located(self.bench.store(), &nobody).await, vec![]);
+    }
+
+    async fn locate_stops_when_nobody_listens(&self) {
+        let (sender, receiver) = mpsc::channel(1);
+        drop(receiver);
+        let stopped = self.bench.store().locate(&self.targets(), sender).await;
+        assert!(matches!(stopped, Err(StoreError::Stopped)), "{stopped:?}");
+    }
+
+    /// What the store counts of the targets must be `each` a course, and what is shared besides.
+    async fn assert_remaining(&self, each: u64) {
+        let mut remaining = self.bench.store().remaining(&self.targets()).await.expect("a count");
+        remaining.retain(|(.., count)| *count > 0);
+        remaining.sort();
+        let mut expected = Vec::new();
+        for source in &self.sources {
+            for (n, course) in self.dead().into_iter().take(TARGETS as usize).enumerate() {
+                let shared = if n == 0 { self.entangled[source.0] } else { 0 };
+                expected.push((*source, course, each + shared));
+            }
+        }
+        expected.retain(|(.., count)| *count > 0);
+        assert_eq!(remaining, expected);
+    }
+
+    async fn remaining_is_exact_before_and_after_nothing(&self) {
+        self.assert_remaining(EACH).await;
+        let nobody = Targets::none(self.sources.len());
+        assert_eq!(self.bench.store().remaining(&nobody).await.expect("a count"), vec![]);
+    }
+
+    async fn a_stale_batch_sends_nothing(&self) {
+        let (clean, _) = self.locate().await;
+        for outcome in self.delete(clean, Duration::ZERO).await {
+            assert_eq!(outcome, Outcome::Unattempted);
+        }
+        assert_eq!(self.bench.contents().await, self.before, "S2: nothing goes on a stale confirmation");
+    }
+
+    async fn delete_takes_what_it_was_given_and_nothing_else(&self) {
+        let (handles, _) = self.locate().await;
+        let every_second = handles.iter().step_by(2).cloned().collect();
+        let mut gone = resources(&self.delete(every_second, FRESH).await);
+
+        let outcomes = self.delete(handles.clone(), FRESH).await;
+        for (n, outcome) in outcomes.iter().enumerate() {
+            let expected = if n % 2 == 0 { matches!(outcome, Outcome::Absent) } else { deleted(outcome) > 0 };
+            assert!(expected, "S11: the outcome of handle {n} of {} is its own: {outcome:?}", handles.len());
+        }
+        gone += resources(&outcomes);
+        assert_eq!(gone, self.doomed.len() as u64, "what is said to be deleted is what was planted");
+
+        let mut expected = self.before.clone();
+        expected.retain(|name, _| !self.doomed.contains(name));
+        assert_eq!(self.bench.contents().await, expected, "all else is there, byte for byte");
+        self.assert_remaining(0).await;
+        assert!(self.delete(handles, FRESH).await.iter().all(|outcome| *outcome == Outcome::Absent));
+        assert_eq!(self.bench.contents().await, expected, "deleting twice is harmless");
+        assert!(self.inventory().await.sources.iter().all(|source| source.live_courses == LIVE));
+    }
+
+    /// Deletes in batches that the store takes.
+    async fn delete(&self, handles: Vec<Handle>, good_for: Duration) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        for batch in handles.chunks(self.bench.store().batch_limit()) {
+            let removed = self.bench.store().delete(&Condemned::for_test(batch.to_vec(), good_for)).await;
+            assert_eq!(removed.outcomes.len(), batch.len(), "one outcome a handle");
+            outcomes.extend(removed.outcomes);
+        }
+        outcomes
+    }
+}
+
+/// All that `locate` sends.
+pub(crate) async fn located(store: &dyn Store, targets: &Targets) -> Vec<Handle> {
+    let (sender, mut receiver) = mpsc::channel(4);
+    let collect = async {
+        let mut handles = Vec::new();
+        while let Some(handle) = receiver.recv().await {
+            handles.push(handle);
+        }
+        handles
+    };
+    let (sent, handles) = tokio::join!(store.locate(targets, sender), collect);
+    sent.expect("handles");
+    handles
+}
+
+fn deleted(outcome: &Outcome) -> u64 {
+    match outcome {
+        Outcome::Deleted { resources, .. } => *resources,
+        Outcome::Absent | Outcome::Failed(_) | Outcome::Unattempted => 0,
+    }
+}
+
+fn resources(outcomes: &[Outcome]) -> u64 {
+    outcomes.iter().map(deleted).sum()
+}

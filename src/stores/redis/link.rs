@@ -1,0 +1,178 @@
+//! The way to the server: its address, one spare connection, and errors in words.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::StoreError;
+
+/// Connects to one server, with a timeout on every call.
+pub(super) struct Link {
+    name: String,
+    /// Host, port and database; never the user or the password.
+    address: String,
+    client: Client,
+    config: AsyncConnectionConfig,
+    call_timeout: Duration,
+    spare: Mutex<Option<MultiplexedConnection>>,
+}
+
+/// A connection that one operation has for itself. Dropped, it is closed, whatever it had still to send; only after
+/// everything went well it is [given back](Link::give_back).
+pub(super) struct Lease {
+    connection: MultiplexedConnection,
+    call: Call,
+}
+
+/// What a call is for, in words, and how long its answer is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    pub(super) doing: &'static str,
+    limit: Duration,
+}
+
+impl Lease {
+    pub(super) fn call(&self) -> Call {
+        self.call
+    }
+
+    pub(super) fn connection(&mut self) -> &mut MultiplexedConnection {
+        &mut self.connection
+    }
+
+    /// Waits no longer than `time` for the answers of all further calls.
+    pub(super) fn limit(&mut self, time: Duration) {
+        self.call.limit = self.call.limit.min(time);
+        self.connection.set_response_timeout(self.call.limit);
+    }
+}
+
+/// What a server says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Server {
+    pub(super) version: String,
+    /// New at each start of the process.
+    pub(super) run_id: String,
+}
+
+impl Link {
+    /// # Errors
+    /// If the URL is none.
+    pub(super) fn new(name: String, url: &SecretString, call_timeout: Duration) -> Result<Self, StoreError> {
+        let client = Client::open(url.expose_secret()).map_err(|error| {
+            let advice = "write its url as redis://user:password@host:port/database, with special characters escaped";
+            StoreError::server(format!("redis store `{name}` has no usable address; {advice}"), error)
+        })?;
+        let info = client.get_connection_info();
+        let address = format!("{}/{}", info.addr(), info.redis_settings().db());
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(call_timeout))
+            .set_response_timeout(Some(call_timeout));
+        Ok(Self { name, address, client, config, call_timeout, spare: Mutex::new(None) })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The spare connection, if it still answers, or a new one. `doing` is what it is for, in words.
+    pub(super) async fn lease(&self, doing: &'static str) -> Result<Lease, StoreError> {
+        let call = Call { doing, limit: self.call_timeout };
+        let spare = self.spare().take();
+        if let Some(mut connection) = spare {
+            connection.set_response_timeout(self.call_timeout);
+            match redis::cmd("PING").query_async::<()>(&mut connection).await {
+                Ok(()) => return Ok(Lease { connection, call }),
+                Err(error) if error.is_timeout() => return Err(self.failed(call, error)),
+                Err(error) => tracing::debug!(store = self.name, %error, "connecting anew"),
+            }
+        }
+        let connection = self.client.get_multiplexed_async_connection_with_config(&self.config).await;
+        let connection = connection.map_err(|error| self.failed(call, error))?;
+        Ok(Lease { connection, call })
+    }
+
+    /// Keeps a connection on which everything went well for the next operation.
+    pub(super) fn give_back(&self, lease: Lease) {
+        *self.spare() = Some(lease.connection);
+    }
+
+    fn spare(&self) -> std::sync::MutexGuard<'_, Option<MultiplexedConnection>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the server who it is.
+    ///
+    /// # Errors
+    /// If it is no primary, or holds only a part of the keys.
+    pub(super) async fn server(&self, lease: &mut Lease) -> Result<Server, StoreError> {
+        let mut sections = [String::new(), String::new()];
+        for (section, text) in ["server", "replication"].into_iter().zip(&mut sections) {
+            let answer = redis::cmd("INFO").arg(section).query_async(&mut lease.connection).await;
+            *text = answer.map_err(|error| self.failed(lease.call, error))?;
+        }
+        let [server, replication] = sections;
+        Server::read(&server, &replication).map_err(|why| self.unusable(lease.call, format_args!("{why}")))
+    }
+
+    /// An answer that makes no sense, or a server that cannot serve.
+    pub(super) fn unusable(&self, call: Call, why: fmt::Arguments<'_>) -> StoreError {
+        let Self { name, address, .. } = self;
+        StoreError::Unusable(format!("redis store `{name}` at {address} could not {}: {why}", call.doing))
+    }
+
+    /// A call that failed, with what to do about it.
+    pub(super) fn failed(&self, call: Call, error: RedisError) -> StoreError {
+        let Self { name, address, .. } = self;
+        let Call { doing, limit } = call;
+        if error.is_timeout() {
+            let action = format!("redis store `{name}` at {address} could not {doing}; see whether it is up and busy");
+            return StoreError::Timeout { action, seconds: limit.as_secs_f64() };
+        }
+        let advice = match (error.kind(), error.code()) {
+            (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS")) => {
+                "check the user and the password in its url"
+            }
+            (ErrorKind::Server(ServerErrorKind::NoPerm), _) => {
+                "grant its user PING, INFO, SELECT, SCAN and UNLINK, and all of the templates' keys"
+            }
+            (ErrorKind::Server(ServerErrorKind::ReadOnly), _) => "it is a replica: use the primary's address",
+            (ErrorKind::Server(ServerErrorKind::BusyLoading), _) => "it is loading its data: wait for the next run",
+            (ErrorKind::Io, _) => "check its address, and that it runs",
+            (ErrorKind::Parse | ErrorKind::UnexpectedReturnType, _) => "check that its address is a Redis server's",
+            _ => "see the server's log",
+        };
+        StoreError::server(format!("redis store `{name}` at {address} could not {doing}; {advice}"), error)
+    }
+}
+
+impl Server {
+    /// Reads INFO's sections `server` and `replication`, or says why such a server is refused.
+    pub(super) fn read(server: &str, replication: &str) -> Result<Self, String> {
+        let role = field(replication, "role").unwrap_or("unknown");
+        if role != "master" {
+            return Err(format!("its role is `{role}`, so it may lag and refuses deletes; use the primary's address"));
+        }
+        let mode = field(server, "redis_mode").unwrap_or("standalone");
+        if mode != "standalone" {
+            return Err(format!("it runs in mode `{mode}` and holds a part of the keys only; use a standalone server"));
+        }
+        match (field(server, "redis_version"), field(server, "run_id")) {
+            (Some(version), Some(run_id)) => Ok(Self { version: version.into(), run_id: run_id.into() }),
+            _ => Err("its INFO names no version or run id; check that its address is a Redis server's".into()),
+        }
+    }
+}
+
+/// A field of INFO's answer.
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+}
