@@ -1,0 +1,199 @@
+//! Directories beneath a root, opened one component at a time, by descriptor (S13).
+//!
+//! No path is ever resolved by the kernel across a link, a mount or `..`: each step opens one name in an open directory
+//! with `openat2` (BENEATH, NO_SYMLINKS, NO_XDEV). Where that call is lacking (old kernels, some sandboxes), `openat`
+//! with O_NOFOLLOW does the same for a single component, and the mount ids are compared. They tell what `st_dev` does
+//! not: a bind mount has its parent's device.
+//!
+//! All calls block; they run on the blocking threads.
+
+use std::ffi::OsStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Statx, StatxFlags};
+use rustix::io::{Errno, Result, retry_on_intr};
+
+/// Room for a batch of directory entries, each at most 280 bytes.
+const ENTRIES_BYTES: usize = 32 * 1024;
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// What a name in a directory stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Directory,
+    /// A file, a link (never followed), a socket, …
+    Other,
+}
+
+/// What a name in a directory is, the link itself if it is one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stat {
+    pub kind: Kind,
+    /// Its size by its content.
+    pub size: u64,
+    /// What it takes on the disk, in bytes.
+    pub allocated: u64,
+    /// Seconds and nanoseconds.
+    pub modified: (i64, u32),
+    pub mount: u64,
+    /// Major and minor number, inode.
+    pub identity: (u32, u32, u64),
+}
+
+/// An open directory.
+#[derive(Debug)]
+pub(super) struct Dir {
+    fd: OwnedFd,
+    mount: u64,
+}
+
+impl Dir {
+    /// Opens the root. Links that lead to it are the operator's and followed; `/` itself is refused with `EPERM`.
+    pub fn root(path: &Path) -> Result<Self> {
+        let fd = retry_on_intr(|| rustix::fs::open(path, DIRECTORY, Mode::empty()))?;
+        let stat = stat(&fd, c"", AtFlags::EMPTY_PATH)?;
+        if stat.identity == self::stat(rustix::fs::CWD, c"/", AtFlags::empty())?.identity {
+            return Err(Errno::PERM);
+        }
+        Ok(Self { fd, mount: stat.mount })
+    }
+
+    /// Opens a directory in this one. `EXDEV` if something is mounted there, `NOTDIR` or `LOOP` if it is no directory.
+    pub fn open(&self, name: &[u8]) -> Result<Self> {
+        let name = component(name)?;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        match retry_on_intr(|| rustix::fs::openat2(&self.fd, name, DIRECTORY, Mode::empty(), resolve)) {
+            Err(Errno::NOSYS | Errno::PERM) => self.open_stepwise(name),
+            opened => Ok(Self { fd: opened?, mount: self.mount }),
+        }
+    }
+
+    /// [`Dir::open`] without `openat2`.
+    pub fn open_stepwise(&self, name: &OsStr) -> Result<Self> {
+        let fd = retry_on_intr(|| rustix::fs::openat(&self.fd, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()))?;
+        let mount = stat(&fd, c"", AtFlags::EMPTY_PATH)?.mount;
+        if mount == self.mount { Ok(Self { fd, mount }) } else { Err(Errno::XDEV) }
+    }
+
+    /// Opens a directory several levels below, step by step; without names, this one anew.
+    pub fn descend(&self, names: &[&[u8]]) -> Result<Self> {
+        let fd = retry_on_intr(|| rustix::fs::openat(&self.fd, c".", DIRECTORY, Mode::empty()))?;
+        names.iter().try_fold(Self { fd, mount: self.mount }, |dir, name| dir.open(name))
+    }
+
+    /// What is in this directory, from its start, in no order; `.` and `..` are left out. Entries that come or go
+    /// meanwhile may be missed. `fault` turns an error of the directory itself into the caller's.
+    pub fn entries<E>(
+        &self,
+        fault: impl Fn(Errno) -> E,
+        mut each: impl FnMut(&[u8], Kind) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0)).map_err(&fault)?;
+        let mut buffer = vec![MaybeUninit::uninit(); ENTRIES_BYTES];
+        let mut entries = RawDir::new(&self.fd, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                Err(Errno::INTR) => continue,
+                entry => entry.map_err(&fault)?,
+            };
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                FileType::Directory => Kind::Directory,
+                // Some file systems do not say.
+                FileType::Unknown => match self.stat(name) {
+                    Ok(stat) => stat.kind,
+                    Err(Errno::NOENT) => continue,
+                    Err(error) => return Err(fault(error)),
+                },
+                _ => Kind::Other,
+            };
+            each(name, kind)?;
+        }
+        Ok(())
+    }
+
+    /// What a name in this directory is. `Stat::mount` differs from [`Dir::mount`] if something is mounted there.
+    pub fn stat(&self, name: &[u8]) -> Result<Stat> {
+        stat(&self.fd, component(name)?, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// What this directory itself is.
+    pub fn own_stat(&self) -> Result<Stat> {
+        stat(&self.fd, c"", AtFlags::EMPTY_PATH)
+    }
+
+    /// The mount that it lies on.
+    pub fn mount(&self) -> u64 {
+        self.mount
+    }
+
+    /// Opens a directory in this one, made if it is not there.
+    pub fn make(&self, name: &[u8]) -> Result<Self> {
+        match rustix::fs::mkdirat(&self.fd, component(name)?, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => self.open(name),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves a name of this directory to another one, where it must not be yet.
+    pub fn rename(&self, name: &[u8], to: &Self, new_name: &[u8]) -> Result<()> {
+        let (name, new_name) = (component(name)?, component(new_name)?);
+        match rustix::fs::renameat_with(&self.fd, name, &to.fd, new_name, RenameFlags::NOREPLACE) {
+            // Network file systems know no flags. There a directory at least never replaces one that holds something.
+            Err(Errno::INVAL | Errno::NOSYS)
+                if matches!(stat(&to.fd, new_name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) =>
+            {
+                rustix::fs::renameat(&self.fd, name, &to.fd, new_name)
+            }
+            done => done,
+        }
+    }
+
+    /// Removes a name that is no directory.
+    pub fn unlink(&self, name: &[u8]) -> Result<()> {
+        rustix::fs::unlinkat(&self.fd, component(name)?, AtFlags::empty())
+    }
+
+    /// Removes an empty directory.
+    pub fn remove_directory(&self, name: &[u8]) -> Result<()> {
+        rustix::fs::unlinkat(&self.fd, component(name)?, AtFlags::REMOVEDIR)
+    }
+}
+
+/// A name that stays in its directory.
+fn component(name: &[u8]) -> Result<&OsStr> {
+    if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') {
+        return Err(Errno::INVAL);
+    }
+    Ok(OsStr::from_bytes(name))
+}
+
+fn stat(dir: impl AsFd, name: impl rustix::path::Arg + Copy, flags: AtFlags) -> Result<Stat> {
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    let statx = retry_on_intr(|| rustix::fs::statx(&dir, name, flags | AtFlags::NO_AUTOMOUNT, wanted))?;
+    if !StatxFlags::from_bits_retain(statx.stx_mask).contains(StatxFlags::MNT_ID) {
+        // Without mount ids a mount could be swept unseen (S13).
+        return Err(Errno::OPNOTSUPP);
+    }
+    Ok(Stat::from(statx))
+}
+
+impl From<Statx> for Stat {
+    fn from(statx: Statx) -> Self {
+        let is_directory = FileType::from_raw_mode(statx.stx_mode.into()) == FileType::Directory;
+        Self {
+            kind: if is_directory { Kind::Directory } else { Kind::Other },
+            size: statx.stx_size,
+            allocated: statx.stx_blocks.saturating_mul(512),
+            modified: (statx.stx_mtime.tv_sec, statx.stx_mtime.tv_nsec),
+            mount: statx.stx_mnt_id,
+            identity: (statx.stx_dev_major, statx.stx_dev_minor, statx.stx_ino),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The delete of one handle: look again, move into the trash, remove from there.
+//!
+//! The move is the delete: one rename on the same file system, atomic and instant, after which nothing of the course is
+//! where the application looks for it. What is left in the trash by a crash or an error is found by the next inventory
+//! as a resource of its course, and goes through every gate again.
+
+use std::collections::BTreeSet;
+
+use rustix::io::Errno;
+use uuid::Uuid;
+
+use super::Place;
+use super::beneath::Dir;
+use super::layout::OWN_FOLDER;
+use super::tree::{Measure, Taken, join, measure, remove};
+use super::walk::{TRASH, open_root, trash_owner};
+use super::watch::{Fault, Pulse};
+use crate::stores::Handle;
+
+/// Why a handle's directory stays.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// The file system refused.
+    Fault(Fault),
+    /// It is not, or no longer, what was condemned; in words.
+    Changed(String),
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Refusal {
+    pub fn explain(&self) -> String {
+        match self {
+            Self::Fault(fault) => fault.explain(),
+            Self::Changed(why) => why.clone(),
+        }
+    }
+}
+
+/// A handle whose directory was looked at and may go.
+pub(super) struct Inspected {
+    root: Dir,
+    parent: Dir,
+    name: Vec<u8>,
+    path: Vec<u8>,
+    seen: Measure,
+    is_trash: bool,
+    owner: String,
+}
+
+/// What lies in the trash, ready to be removed.
+pub(super) struct Trashed {
+    trash: Dir,
+    name: Vec<u8>,
+}
+
+/// Looks at a handle's directory again: still its owner's, nothing mounted below, no id in it that was not confirmed.
+/// `None` if it has gone.
+pub(super) fn inspect(place: &Place, handle: &Handle, pulse: &Pulse) -> Result<Option<Inspected>, Refusal> {
+    let path = handle.key.to_vec();
+    let components: Vec<_> = path.split(|byte| *byte == b'/').collect();
+    let is_trash = matches!(components.as_slice(), [own, trash, _] if *own == OWN_FOLDER && *trash == TRASH);
+    let Some((&name, above)) = components.split_last() else { return Ok(None) };
+    let owner = if is_trash {
+        trash_owner(place.id_type, name)
+    } else if components.len() == place.layout.depth() {
+        place.layout.owner(place.id_type, &components)
+    } else {
+        None
+    };
+    let shown = path.escape_ascii();
+    if owner != Some(handle.owner) {
+        return Err(Refusal::Changed(format!("`{shown}` is no directory of course {}", handle.owner)));
+    }
+    let root = open_root(&place.root)?;
+    let parent = match root.descend(above) {
+        Ok(parent) => parent,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(Fault::at("open the directory above", &path)(errno).into()),
+    };
+    let Some(seen) = measure(&parent, name, place.id_type, pulse)? else { return Ok(None) };
+    if let Some(mount) = &seen.mount {
+        return Err(Refusal::Changed(format!("`{shown}` stays: something is mounted at `{}`", mount.escape_ascii())));
+    }
+    if !seen.is_directory && !is_trash {
+        return Err(Refusal::Changed(format!("`{shown}` is no directory any more")));
+    }
+    let confirmed: BTreeSet<_> = handle.mentions.iter().copied().chain([handle.owner]).collect();
+    if let Some(id) = seen.mentions.difference(&confirmed).next() {
+        return Err(Refusal::Changed(format!("`{shown}` now names {id} too, which was not confirmed dead")));
+    }
+    let (name, owner) = (name.to_vec(), handle.owner.to_string());
+    Ok(Some(Inspected { root, parent, name, path, seen, is_trash, owner }))
+}
+
+/// Moves what was inspected into the trash; `None` if it has gone.
+pub(super) fn discard(inspected: Inspected, pulse: &Pulse) -> Result<Option<Trashed>, Refusal> {
+    let Inspected { root, parent, name, path, seen, is_trash, owner } = inspected;
+    if is_trash {
+        return Ok(Some(Trashed { trash: parent, name }));
+    }
+    let trash = root.make(OWN_FOLDER).and_then(|own| own.make(TRASH));
+    let trash = trash.map_err(Fault::at("make the directory", &join(OWN_FOLDER, TRASH)))?;
+    // Sixteen digits: nothing that could be read as an id.
+    let new_name = format!("{owner}.{:016x}", Uuid::new_v4().as_u64_pair().1).into_bytes();
+    // Nobody waits any more if the confirmation grew stale meanwhile.
+    pulse.beat()?;
+    let moved = parent.rename(&name, &trash, &new_name);
+    let arrived = trash.stat(&new_name).ok().map(|stat| stat.identity);
+    match moved {
+        Ok(()) if arrived == seen.identity => {}
+        // A network file system may say so of a rename that it did, when it was asked twice.
+        Err(Errno::NOENT | Errno::STALE) if arrived.is_some() && arrived == seen.identity => {}
+        Err(Errno::NOENT) if parent.stat(&name).is_err_and(|errno| errno == Errno::NOENT) => return Ok(None),
+        Ok(()) => {
+            trash.rename(&new_name, &parent, &name).map_err(Fault::at("put back", &path))?;
+            let shown = path.escape_ascii();
+            return Err(Refusal::Changed(format!("`{shown}` was replaced while it was looked at, and stays")));
+        }
+        Err(errno) => return Err(Fault::at("move to the trash", &path)(errno).into()),
+    }
+    Ok(Some(Trashed { trash, name: new_name }))
+}
+
+impl Trashed {
+    /// Removes it for good. `halfway` is called once, when the first file has gone.
+    pub fn remove(&self, pulse: &Pulse, halfway: impl FnMut()) -> Result<Taken, Fault> {
+        remove(&self.trash, &self.name, pulse, halfway)
+    }
+}

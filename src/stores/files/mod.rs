@@ -1,0 +1,370 @@
+//! Courses' directories below a root.
+//!
+//! A [`Layout`] says where the directory of a course is; whatever it holds belongs to that course, and goes or stays as
+//! one. The inventory reads only as deep as the layout; the directories of dead courses alone are measured.
+//!
+//! Invariants: nothing outside the root is ever opened, no link is followed, no mount is entered ([`beneath`], S13); only
+//! a directory whose name is a course's canonical id is a course's (S5); a delete starts with one atomic rename
+//! ([`delete`]); what cannot be read makes the inventory an error (S4).
+//!
+//! Rejected: path strings (each use resolves links anew), a count of all files at each run (costs a walk of everything
+//! for a number that nobody acts upon).
+
+mod beneath;
+mod delete;
+mod layout;
+mod references;
+mod tree;
+mod walk;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Component, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use rustix::io::Errno;
+use tokio::sync::mpsc;
+
+use crate::domain::ids::{CourseId, IdType};
+use crate::domain::inventory::{Amount, Census, SourceIndex, fingerprint};
+use crate::stores::{Handle, Outcome, References, Removed, Store, StoreError, Targets};
+use crate::sweep::Condemned;
+pub use layout::{Layout, LayoutError};
+pub use references::ReferenceSettings;
+use references::{Mapping, Reference};
+use tree::Measure;
+use walk::{Entry, Walk, open_root};
+use watch::{Fault, Pulse, Watch};
+
+/// A files store has one source: its root.
+const SOURCE: SourceIndex = SourceIndex(0);
+
+/// What a files store is made from.
+#[derive(Debug, Clone)]
+pub struct FilesSettings {
+    /// The store's name in the configuration.
+    pub name: String,
+    /// The directory that holds the courses' directories; absolute.
+    pub root: PathBuf,
+    /// Where in it a course's directory lies.
+    pub layout: Layout,
+    /// The type of the courses' ids.
+    pub id_type: IdType,
+    /// The most directories in one batch.
+    pub batch_limit: usize,
+    /// How long the file system may show no progress.
+    pub call_timeout: Duration,
+    /// Which files are in use although their course may be dead (S9).
+    pub references: Option<ReferenceSettings>,
+}
+
+/// A store of files. See the module's documentation.
+#[derive(Debug)]
+pub struct FilesStore {
+    name: String,
+    place: Arc<Place>,
+    sources: [String; 1],
+    batch_limit: usize,
+    call_timeout: Duration,
+    references: Option<(String, Mapping)>,
+}
+
+/// What the blocking threads need to know.
+#[derive(Debug)]
+struct Place {
+    root: PathBuf,
+    layout: Layout,
+    id_type: IdType,
+}
+
+impl Place {
+    fn shown(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    /// Opens the directory in which `path` lies, and measures what is there; `None` if it has gone. Ids above it count
+    /// as mentions.
+    fn measure(&self, path: &[u8], pulse: &Pulse) -> Result<Option<Measure>, Fault> {
+        self.in_parent(path, |parent, name| {
+            let measure = tree::measure(parent, name, self.id_type, pulse)?;
+            Ok(measure.map(|mut measure| {
+                measure.mentions.extend(self.id_type.mentions(path));
+                measure
+            }))
+        })
+        .map(Option::flatten)
+    }
+
+    fn in_parent<T>(
+        &self,
+        path: &[u8],
+        job: impl FnOnce(&beneath::Dir, &[u8]) -> Result<T, Fault>,
+    ) -> Result<Option<T>, Fault> {
+        let components: Vec<_> = path.split(|byte| *byte == b'/').collect();
+        let Some((name, above)) = components.split_last() else { return Ok(None) };
+        match open_root(&self.root)?.descend(above) {
+            Ok(parent) => job(&parent, name).map(Some),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Fault::at("open the directory above", path)(errno)),
+        }
+    }
+}
+
+impl FilesStore {
+    /// A store over a root. Nothing is opened yet.
+    ///
+    /// # Errors
+    /// If the root is `/`, not absolute, or written with `..`.
+    pub fn new(settings: FilesSettings) -> Result<Self, StoreError> {
+        let FilesSettings { name, root, layout, id_type, batch_limit, call_timeout, references } = settings;
+        let climbs = root.components().any(|component| component == Component::ParentDir);
+        if !root.is_absolute() || climbs || root.components().count() < 2 {
+            return Err(StoreError::Unusable(format!(
+                "files root {}: a root is an absolute path below `/`, without `..`, such as /data/uploads",
+                root.display()
+            )));
+        }
+        let references = references.map(|settings| {
+            let mapping = Mapping::new(&settings, &root);
+            (settings.query, mapping)
+        });
+        let sources = [layout.text().to_owned()];
+        let place = Arc::new(Place { root, layout, id_type });
+        Ok(Self { name, place, sources, batch_limit, call_timeout, references })
+    }
+
+    fn walk(&self) -> Walk {
+        Walk::start(Arc::clone(&self.place), Watch::new(self.call_timeout))
+    }
+
+    /// Runs a job on a blocking thread, under watch. `Err` says that it was given up, or ended unheard.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        action: String,
+        job: impl FnOnce(&Place, &Pulse) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let watch = Watch::new(limit);
+        let (place, pulse) = (Arc::clone(&self.place), watch.pulse());
+        let action = format!("files root {}: {action}", self.place.shown());
+        let task = tokio::task::spawn_blocking(move || job(&place, &pulse));
+        watch.over(&action, task).await?.map_err(|error| StoreError::server(action, error))
+    }
+
+    async fn measure(&self, path: Vec<u8>) -> Result<Option<Measure>, StoreError> {
+        let action = format!("measure `{}`", path.escape_ascii());
+        let job = move |place: &Place, pulse: &Pulse| place.measure(&path, pulse);
+        let measured = self.blocking(self.call_timeout, action, job).await?;
+        measured.map_err(|fault| fault.of(&self.place.shown()))
+    }
+
+    /// Deletes one handle; an error says that the file system stands still.
+    async fn delete_one(&self, batch: &Condemned, handle: &Handle) -> Result<Outcome, StoreError> {
+        let shown = handle.key.escape_ascii().to_string();
+        let again = handle.clone();
+        let inspected = self
+            .blocking(self.call_timeout, format!("look at `{shown}`"), move |place, pulse| {
+                delete::inspect(place, &again, pulse)
+            })
+            .await?;
+        let inspected = match inspected {
+            Ok(Some(inspected)) => inspected,
+            Ok(None) => return Ok(Outcome::Absent),
+            Err(refusal) => return Ok(Outcome::Failed(refusal.explain())),
+        };
+        if !batch.is_fresh() {
+            return Ok(Outcome::Unattempted);
+        }
+        // Given up when the confirmation grows stale, and then not done later either.
+        let trashed = self
+            .blocking(self.call_timeout.min(batch.time_left()), format!("move `{shown}` to the trash"), |_, pulse| {
+                delete::discard(inspected, pulse)
+            })
+            .await?;
+        let trashed = match trashed {
+            Ok(Some(trashed)) => trashed,
+            Ok(None) => return Ok(Outcome::Absent),
+            Err(refusal) => return Ok(Outcome::Failed(refusal.explain())),
+        };
+        moment(&self.name);
+        let name = self.name.clone();
+        let taken = self
+            .blocking(self.call_timeout, format!("remove what was `{shown}`"), move |_, pulse| {
+                trashed.remove(pulse, || moment(&name))
+            })
+            .await?;
+        Ok(match taken {
+            Ok(taken) => Outcome::Deleted { resources: taken.files.max(1), bytes: Some(taken.bytes) },
+            Err(fault) => Outcome::Failed(fault.explain()),
+        })
+    }
+}
+
+/// A named moment: tests stop the process here.
+fn moment(store: &str) {
+    tracing::debug!(target: "course_gc::moment", store, moment = "deleting");
+}
+
+#[async_trait]
+impl Store for FilesStore {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "files"
+    }
+
+    fn sources(&self) -> &[String] {
+        &self.sources
+    }
+
+    fn batch_limit(&self) -> usize {
+        self.batch_limit
+    }
+
+    async fn identity(&self) -> Result<String, StoreError> {
+        let looked = self.blocking(self.call_timeout, "look at the root".to_owned(), |place, _| {
+            open_root(&place.root)?.own_stat().map_err(Fault::at("look at", b"."))
+        });
+        let stat = looked.await?.map_err(|fault| fault.of(&self.place.shown()))?;
+        let (major, minor, inode) = stat.identity;
+        Ok(format!("files root {}, device {major}:{minor}, inode {inode}", self.place.shown()))
+    }
+
+    async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {
+        let mut walk = self.walk();
+        while let Some(entries) = walk.next().await? {
+            for entry in entries {
+                match entry {
+                    Entry::Unrecognised(path) => census.unrecognised(SOURCE, &path, 1),
+                    Entry::Unclaimed(path) => census.unclaimed(&path),
+                    Entry::Course { owner, .. } if census.is_live(owner) => {
+                        let directory = Amount { resources: 1, bytes: None, fingerprint: 0 };
+                        census.observe(SOURCE, owner, directory, Vec::new);
+                    }
+                    Entry::Course { owner, path } => match self.measure(path).await? {
+                        Some(found) if found.mount.is_some() => {
+                            census.entangled(SOURCE, owner, found.amount().resources);
+                        }
+                        Some(found) => {
+                            census.observe(SOURCE, owner, found.amount(), || found.mentions.into_iter().collect());
+                        }
+                        None => {}
+                    },
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn locate(&self, targets: &Targets, handles: mpsc::Sender<Handle>) -> Result<(), StoreError> {
+        let mut walk = self.walk();
+        while let Some(entries) = walk.next().await? {
+            for (owner, path) in wanted(entries, targets) {
+                let key = Bytes::from(path.clone());
+                let Some(found) = self.measure(path).await? else { continue };
+                if found.mount.is_some() {
+                    continue;
+                }
+                let mentions = found.mentions.into_iter().filter(|id| *id != owner).collect();
+                let handle = Handle { source: SOURCE, owner, mentions, key };
+                handles.send(handle).await.map_err(|_| StoreError::Stopped)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn reference_query(&self) -> Option<&str> {
+        self.references.as_ref().map(|(query, _)| query.as_str())
+    }
+
+    async fn referenced(
+        &self,
+        courses: &BTreeSet<CourseId>,
+        mut references: References<'_>,
+    ) -> Result<BTreeSet<CourseId>, StoreError> {
+        let Some((_, mapping)) = &self.references else { return Ok(BTreeSet::new()) };
+        let Place { layout, id_type, .. } = &*self.place;
+        let mut held = BTreeSet::new();
+        let mut unmapped = HashSet::new();
+        while let Some(path) = references.next().await {
+            let path = path?;
+            // Whatever the mapping says: a path that names a course holds it.
+            held.extend(id_type.mentions(&path).into_iter().filter(|id| courses.contains(id)));
+            match mapping.of(layout, *id_type, &path) {
+                Reference::Mapped(owner, _) if courses.contains(&owner) => _ = held.insert(owner),
+                Reference::Mapped(..) | Reference::Elsewhere => {}
+                Reference::Unmapped(name) => _ = unmapped.insert(fingerprint(&name)),
+            }
+        }
+        if unmapped.is_empty() {
+            return Ok(held);
+        }
+        let unmapped = Arc::new(unmapped);
+        let mut walk = self.walk();
+        while let Some(entries) = walk.next().await? {
+            for entry in entries {
+                let Entry::Course { owner, path } = entry else { continue };
+                if !courses.contains(&owner) || held.contains(&owner) {
+                    continue;
+                }
+                let names = Arc::clone(&unmapped);
+                let action = format!("search `{}`", path.escape_ascii());
+                let search = self.blocking(self.call_timeout, action, move |place, pulse| {
+                    place.in_parent(&path, |parent, name| tree::has_name(parent, name, &names, pulse))
+                });
+                if search.await?.map_err(|fault| fault.of(&self.place.shown()))? == Some(true) {
+                    held.insert(owner);
+                }
+            }
+        }
+        Ok(held)
+    }
+
+    async fn delete(&self, batch: &Condemned) -> Removed {
+        let mut outcomes = Vec::with_capacity(batch.handles().len());
+        for handle in batch.handles() {
+            if !batch.is_fresh() {
+                break;
+            }
+            match self.delete_one(batch, handle).await {
+                Ok(outcome) => outcomes.push(outcome),
+                Err(error) => {
+                    outcomes.push(Outcome::Failed(error.to_string()));
+                    break;
+                }
+            }
+        }
+        outcomes.resize(batch.handles().len(), Outcome::Unattempted);
+        Removed { outcomes }
+    }
+
+    async fn remaining(&self, targets: &Targets) -> Result<Vec<(SourceIndex, CourseId, u64)>, StoreError> {
+        let mut counts: BTreeMap<CourseId, u64> = BTreeMap::new();
+        let mut walk = self.walk();
+        while let Some(entries) = walk.next().await? {
+            for (owner, path) in wanted(entries, targets) {
+                if let Some(found) = self.measure(path).await? {
+                    *counts.entry(owner).or_default() += found.amount().resources;
+                }
+            }
+        }
+        Ok(counts.into_iter().map(|(course, count)| (SOURCE, course, count)).collect())
+    }
+}
+
+/// The directories of the courses that are wanted.
+fn wanted(entries: Vec<Entry>, targets: &Targets) -> impl Iterator<Item = (CourseId, Vec<u8>)> {
+    entries.into_iter().filter_map(|entry| match entry {
+        Entry::Course { owner, path } if targets.contains(SOURCE, owner) => Some((owner, path)),
+        _ => None,
+    })
+}
