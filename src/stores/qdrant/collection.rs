@@ -1,0 +1,231 @@
+//! What a configured name stands for on the server: which collection, how it is indexed, what its strict mode allows. Pure.
+
+use std::collections::HashMap;
+
+use qdrant_client::qdrant::payload_index_params::IndexParams;
+use qdrant_client::qdrant::{CollectionInfo, PayloadSchemaInfo, PayloadSchemaType};
+
+use super::values::Spelling;
+use crate::domain::ids::IdType;
+
+/// The most values that one condition is given where strict mode names no limit.
+const CONDITION_SIZE: usize = 256;
+/// The most points that one page is asked for where strict mode names no limit.
+const PAGE: u32 = 1000;
+
+/// A collection as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Collection {
+    /// Its own name, not an alias.
+    pub(super) physical: String,
+    /// The payload key that names the course.
+    pub(super) key: String,
+    /// True if an index on the key lists and finds course ids.
+    pub(super) indexed: bool,
+    /// How the payload spells course ids.
+    pub(super) spelling: Spelling,
+    /// What strict mode allows.
+    pub(super) limits: Limits,
+}
+
+/// Strict mode's limits, as far as they concern the store. They are respected, never changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Limits {
+    /// The most points or values that one answer may hold.
+    max_query: Option<u32>,
+    /// The most values in one condition.
+    condition_size: Option<u64>,
+    /// Filters on keys without an index are refused, in reads or in updates.
+    indexed_only: bool,
+    /// Exact counts are refused.
+    no_exact: bool,
+}
+
+impl Collection {
+    /// Reads a collection's settings.
+    pub(super) fn new(physical: String, key: &str, id_type: IdType, info: &CollectionInfo) -> Self {
+        let spelling = info.payload_schema.get(key).and_then(|index| spelling(index, id_type));
+        Self {
+            physical,
+            key: key.to_owned(),
+            indexed: spelling.is_some(),
+            spelling: spelling.unwrap_or(match id_type {
+                IdType::Uuid => Spelling::Text,
+                IdType::Integer => Spelling::Either,
+            }),
+            limits: Limits::of(info),
+        }
+    }
+
+    /// True if the server lists the key's values by itself and counts them exactly.
+    pub(super) fn lists_values(&self) -> bool {
+        self.indexed && !self.limits.no_exact
+    }
+
+    /// Why courses cannot be looked for by filter here, if so, and what to do about it.
+    pub(super) fn unsearchable(&self) -> Option<String> {
+        let Self { physical, key, .. } = self;
+        if !self.indexed && self.limits.indexed_only {
+            Some(format!(
+                "collection `{physical}` has no index on `{key}` that can find course ids, and its strict mode refuses \
+                 filters without one: create a keyword, uuid or integer index on `{key}`, as its values are"
+            ))
+        } else if self.limits.no_exact {
+            Some(format!(
+                "collection `{physical}` refuses exact counts, without which nothing is deleted: allow \
+                 `search_allow_exact` in its strict mode"
+            ))
+        } else {
+            None
+        }
+    }
+
+    /// The most courses to ask for in one filter; at least one.
+    pub(super) fn courses_a_filter(&self) -> usize {
+        let allowed =
+            self.limits.condition_size.map_or(CONDITION_SIZE, |size| usize::try_from(size).unwrap_or(usize::MAX));
+        allowed.clamp(1, CONDITION_SIZE)
+    }
+
+    /// The most points to ask for in one page; at least one.
+    pub(super) fn page(&self) -> u32 {
+        self.limits.max_query.map_or(PAGE, |limit| limit.clamp(1, PAGE))
+    }
+
+    /// The limit of a facet that should list `wanted` values, or `None` if so many may not be asked for and
+    /// `asked` (the limit before) was already all that is allowed.
+    pub(super) fn facet_limit(&self, wanted: u64, asked: u64) -> Option<u64> {
+        let limit = self.limits.max_query.map_or(wanted, |most| wanted.min(u64::from(most)));
+        (limit > asked).then_some(limit)
+    }
+}
+
+impl Limits {
+    fn of(info: &CollectionInfo) -> Self {
+        let strict = info.config.as_ref().and_then(|config| config.strict_mode_config.as_ref());
+        let Some(strict) = strict.filter(|strict| strict.enabled == Some(true)) else { return Self::default() };
+        Self {
+            max_query: strict.max_query_limit,
+            condition_size: strict.condition_max_size,
+            indexed_only: [strict.unindexed_filtering_retrieve, strict.unindexed_filtering_update]
+                .contains(&Some(false)),
+            no_exact: strict.search_allow_exact == Some(false),
+        }
+    }
+}
+
+/// How the values of an index are spelled, if it can hold course ids of this type and find them.
+fn spelling(index: &PayloadSchemaInfo, id_type: IdType) -> Option<Spelling> {
+    match (index.data_type(), id_type) {
+        (PayloadSchemaType::Keyword, _) | (PayloadSchemaType::Uuid, IdType::Uuid) => Some(Spelling::Text),
+        (PayloadSchemaType::Integer, IdType::Integer) => {
+            let params = index.params.as_ref().and_then(|params| params.index_params.as_ref());
+            let ranges_only =
+                matches!(params, Some(IndexParams::IntegerIndexParams(index)) if index.lookup == Some(false));
+            (!ranges_only).then_some(Spelling::Number)
+        }
+        _ => None,
+    }
+}
+
+/// The collections that the configured names stand for, in the same order.
+///
+/// # Errors
+/// In words, if two names stand for the same collection: each would count and delete what is the other's.
+pub(super) fn resolve(names: &[String], aliases: &[(String, String)]) -> Result<Vec<String>, String> {
+    let aliases: HashMap<&str, &str> = aliases.iter().map(|(alias, name)| (alias.as_str(), name.as_str())).collect();
+    let mut named: HashMap<&str, &str> = HashMap::new();
+    let mut resolved = Vec::with_capacity(names.len());
+    for name in names {
+        let physical = aliases.get(name.as_str()).copied().unwrap_or(name);
+        if let Some(other) = named.insert(physical, name) {
+            return Err(format!(
+                "`{other}` and `{name}` both stand for collection `{physical}`: configure one of them"
+            ));
+        }
+        resolved.push(physical.to_owned());
+    }
+    Ok(resolved)
+}
+
+#[cfg(test)]
+mod tests {
+    use qdrant_client::qdrant::{CollectionConfig, IntegerIndexParams, PayloadIndexParams, StrictModeConfig};
+
+    use super::*;
+
+    fn index(data_type: PayloadSchemaType) -> PayloadSchemaInfo {
+        PayloadSchemaInfo { data_type: data_type.into(), ..PayloadSchemaInfo::default() }
+    }
+
+    fn info(index: Option<PayloadSchemaInfo>, strict: Option<StrictModeConfig>) -> CollectionInfo {
+        CollectionInfo {
+            config: Some(CollectionConfig { strict_mode_config: strict, ..CollectionConfig::default() }),
+            payload_schema: index.map(|index| ("course_id".to_owned(), index)).into_iter().collect(),
+            ..CollectionInfo::default()
+        }
+    }
+
+    fn collection(id_type: IdType, index: Option<PayloadSchemaInfo>, strict: Option<StrictModeConfig>) -> Collection {
+        Collection::new("courses".to_owned(), "course_id", id_type, &info(index, strict))
+    }
+
+    #[test]
+    fn an_index_counts_only_if_it_can_hold_the_ids() {
+        use PayloadSchemaType::{Bool, Datetime, Float, Integer, Keyword, Text, Uuid};
+        for (id_type, kind, expected) in [
+            (IdType::Uuid, Keyword, Some(Spelling::Text)),
+            (IdType::Uuid, Uuid, Some(Spelling::Text)),
+            (IdType::Uuid, Integer, None),
+            (IdType::Integer, Keyword, Some(Spelling::Text)),
+            (IdType::Integer, Integer, Some(Spelling::Number)),
+            (IdType::Integer, Uuid, None),
+            (IdType::Uuid, Text, None),
+            (IdType::Uuid, Bool, None),
+            (IdType::Integer, Float, None),
+            (IdType::Uuid, Datetime, None),
+        ] {
+            assert_eq!(spelling(&index(kind), id_type), expected, "{id_type:?} {kind:?}");
+        }
+        let ranges = IntegerIndexParams { lookup: Some(false), range: Some(true), ..IntegerIndexParams::default() };
+        let params = PayloadIndexParams { index_params: Some(IndexParams::IntegerIndexParams(ranges)) };
+        let ranges = PayloadSchemaInfo { params: Some(params), ..index(Integer) };
+        assert_eq!(spelling(&ranges, IdType::Integer), None);
+        assert_eq!(collection(IdType::Integer, Some(ranges), None).spelling, Spelling::Either);
+    }
+
+    #[test]
+    fn strict_mode_is_obeyed_only_where_it_is_on() {
+        let strict = |enabled| StrictModeConfig {
+            enabled,
+            max_query_limit: Some(100),
+            condition_max_size: Some(16),
+            unindexed_filtering_update: Some(false),
+            ..StrictModeConfig::default()
+        };
+        for off in [None, Some(strict(None)), Some(strict(Some(false)))] {
+            let free = collection(IdType::Uuid, None, off);
+            assert_eq!((free.page(), free.courses_a_filter(), free.unsearchable()), (PAGE, CONDITION_SIZE, None));
+            assert_eq!(free.facet_limit(4096, 2048), Some(4096));
+        }
+        let keyword = Some(index(PayloadSchemaType::Keyword));
+        let bound = collection(IdType::Uuid, keyword, Some(strict(Some(true))));
+        assert_eq!((bound.page(), bound.courses_a_filter(), bound.unsearchable()), (100, 16, None));
+        assert_eq!(bound.facet_limit(1024, 0), Some(100));
+        assert_eq!(bound.facet_limit(2048, 100), None);
+        let unindexed = collection(IdType::Uuid, None, Some(strict(Some(true))));
+        assert!(unindexed.unsearchable().unwrap().contains("create a keyword"));
+    }
+
+    #[test]
+    fn names_resolve_to_one_collection_each() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let aliases =
+            vec![("courses".to_owned(), "courses_v2".to_owned()), ("old".to_owned(), "courses_v1".to_owned())];
+        assert_eq!(resolve(&names(&["courses", "notes"]), &aliases), Ok(names(&["courses_v2", "notes"])));
+        assert_eq!(resolve(&names(&["old", "courses"]), &aliases), Ok(names(&["courses_v1", "courses_v2"])));
+        let clash = resolve(&names(&["courses", "courses_v2"]), &aliases).unwrap_err();
+        assert!(clash.contains("`courses` and `courses_v2` both stand for collection `courses_v2`"), "{clash}");
+        assert!(resolve(&names(&["notes", "notes"]), &aliases).is_err());
+    }
+}

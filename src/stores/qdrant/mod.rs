@@ -1,0 +1,270 @@
+//! Points in Qdrant collections, owned by the course that a payload key names.
+//!
+//! Looking costs what there are courses, not points: the server lists an indexed key's values with approximate counts
+//! (a *facet*); what is dead is then counted exactly, and again right before and after each delete. Where there is no
+//! index, or strict mode's limits are smaller than the number of courses, all points are read, with that key only.
+//!
+//! Invariants:
+//! - A point is deleted only if the key holds one value, the canonical id of a condemned course. The server checks that
+//!   in the delete itself: the filter asks for the ids and for fewer than two values (S5).
+//! - A configured name may be an alias. Requests name the collection behind it, which must still be the same when a
+//!   batch is deleted as when it was located.
+//! - Strict mode's limits are respected, never changed.
+//!
+//! A uuid index holds parsed ids, so the server itself does not tell an upper-case spelling from the canonical one there;
+//! with every other index, and without one, another spelling is unrecognised.
+//!
+//! Rejected: keys with `[]`, for which Qdrant's `values_count` is true as soon as one of several places has few values;
+//! deleting by point id, which would also delete a point whose payload was changed in between; paging through a facet by
+//! excluding what was seen, which is quadratic.
+
+mod client;
+mod collection;
+mod delete;
+mod inventory;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use qdrant_client::qdrant::{Filter, Value};
+use secrecy::SecretString;
+use tokio::sync::mpsc;
+
+use self::client::{Client, Page};
+use self::collection::Collection;
+use self::values::{Owner, Which};
+use crate::domain::ids::{CourseId, IdType};
+use crate::domain::inventory::{Census, SourceIndex};
+use crate::stores::{Handle, Removed, Store, StoreError, Targets};
+use crate::sweep::Condemned;
+
+/// How many exact counts are under way at once.
+const CONCURRENT_COUNTS: usize = 8;
+
+/// One source: a collection, and the payload key that names the course.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QdrantCollection {
+    /// The collection's name, or an alias of it.
+    pub name: String,
+    /// The payload key, dotted if it lies within objects.
+    pub key: String,
+}
+
+/// What a [`QdrantStore`] needs to know.
+#[derive(Clone)]
+pub struct QdrantSettings {
+    /// The store's name in the configuration.
+    pub name: String,
+    /// Where its gRPC port is: `http://host:6334`, or `https`.
+    pub url: String,
+    /// The api key, if the server wants one; it must allow listing aliases.
+    pub api_key: Option<SecretString>,
+    /// The sources.
+    pub collections: Vec<QdrantCollection>,
+    /// The type of course ids.
+    pub id_type: IdType,
+    /// The most courses in one batch.
+    pub batch_limit: usize,
+    /// How long one call may take.
+    pub call_timeout: Duration,
+}
+
+/// Qdrant collections as a [`Store`].
+pub struct QdrantStore {
+    name: String,
+    client: Client,
+    names: Vec<String>,
+    keys: Vec<String>,
+    id_type: IdType,
+    batch_limit: usize,
+    /// The collections in which the last [`Store::locate`] looked, by source.
+    located: Mutex<Option<Vec<String>>>,
+}
+
+impl QdrantStore {
+    /// Prepares a connection, which the first call opens. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// If the url, the api key or a payload key is unusable.
+    pub fn new(settings: QdrantSettings) -> Result<Self, StoreError> {
+        let QdrantSettings { name, url, api_key, collections, id_type, batch_limit, call_timeout } = settings;
+        let client = Client::new(&name, &url, api_key.as_ref(), call_timeout)?;
+        if let Some(bad) = collections.iter().find(|collection| collection.key.contains(['[', ']', '"'])) {
+            return Err(StoreError::Unusable(format!(
+                "store `{name}`: the key `{}` of collection `{}` is not supported: name one value, without [] or quotes",
+                bad.key, bad.name
+            )));
+        }
+        let (names, keys) = collections.into_iter().map(|collection| (collection.name, collection.key)).unzip();
+        Ok(Self { name, client, names, keys, id_type, batch_limit: batch_limit.max(1), located: Mutex::new(None) })
+    }
+
+    /// The names of the collections behind the configured names, as they are now.
+    async fn resolve(&self) -> Result<Vec<String>, StoreError> {
+        collection::resolve(&self.names, &self.client.aliases().await?).map_err(|what| self.unusable(&what))
+    }
+
+    /// The collections behind the configured names, as they are now.
+    async fn collections(&self) -> Result<Vec<Collection>, StoreError> {
+        let mut collections = Vec::with_capacity(self.names.len());
+        for (physical, key) in self.resolve().await?.into_iter().zip(&self.keys) {
+            let info = self.client.info(&physical).await?;
+            collections.push(Collection::new(physical, key, self.id_type, &info));
+        }
+        Ok(collections)
+    }
+
+    /// As [`Self::collections`], for looking for courses by filter: those of which something is wanted must allow it.
+    async fn searchable(&self, targets: &Targets) -> Result<Vec<Collection>, StoreError> {
+        let collections = self.collections().await?;
+        for (index, collection) in collections.iter().enumerate() {
+            if let Some(why) = collection.unsearchable()
+                && targets.of(SourceIndex(index)).next().is_some()
+            {
+                return Err(self.unusable(&why));
+            }
+        }
+        Ok(collections)
+    }
+
+    /// How many points each of the courses has, exactly; in no order. At most [`Collection::courses_a_filter`] courses.
+    async fn counts(
+        &self,
+        collection: &Collection,
+        which: Which,
+        courses: &[CourseId],
+    ) -> Result<BTreeMap<CourseId, u64>, StoreError> {
+        if collection.indexed {
+            let count = |course: CourseId| async move {
+                let filter = collection.spelling.points(&collection.key, which, &[course]);
+                self.client.count(&collection.physical, filter).await.map(|count| (course, count))
+            };
+            let counts: Vec<_> = courses.iter().copied().map(count).collect();
+            futures::stream::iter(counts).buffer_unordered(CONCURRENT_COUNTS).try_collect().await
+        } else {
+            let filter = collection.spelling.points(&collection.key, which, courses);
+            let mut counts: BTreeMap<CourseId, u64> = courses.iter().map(|course| (*course, 0)).collect();
+            self.read(collection, Some(filter), |value| {
+                let named = match collection.spelling.of_payload(self.id_type, value) {
+                    Owner::One(course) => vec![course],
+                    Owner::Many(courses, _) => courses,
+                    Owner::Other(_) | Owner::Nobody => Vec::new(),
+                };
+                for course in named {
+                    counts.entry(course).and_modify(|count| *count += 1);
+                }
+            })
+            .await?;
+            Ok(counts)
+        }
+    }
+
+    /// Reads the key of all points that match, page by page.
+    async fn read(
+        &self,
+        collection: &Collection,
+        filter: Option<Filter>,
+        mut visit: impl FnMut(Option<&Value>) + Send,
+    ) -> Result<(), StoreError> {
+        let mut page = Page { filter, offset: None, limit: collection.page() };
+        loop {
+            let (points, next) = self.client.scroll(&collection.physical, &collection.key, page.clone()).await?;
+            for point in &points {
+                visit(values::at(&point.payload, &collection.key));
+            }
+            match next {
+                Some(next) if page.offset.as_ref() != Some(&next) => page.offset = Some(next),
+                Some(_) => {
+                    return Err(
+                        self.unusable(&format!("reading collection `{}` does not advance", collection.physical))
+                    );
+                }
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn unusable(&self, what: &str) -> StoreError {
+        StoreError::Unusable(format!("store `{}` at {}: {what}", self.name, self.client.url()))
+    }
+
+    fn located(&self) -> Option<Vec<String>> {
+        self.located.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[async_trait]
+impl Store for QdrantStore {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "qdrant"
+    }
+
+    fn sources(&self) -> &[String] {
+        &self.names
+    }
+
+    fn batch_limit(&self) -> usize {
+        self.batch_limit
+    }
+
+    async fn identity(&self) -> Result<String, StoreError> {
+        let version = self.client.version().await?;
+        let collections = self.collections().await?;
+        let names: Vec<_> =
+            collections.iter().map(|collection| format!("collection {}", collection.physical)).collect();
+        Ok(format!("qdrant {version} at {}, {}", self.client.url(), names.join(", ")))
+    }
+
+    async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {
+        for (index, collection) in self.collections().await?.iter().enumerate() {
+            self.take_inventory(collection, SourceIndex(index), census).await?;
+        }
+        Ok(())
+    }
+
+    async fn locate(&self, targets: &Targets, handles: mpsc::Sender<Handle>) -> Result<(), StoreError> {
+        let collections = self.searchable(targets).await?;
+        let names = collections.iter().map(|collection| collection.physical.clone()).collect();
+        *self.located.lock().unwrap_or_else(PoisonError::into_inner) = Some(names);
+        for (index, collection) in collections.iter().enumerate() {
+            let courses: Vec<_> = targets.of(SourceIndex(index)).collect();
+            for courses in courses.chunks(collection.courses_a_filter()) {
+                for (owner, count) in self.counts(collection, Which::Owned, courses).await? {
+                    if count > 0 {
+                        let handle =
+                            Handle { source: SourceIndex(index), owner, mentions: Vec::new(), key: Bytes::new() };
+                        handles.send(handle).await.map_err(|_| StoreError::Stopped)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, batch: &Condemned) -> Removed {
+        self.delete_batch(batch).await
+    }
+
+    async fn remaining(&self, targets: &Targets) -> Result<Vec<(SourceIndex, CourseId, u64)>, StoreError> {
+        let mut remaining = Vec::new();
+        for (index, collection) in self.searchable(targets).await?.iter().enumerate() {
+            let courses: Vec<_> = targets.of(SourceIndex(index)).collect();
+            for courses in courses.chunks(collection.courses_a_filter()) {
+                let counts = self.counts(collection, Which::All, courses).await?;
+                remaining.extend(counts.into_iter().map(|(course, count)| (SourceIndex(index), course, count)));
+            }
+        }
+        Ok(remaining)
+    }
+}
