@@ -14,19 +14,11 @@ where
     F: Future<Output = Result<()>>,
 {
     let run = || -> Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        runtime.block_on(async {
-            tokio::time::timeout(WITHIN, work())
-                .await
-                .context("timed out")?
-        })
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async { tokio::time::timeout(WITHIN, work()).await.context("timed out")? })
     };
     let result = std::thread::scope(|scope| scope.spawn(run).join());
-    if let Err(error) =
-        result.unwrap_or_else(|_| Err(anyhow::anyhow!("the cleaning thread panicked")))
-    {
+    if let Err(error) = result.unwrap_or_else(|_| Err(anyhow::anyhow!("the cleaning thread panicked"))) {
         eprintln!("sandbox: cleaning up {what} failed: {error:#}");
     }
 }

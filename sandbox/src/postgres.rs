@@ -47,9 +47,7 @@ impl Postgres {
     ///
     /// When Postgres is not installed or does not start; the message ends with its log.
     pub async fn start() -> Result<Self> {
-        Server::start(&KIND, copy_initialised, command)
-            .await
-            .map(Self)
+        Server::start(&KIND, copy_initialised, command).await.map(Self)
     }
 
     /// The one server of this process that its tests share. It ends with the process.
@@ -119,10 +117,7 @@ impl Database {
         let mut url: Url = given.parse().context("`DATABASE_URL` is no URL")?;
         execute(&given, format!("CREATE DATABASE \"{name}\"")).await?;
         url.set_path(name);
-        Ok(Self {
-            url: url.into(),
-            given: Some(given),
-        })
+        Ok(Self { url: url.into(), given: Some(given) })
     }
 
     /// The database's URL, of a user who may do everything in it. On a given server it may hold a password.
@@ -134,17 +129,9 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let Some(given) = &self.given else { return };
-        let name = self
-            .url
-            .rsplit('/')
-            .next()
-            .and_then(|rest| rest.split('?').next())
-            .unwrap_or_default();
+        let name = self.url.rsplit('/').next().and_then(|rest| rest.split('?').next()).unwrap_or_default();
         finish(&format!("database {name}"), || {
-            execute(
-                given,
-                format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)"),
-            )
+            execute(given, format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)"))
         });
     }
 }
@@ -153,19 +140,13 @@ impl Drop for Database {
 async fn execute(url: &str, statement: String) -> Result<()> {
     let options: PgConnectOptions = url.parse()?;
     let mut connection = options.disable_statement_logging().connect().await?;
-    sqlx::raw_sql(AssertSqlSafe(statement))
-        .execute(&mut connection)
-        .await?;
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
     Ok(connection.close().await?)
 }
 
 fn command(folder: &Path, port: u16) -> Result<Vec<OsString>> {
     let mut command = unprivileged()?;
-    command.extend([
-        program("postgres")?.into(),
-        "-D".into(),
-        folder.join("data").into(),
-    ]);
+    command.extend([program("postgres")?.into(), "-D".into(), folder.join("data").into()]);
     for setting in [
         "listen_addresses=127.0.0.1",
         &format!("port={port}"),
@@ -184,14 +165,8 @@ fn unprivileged() -> Result<Vec<OsString>> {
     if !rustix::process::getuid().is_root() {
         return Ok(Vec::new());
     }
-    let ids = [
-        format!("--reuid={NOBODY}"),
-        format!("--regid={NOBODY}"),
-        "--clear-groups".to_owned(),
-    ];
-    Ok(std::iter::once(program("setpriv")?.into())
-        .chain(ids.map(OsString::from))
-        .collect())
+    let ids = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()];
+    Ok(std::iter::once(program("setpriv")?.into()).chain(ids.map(OsString::from)).collect())
 }
 
 fn owner() -> u32 {
@@ -211,60 +186,32 @@ fn copy_initialised(folder: &Path) -> Result<()> {
 /// temporary folder and not beside the build, because `nobody` cannot reach into root's home.
 fn initialised() -> Result<PathBuf> {
     let initdb = program("initdb")?;
-    let version = Command::new(&initdb)
-        .arg("--version")
-        .output()
-        .context("running `initdb --version`")?;
+    let version = Command::new(&initdb).arg("--version").output().context("running `initdb --version`")?;
     let version = String::from_utf8_lossy(&version.stdout);
-    let version = version
-        .split_whitespace()
-        .nth(2)
-        .context("`initdb --version` gave no version")?;
+    let version = version.split_whitespace().nth(2).context("`initdb --version` gave no version")?;
 
     let temporary = std::env::temp_dir();
     let finished = temporary.join(format!("course-gc-sandbox-postgres-{version}-{}", owner()));
     if !finished.exists() {
-        let folder = tempfile::Builder::new()
-            .prefix("course-gc-sandbox-initdb-")
-            .tempdir_in(&temporary)?;
+        let folder = tempfile::Builder::new().prefix("course-gc-sandbox-initdb-").tempdir_in(&temporary)?;
         hand_over(folder.path())?;
         let data = folder.path().join("data");
         let mut line = unprivileged()?;
         line.push(initdb.into());
-        let [program, arguments @ ..] = line.as_slice() else {
-            bail!("no command")
-        };
+        let [program, arguments @ ..] = line.as_slice() else { bail!("no command") };
         run(Command::new(program)
             .args(arguments)
-            .args([
-                "--no-sync",
-                "--no-instructions",
-                "--username=postgres",
-                "--auth=trust",
-            ])
-            .args([
-                "--encoding=UTF8",
-                "--locale=C",
-                "--wal-segsize=1",
-                "--pgdata",
-            ])
+            .args(["--no-sync", "--no-instructions", "--username=postgres", "--auth=trust"])
+            .args(["--encoding=UTF8", "--locale=C", "--wal-segsize=1", "--pgdata"])
             .arg(&data))?;
         // The rename is atomic. It fails when another process was faster, whose folder is as good.
         if let Err(error) = fs::rename(&data, &finished) {
-            ensure!(
-                finished.exists(),
-                "moving the initialised data folder to {}: {error}",
-                finished.display()
-            );
+            ensure!(finished.exists(), "moving the initialised data folder to {}: {error}", finished.display());
         }
     }
     // Names in the temporary folder can be guessed: another user's folder is not used.
     let actual = fs::metadata(&finished)?.uid();
-    ensure!(
-        actual == owner(),
-        "{} belongs to user {actual}: remove it",
-        finished.display()
-    );
+    ensure!(actual == owner(), "{} belongs to user {actual}: remove it", finished.display());
     Ok(finished)
 }
 
@@ -277,13 +224,7 @@ fn hand_over(folder: &Path) -> Result<()> {
 
 fn run(command: &mut Command) -> Result<()> {
     let name = command.get_program().display().to_string();
-    let output = command
-        .output()
-        .with_context(|| format!("running {name}"))?;
-    ensure!(
-        output.status.success(),
-        "{name} failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = command.output().with_context(|| format!("running {name}"))?;
+    ensure!(output.status.success(), "{name} failed: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }

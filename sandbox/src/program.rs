@@ -22,9 +22,7 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
         .chain(std::env::split_paths(&path))
         .map(|folder| folder.join(name))
         .find(|candidate| candidate.is_file())
-        .ok_or_else(|| {
-            anyhow!("the program `{name}` is not installed: `make setup` installs what the sandbox needs")
-        })
+        .ok_or_else(|| anyhow!("the program `{name}` is not installed: `make setup` installs what the sandbox needs"))
 }
 
 /// The folders with Postgres' programs, the newest version first.
@@ -35,14 +33,7 @@ fn postgres_folders() -> Vec<PathBuf> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     versions.sort_unstable_by(|a, b| b.cmp(a));
-    versions
-        .into_iter()
-        .map(|version| {
-            Path::new(POSTGRES_VERSIONS)
-                .join(version.to_string())
-                .join("bin")
-        })
-        .collect()
+    versions.into_iter().map(|version| Path::new(POSTGRES_VERSIONS).join(version.to_string()).join("bin")).collect()
 }
 
 #[cfg(test)]
@@ -52,10 +43,7 @@ mod tests {
     #[test]
     fn a_missing_program_is_named_with_the_cure() {
         let error = program("no-such-program").unwrap_err().to_string();
-        assert!(
-            error.contains("`no-such-program`") && error.contains("make setup"),
-            "{error}"
-        );
+        assert!(error.contains("`no-such-program`") && error.contains("make setup"), "{error}");
     }
 
     #[test]

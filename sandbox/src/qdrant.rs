@@ -17,13 +17,8 @@ use crate::{
     server::{Kind, Server},
 };
 
-static KIND: Kind = Kind {
-    name: "qdrant",
-    ready: "listening on 127.0.0.1:",
-    port_taken: "in use",
-    stop: "TERM",
-    last: "KILL",
-};
+static KIND: Kind =
+    Kind { name: "qdrant", ready: "listening on 127.0.0.1:", port_taken: "in use", stop: "TERM", last: "KILL" };
 
 /// The API key's file in the server's folder: arguments can be seen by everybody.
 const KEY_FILE: &str = "api-key";
@@ -61,11 +56,7 @@ impl Qdrant {
             Some(key) => Ok(fs::write(folder.join(KEY_FILE), key)?),
             None => Ok(()),
         };
-        Server::start(&KIND, prepare, move |folder, port| {
-            command(folder, port, with_key)
-        })
-        .await
-        .map(Self)
+        Server::start(&KIND, prepare, move |folder, port| command(folder, port, with_key)).await.map(Self)
     }
 
     /// The URL of its gRPC endpoint.
@@ -102,21 +93,11 @@ impl Collections {
         match std::env::var("QDRANT_URL") {
             Ok(url) => {
                 let prefix = format!("course_gc_test_{}_", Uuid::new_v4().simple());
-                Ok(Self {
-                    url,
-                    api_key: std::env::var("QDRANT_API_KEY").ok(),
-                    prefix,
-                    own: None,
-                })
+                Ok(Self { url, api_key: std::env::var("QDRANT_API_KEY").ok(), prefix, own: None })
             }
             Err(_) => {
                 let own = Qdrant::start().await?;
-                Ok(Self {
-                    url: own.url(),
-                    api_key: None,
-                    prefix: String::new(),
-                    own: Some(own),
-                })
+                Ok(Self { url: own.url(), api_key: None, prefix: String::new(), own: Some(own) })
             }
         }
     }
@@ -161,9 +142,7 @@ impl Drop for Collections {
 
 /// A client with a timeout fit for tests, which does not look at the server's version.
 pub(crate) fn connect(url: &str, api_key: Option<&str>) -> Result<Client> {
-    let client = Client::from_url(url)
-        .timeout(Duration::from_secs(30))
-        .skip_compatibility_check();
+    let client = Client::from_url(url).timeout(Duration::from_secs(30)).skip_compatibility_check();
     Ok(client.api_key(api_key).build()?)
 }
 
@@ -181,11 +160,6 @@ fn command(folder: &Path, port: u16, with_key: bool) -> Result<Vec<OsString>> {
 fn engine() -> Result<PathBuf> {
     let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("qdrant/target/debug/qdrant-sandbox");
     let path = std::env::var_os("QDRANT_SANDBOX_BIN").map_or_else(built, PathBuf::from);
-    ensure!(
-        path.is_file(),
-        "no Qdrant server at {}: `make engine` builds it",
-        path.display()
-    );
-    path.canonicalize()
-        .context("resolving the path of the Qdrant server")
+    ensure!(path.is_file(), "no Qdrant server at {}: `make engine` builds it", path.display());
+    path.canonicalize().context("resolving the path of the Qdrant server")
 }

@@ -69,16 +69,10 @@ impl Keyspace {
     /// When the server cannot be started or reached, or all its logical databases but 0 are in use.
     pub async fn create() -> Result<Self> {
         match std::env::var("REDIS_URL") {
-            Ok(given) => Ok(Self {
-                url: claim(&given).await?,
-                own: None,
-            }),
+            Ok(given) => Ok(Self { url: claim(&given).await?, own: None }),
             Err(_) => {
                 let own = Redis::start().await?;
-                Ok(Self {
-                    url: own.url(),
-                    own: Some(own),
-                })
+                Ok(Self { url: own.url(), own: Some(own) })
             }
         }
     }
@@ -109,12 +103,8 @@ async fn claim(given: &str) -> Result<String> {
     for number in 1..16 {
         url.set_path(&number.to_string());
         let mut connection = connect(url.as_str()).await?;
-        let claimed: Option<String> = redis::cmd("SET")
-            .arg(CLAIM)
-            .arg(&claimant)
-            .arg("NX")
-            .query_async(&mut connection)
-            .await?;
+        let claimed: Option<String> =
+            redis::cmd("SET").arg(CLAIM).arg(&claimant).arg("NX").query_async(&mut connection).await?;
         if claimed.is_none() {
             continue;
         }
@@ -122,14 +112,9 @@ async fn claim(given: &str) -> Result<String> {
         if keys == 1 {
             return Ok(url.into());
         }
-        redis::cmd("DEL")
-            .arg(CLAIM)
-            .query_async::<()>(&mut connection)
-            .await?;
+        redis::cmd("DEL").arg(CLAIM).query_async::<()>(&mut connection).await?;
     }
-    bail!(
-        "`REDIS_URL` has no empty logical database from 1 to 15: flush one or give another server"
-    )
+    bail!("`REDIS_URL` has no empty logical database from 1 to 15: flush one or give another server")
 }
 
 /// Connects with a timeout fit for tests; the client's own is half a second.
@@ -137,9 +122,7 @@ pub(crate) async fn connect(url: &str) -> Result<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(Duration::from_secs(10)))
         .set_response_timeout(Some(Duration::from_secs(30)));
-    Ok(Client::open(url)?
-        .get_multiplexed_async_connection_with_config(&config)
-        .await?)
+    Ok(Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await?)
 }
 
 fn command(folder: &Path, port: u16) -> Result<Vec<OsString>> {

@@ -75,17 +75,13 @@ impl Server {
             let mut failure = None;
             for _ in 0..PORT_ATTEMPTS {
                 let port = free_port()?;
-                let folder = tempfile::Builder::new()
-                    .prefix(&format!("sandbox-{}-", kind.name))
-                    .tempdir()?;
+                let folder = tempfile::Builder::new().prefix(&format!("sandbox-{}-", kind.name)).tempdir()?;
                 prepare(folder.path())?;
                 let command = command(folder.path(), port)?;
                 let server = Self::supervise(kind, port, folder.keep(), command)?;
                 match server.0.launch() {
                     Ok(()) => return Ok(server),
-                    Err(error) if format!("{error:#}").contains(kind.port_taken) => {
-                        failure = Some(error)
-                    }
+                    Err(error) if format!("{error:#}").contains(kind.port_taken) => failure = Some(error),
                     Err(error) => return Err(error),
                 }
             }
@@ -94,12 +90,7 @@ impl Server {
         .await
     }
 
-    fn supervise(
-        kind: &'static Kind,
-        port: u16,
-        folder: PathBuf,
-        command: Vec<OsString>,
-    ) -> Result<Self> {
+    fn supervise(kind: &'static Kind, port: u16, folder: PathBuf, command: Vec<OsString>) -> Result<Self> {
         let mut supervisor = Command::new(program("sh")?)
             .args(["-c", SUPERVISOR, "supervisor"])
             .arg(&folder)
@@ -113,24 +104,9 @@ impl Server {
             .spawn()
             .with_context(|| format!("starting the supervisor of {}", kind.name))?;
         let orders = supervisor.stdin.take();
-        let answers = BufReader::new(
-            supervisor
-                .stdout
-                .take()
-                .context("the supervisor has no output")?,
-        );
-        let state = Mutex::new(State {
-            supervisor,
-            orders,
-            answers,
-            server: None,
-        });
-        Ok(Self(Arc::new(Inner {
-            kind,
-            port,
-            folder,
-            state,
-        })))
+        let answers = BufReader::new(supervisor.stdout.take().context("the supervisor has no output")?);
+        let state = Mutex::new(State { supervisor, orders, answers, server: None });
+        Ok(Self(Arc::new(Inner { kind, port, folder, state })))
     }
 
     /// The port on 127.0.0.1, which stays the same after [`Server::restart`].
@@ -153,10 +129,7 @@ impl Server {
     }
 
     fn process(&self) -> Result<Pid> {
-        self.0
-            .lock()
-            .server
-            .with_context(|| format!("{} is stopped", self.0.kind.name))
+        self.0.lock().server.with_context(|| format!("{} is stopped", self.0.kind.name))
     }
 
     /// Stops the server in good order and waits until it is gone. Sessions are cut, the data stays.
@@ -214,9 +187,7 @@ impl Server {
         let server = self.process()?;
         // The parent first, so that no further child comes into being.
         kill_process(server, Signal::STOP)?;
-        children(server)
-            .into_iter()
-            .try_for_each(|child| Ok(kill_process(child, Signal::STOP)?))
+        children(server).into_iter().try_for_each(|child| Ok(kill_process(child, Signal::STOP)?))
     }
 
     /// Lets a paused server go on.
@@ -226,9 +197,7 @@ impl Server {
     /// When it is stopped.
     pub fn resume(&self) -> Result<()> {
         let server = self.process()?;
-        children(server)
-            .into_iter()
-            .try_for_each(|child| kill_process(child, Signal::CONT))?;
+        children(server).into_iter().try_for_each(|child| kill_process(child, Signal::CONT))?;
         Ok(kill_process(server, Signal::CONT)?)
     }
 }
@@ -294,12 +263,8 @@ impl State {
 
 /// Runs blocking work beside the runtime. The pipes are blocking ones on purpose: a server that several tests share must
 /// not depend on the runtime of the test that started it.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .context("the blocking task panicked")?
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.context("the blocking task panicked")?
 }
 
 /// State and parent of a process, from `/proc/{pid}/stat`: `pid (name) state parent …`.

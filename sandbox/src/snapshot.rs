@@ -81,8 +81,7 @@ impl Snapshot {
             read_files(&folder, &folder, &mut files)?;
             Ok(files)
         });
-        let (keys, points, files) =
-            tokio::try_join!(read_keys(stores), read_points(stores), files)?;
+        let (keys, points, files) = tokio::try_join!(read_keys(stores), read_points(stores), files)?;
         Ok(Self(keys.into_iter().chain(points).chain(files).collect()))
     }
 
@@ -99,25 +98,14 @@ impl Snapshot {
     /// What happened from this snapshot to a later one.
     pub fn diff(&self, later: &Self) -> Difference {
         let without = |these: &Self, those: &Self| -> BTreeSet<Resource> {
-            these
-                .0
-                .keys()
-                .filter(|resource| !those.contains(resource))
-                .cloned()
-                .collect()
+            these.0.keys().filter(|resource| !those.contains(resource)).cloned().collect()
         };
-        let differs = |(resource, digest): &(&Resource, &u64)| {
-            later.0.get(*resource).is_some_and(|other| other != *digest)
-        };
+        let differs =
+            |(resource, digest): &(&Resource, &u64)| later.0.get(*resource).is_some_and(|other| other != *digest);
         Difference {
             gone: without(self, later),
             added: without(later, self),
-            changed: self
-                .0
-                .iter()
-                .filter(differs)
-                .map(|(resource, _)| resource.clone())
-                .collect(),
+            changed: self.0.iter().filter(differs).map(|(resource, _)| resource.clone()).collect(),
         }
     }
 }
@@ -128,12 +116,7 @@ async fn read_keys(stores: &Stores) -> Result<Vec<(Resource, u64)>> {
     let mut cursor = 0_u64;
     loop {
         let page: Vec<Vec<u8>>;
-        (cursor, page) = redis::cmd("SCAN")
-            .arg(cursor)
-            .arg("COUNT")
-            .arg(SCAN_COUNT)
-            .query_async(&mut redis)
-            .await?;
+        (cursor, page) = redis::cmd("SCAN").arg(cursor).arg("COUNT").arg(SCAN_COUNT).query_async(&mut redis).await?;
         keys.extend(page);
         if cursor == 0 {
             break;
@@ -148,10 +131,7 @@ async fn read_keys(stores: &Stores) -> Result<Vec<(Resource, u64)>> {
         }
         let dumps: Vec<Option<Vec<u8>>> = pipeline.query_async(&mut redis).await?;
         // A key that expired since the scan is not there.
-        let there = chunk
-            .iter()
-            .zip(dumps)
-            .filter_map(|(key, dump)| Some((key.clone(), dump?)));
+        let there = chunk.iter().zip(dumps).filter_map(|(key, dump)| Some((key.clone(), dump?)));
         read.extend(there.map(|(key, dump)| (Resource::Key(key), digest(&dump))));
     }
     Ok(read)
@@ -162,10 +142,7 @@ async fn read_points(stores: &Stores) -> Result<Vec<(Resource, u64)>> {
     let mut read = Vec::new();
     let mut offset: Option<WirePointId> = None;
     loop {
-        let mut request = ScrollPointsBuilder::new(&collection)
-            .limit(PAGE)
-            .with_payload(true)
-            .with_vectors(true);
+        let mut request = ScrollPointsBuilder::new(&collection).limit(PAGE).with_payload(true).with_vectors(true);
         if let Some(offset) = offset {
             request = request.offset(offset);
         }
@@ -181,45 +158,28 @@ async fn read_points(stores: &Stores) -> Result<Vec<(Resource, u64)>> {
 }
 
 fn read_point(point: RetrievedPoint) -> Result<(Resource, u64)> {
-    let id = match point
-        .id
-        .and_then(|id| id.point_id_options)
-        .context("a point without an id")?
-    {
+    let id = match point.id.and_then(|id| id.point_id_options).context("a point without an id")? {
         PointIdOptions::Num(number) => PointId::Number(number),
         PointIdOptions::Uuid(text) => PointId::Uuid(text.parse()?),
     };
-    let payload: BTreeMap<String, Value> = point
-        .payload
-        .into_iter()
-        .map(|(key, value)| (key, sorted(value.into_json())))
-        .collect();
-    let vectors: BTreeMap<String, String> =
-        match point.vectors.and_then(|vectors| vectors.vectors_options) {
-            None => BTreeMap::new(),
-            Some(VectorsOptions::Vector(only)) => {
-                [(String::new(), format!("{:?}", only.into_vector()))].into()
-            }
-            Some(VectorsOptions::Vectors(named)) => named
-                .vectors
-                .into_iter()
-                .map(|(name, vector)| (name, format!("{:?}", vector.into_vector())))
-                .collect(),
-        };
-    Ok((
-        Resource::Point(id),
-        digest(&(serde_json::to_string(&payload)?, vectors)),
-    ))
+    let payload: BTreeMap<String, Value> =
+        point.payload.into_iter().map(|(key, value)| (key, sorted(value.into_json()))).collect();
+    let vectors: BTreeMap<String, String> = match point.vectors.and_then(|vectors| vectors.vectors_options) {
+        None => BTreeMap::new(),
+        Some(VectorsOptions::Vector(only)) => [(String::new(), format!("{:?}", only.into_vector()))].into(),
+        Some(VectorsOptions::Vectors(named)) => {
+            named.vectors.into_iter().map(|(name, vector)| (name, format!("{:?}", vector.into_vector()))).collect()
+        }
+    };
+    Ok((Resource::Point(id), digest(&(serde_json::to_string(&payload)?, vectors))))
 }
 
 /// Objects with their keys in order: the server returns them in any.
 fn sorted(value: Value) -> Value {
     match value {
         Value::Object(object) => {
-            let ordered: BTreeMap<String, Value> = object
-                .into_iter()
-                .map(|(key, value)| (key, sorted(value)))
-                .collect();
+            let ordered: BTreeMap<String, Value> =
+                object.into_iter().map(|(key, value)| (key, sorted(value))).collect();
             Value::Object(ordered.into_iter().collect())
         }
         Value::Array(values) => Value::Array(values.into_iter().map(sorted).collect()),
@@ -228,15 +188,12 @@ fn sorted(value: Value) -> Value {
 }
 
 fn read_files(base: &Path, folder: &Path, read: &mut Vec<(Resource, u64)>) -> Result<()> {
-    for entry in
-        std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?
-    {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
         let path = entry?.path();
         if path.is_dir() {
             read_files(base, &path, read)?;
         } else {
-            let content =
-                std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+            let content = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
             let relative = path.strip_prefix(base)?.to_string_lossy().into_owned();
             read.push((Resource::File(relative), digest(&content)));
         }

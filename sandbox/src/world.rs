@@ -54,10 +54,7 @@ impl Stores {
     /// When one cannot be reached.
     pub async fn connect(addresses: &Addresses) -> Result<Self> {
         Ok(Self {
-            postgres: PgPoolOptions::new()
-                .max_connections(4)
-                .connect(&addresses.postgres)
-                .await?,
+            postgres: PgPoolOptions::new().max_connections(4).connect(&addresses.postgres).await?,
             redis: keyspace::connect(&addresses.redis).await?,
             qdrant: qdrant::connect(&addresses.qdrant, addresses.qdrant_api_key.as_deref())?,
             addresses: addresses.clone(),
@@ -86,16 +83,10 @@ impl Servers {
     ///
     /// When one does not start.
     pub async fn start() -> Result<Self> {
-        let (postgres, redis, qdrant) =
-            tokio::try_join!(Postgres::start(), Redis::start(), Qdrant::start())?;
+        let (postgres, redis, qdrant) = tokio::try_join!(Postgres::start(), Redis::start(), Qdrant::start())?;
         postgres.create_database("campus").await?;
         let files = files()?;
-        Ok(Self {
-            postgres,
-            redis,
-            qdrant,
-            files,
-        })
+        Ok(Self { postgres, redis, qdrant, files })
     }
 
     /// Where the stores are. It stays the same when a server is restarted.
@@ -112,9 +103,7 @@ impl Servers {
 }
 
 fn files() -> Result<TempDir> {
-    Ok(tempfile::Builder::new()
-        .prefix("sandbox-files-")
-        .tempdir()?)
+    Ok(tempfile::Builder::new().prefix("sandbox-files-").tempdir()?)
 }
 
 /// An empty place in every store, gone with this handle.
@@ -132,18 +121,10 @@ impl World {
     ///
     /// When a server cannot be started or reached.
     pub async fn create() -> Result<Self> {
-        let (database, keyspace, collections) = tokio::try_join!(
-            Database::create(),
-            Keyspace::create(),
-            Collections::create()
-        )?;
+        let (database, keyspace, collections) =
+            tokio::try_join!(Database::create(), Keyspace::create(), Collections::create())?;
         let files = files()?;
-        Ok(Self {
-            database,
-            keyspace,
-            collections,
-            files,
-        })
+        Ok(Self { database, keyspace, collections, files })
     }
 
     /// Where the places are.

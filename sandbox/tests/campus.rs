@@ -1,10 +1,6 @@
 //! The campus and the snapshot: what is seeded is what was planned, and no change goes unseen.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests may fail as tests do"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail as tests do")]
 
 use std::collections::BTreeSet;
 
@@ -27,20 +23,14 @@ async fn seeded(size: CampusSize) -> (World, Stores, Campus) {
 }
 
 fn integers() -> CampusSize {
-    CampusSize {
-        ids: IdKind::Integer,
-        ..CampusSize::default()
-    }
+    CampusSize { ids: IdKind::Integer, ..CampusSize::default() }
 }
 
 #[test]
 fn the_same_size_gives_the_same_campus() {
     for size in [CampusSize::default(), integers()] {
         assert_eq!(Campus::plan(size), Campus::plan(size));
-        assert_ne!(
-            Campus::plan(size).keys,
-            Campus::plan(CampusSize { seed: 2, ..size }).keys
-        );
+        assert_ne!(Campus::plan(size).keys, Campus::plan(CampusSize { seed: 2, ..size }).keys);
     }
 }
 
@@ -71,21 +61,8 @@ fn every_reason_to_hold_occurs_in_both_kinds_of_campus() {
     for size in [CampusSize::default(), integers()] {
         let campus = Campus::plan(size);
         let fates: BTreeSet<Fate> = campus.fates(&campus.doomed()).into_values().collect();
-        let reasons = [
-            NOT_A_COURSES,
-            REFERENCED,
-            SEVERAL_IDS,
-            STRANGER,
-            UNRECOGNISED,
-        ]
-        .map(Fate::Held);
-        assert!(
-            reasons
-                .iter()
-                .chain(&[Fate::Gone, Fate::Live])
-                .all(|fate| fates.contains(fate)),
-            "{fates:?}"
-        );
+        let reasons = [NOT_A_COURSES, REFERENCED, SEVERAL_IDS, STRANGER, UNRECOGNISED].map(Fate::Held);
+        assert!(reasons.iter().chain(&[Fate::Gone, Fate::Live]).all(|fate| fates.contains(fate)), "{fates:?}");
     }
 }
 
@@ -95,37 +72,26 @@ async fn what_is_planned_is_seeded_and_the_deletes_remove_what_they_should() {
         let (_world, stores, campus) = seeded(size).await;
         let before = Snapshot::take(&stores).await.unwrap();
         let planned: BTreeSet<Resource> = campus.fates(&BTreeSet::new()).into_keys().collect();
-        let there: BTreeSet<Resource> = before
-            .resources()
-            .filter(|it| !is_claim(it))
-            .cloned()
-            .collect();
+        let there: BTreeSet<Resource> = before.resources().filter(|it| !is_claim(it)).cloned().collect();
         assert_eq!(there, planned);
 
         let deleted = campus.delete_doomed(&stores).await.unwrap();
         assert_eq!(deleted, campus.doomed());
-        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM courses")
-            .fetch_one(&stores.postgres)
-            .await
-            .unwrap();
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM courses").fetch_one(&stores.postgres).await.unwrap();
         assert_eq!(usize::try_from(left).unwrap(), size.courses - size.doomed);
 
         let difference = before.diff(&Snapshot::take(&stores).await.unwrap());
         assert!(difference.added.is_empty() && difference.changed.is_empty());
         assert!(!difference.gone.is_empty());
         for resource in &difference.gone {
-            let Resource::Key(name) = resource else {
-                panic!("{resource:?} is gone")
-            };
+            let Resource::Key(name) = resource else { panic!("{resource:?} is gone") };
             assert!(name.starts_with(b"idempotency:generation-"), "{resource:?}");
         }
 
         let back = *deleted.first().unwrap();
         campus.revive(&stores, back).await.unwrap();
-        let courses: Vec<String> = sqlx::query_scalar("SELECT id::text FROM courses")
-            .fetch_all(&stores.postgres)
-            .await
-            .unwrap();
+        let courses: Vec<String> =
+            sqlx::query_scalar("SELECT id::text FROM courses").fetch_all(&stores.postgres).await.unwrap();
         assert!(courses.contains(&back.to_string()));
     }
 }
@@ -142,38 +108,19 @@ async fn one_course_can_be_seeded_alone() {
     let there = Snapshot::take(&stores).await.unwrap();
     let planned = course.fates(&BTreeSet::new());
     assert!(planned.values().all(|fate| *fate == Fate::Live));
-    assert_eq!(
-        there.resources().filter(|it| !is_claim(it)).count(),
-        planned.len()
-    );
+    assert_eq!(there.resources().filter(|it| !is_claim(it)).count(), planned.len());
 }
 
 #[tokio::test]
 async fn the_collection_is_as_strict_as_the_platform_s() {
     let (_world, stores, _campus) = seeded(CampusSize::default()).await;
     let alias = &stores.addresses.alias;
-    let info = stores
-        .qdrant
-        .collection_info(alias)
-        .await
-        .unwrap()
-        .result
-        .unwrap();
+    let info = stores.qdrant.collection_info(alias).await.unwrap().result.unwrap();
     let strict = info.config.unwrap().strict_mode_config.unwrap();
-    assert_eq!(
-        (strict.enabled, strict.max_query_limit),
-        (Some(true), Some(100))
-    );
+    assert_eq!((strict.enabled, strict.max_query_limit), (Some(true), Some(100)));
     let unindexed =
-        qdrant_client::qdrant::Filter::must([qdrant_client::qdrant::Condition::matches(
-            "level",
-            "child".to_owned(),
-        )]);
-    stores
-        .qdrant
-        .count(CountPointsBuilder::new(alias).filter(unindexed).exact(true))
-        .await
-        .unwrap_err();
+        qdrant_client::qdrant::Filter::must([qdrant_client::qdrant::Condition::matches("level", "child".to_owned())]);
+    stores.qdrant.count(CountPointsBuilder::new(alias).filter(unindexed).exact(true)).await.unwrap_err();
 }
 
 #[tokio::test]
@@ -184,13 +131,7 @@ async fn a_snapshot_sees_one_changed_byte_in_every_store() {
 
     let key = &campus.keys[0].name;
     let mut redis = stores.redis.clone();
-    redis::cmd("SETRANGE")
-        .arg(key)
-        .arg(0)
-        .arg("!")
-        .query_async::<()>(&mut redis)
-        .await
-        .unwrap();
+    redis::cmd("SETRANGE").arg(key).arg(0).arg("!").query_async::<()>(&mut redis).await.unwrap();
 
     let file = &campus.files[0].path;
     let path = stores.addresses.files.join(file);
@@ -210,11 +151,7 @@ async fn a_snapshot_sees_one_changed_byte_in_every_store() {
     stores.qdrant.set_payload(change).await.unwrap();
 
     let difference = before.diff(&Snapshot::take(&stores).await.unwrap());
-    let changed = [
-        Resource::Key(key.clone().into_bytes()),
-        Resource::Point(point),
-        Resource::File(file.clone()),
-    ];
+    let changed = [Resource::Key(key.clone().into_bytes()), Resource::Point(point), Resource::File(file.clone())];
     assert_eq!(difference.changed, BTreeSet::from(changed));
     assert!(difference.gone.is_empty() && difference.added.is_empty());
 }
@@ -224,10 +161,7 @@ async fn two_thousand_courses_are_seeded_in_seconds() {
     let (_world, stores, campus) = seeded(CampusSize::large()).await;
     let there = Snapshot::take(&stores).await.unwrap();
     let resources = campus.keys.len() + campus.points.len() + campus.files.len();
-    assert_eq!(
-        there.resources().filter(|it| !is_claim(it)).count(),
-        resources
-    );
+    assert_eq!(there.resources().filter(|it| !is_claim(it)).count(), resources);
 }
 
 /// The mark on a logical database of a given server.

@@ -1,7 +1,291 @@
-//! What the types cannot say: ranges, and fields that must fit each other.
+//! What the types cannot say: ranges, shapes of text, and fields that must fit each other.
 
-use super::model::Config;
+use std::fmt::Display;
+use std::path::{Component, Path};
+use std::time::Duration;
+
+use super::model::{Config, FilesStore, Grace, Limits, QdrantStore, RedisStore, References, StoreConfig};
 use super::read::Reader;
+use super::scalar::{LimitAccept, Scalar};
+use super::secret::SecretUrl;
 
-/// Records what is wrong with values that were read.
-pub(super) fn check(_config: &Config, _reader: &mut Reader) {}
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Folders of the system: neither they nor what is beneath them holds uploads.
+const SYSTEM: [&str; 11] =
+    ["/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr"];
+
+/// Folders that hold those of many programs: only something beneath them can be a root.
+const SHARED: [&str; 12] =
+    ["/", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp", "/var", "/var/cache", "/var/lib", "/var/log"];
+
+const COURSE_ID: &str = "{course_id}";
+
+/// Records what is wrong with a configuration whose every value could be read.
+pub(super) fn check(config: &Config, reader: &mut Reader) {
+    let mut check = Check { reader };
+    check.installation(&config.installation);
+    for (name, source) in config.liveness.iter() {
+        check.scheme(&format!("liveness.{name}.url"), &source.url, &["postgres", "postgresql"]);
+    }
+    if let Some(url) = &config.ledger.url {
+        check.scheme("ledger.url", url, &["postgres", "postgresql"]);
+    }
+    check.limits(&config.limits);
+    check.grace(&config.grace, &config.limits);
+    let mut places = Vec::new();
+    for (name, store) in config.stores.iter() {
+        let path = format!("stores.{name}");
+        match store {
+            StoreConfig::Qdrant(store) => check.qdrant(&path, store, &mut places),
+            StoreConfig::Redis(store) => check.redis(&path, store, &mut places),
+            StoreConfig::Files(store) => check.files(&path, store, &mut places),
+        }
+    }
+    check.overlaps(&places);
+}
+
+/// What a source of a store claims as its own.
+enum Claim<'a> {
+    /// A collection or a template at an endpoint.
+    Name(String, &'a str),
+    /// A directory with all that is beneath it.
+    Root(&'a Path),
+}
+
+struct Place<'a> {
+    path: String,
+    claim: Claim<'a>,
+}
+
+struct Check<'a> {
+    reader: &'a mut Reader,
+}
+
+impl Check<'_> {
+    fn refuse(&mut self, path: &str, message: impl Into<String>) {
+        let origin = self.reader.origin_of(path);
+        self.reader.problem(&origin, path, message);
+    }
+
+    fn range<T: PartialOrd + Display>(&mut self, path: &str, value: T, least: T, most: T) {
+        if value < least || value > most {
+            self.refuse(path, format!("{value} is out of range; write {least} to {most}"));
+        }
+    }
+
+    fn duration(&mut self, path: &str, value: Duration, least: Duration, most: Duration) {
+        if value < least || value > most {
+            let [value, least, most] = [value, least, most].map(|duration| duration.show());
+            self.refuse(path, format!("{value} is out of range; write {least} to {most}"));
+        }
+    }
+
+    fn scheme(&mut self, path: &str, url: &SecretUrl, schemes: &[&str]) {
+        if !schemes.contains(&url.scheme()) {
+            let right = schemes.join(":// or ");
+            self.refuse(path, format!("begins with `{}://`; write {right}://", url.scheme()));
+        }
+    }
+
+    fn installation(&mut self, name: &str) {
+        let fits = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        if !fits || name.len() > 40 {
+            let message = format!("`{name}` is no installation's name; use a to z, 0 to 9 and hyphens, at most 40");
+            self.refuse("installation", message);
+        }
+    }
+
+    fn limits(&mut self, limits: &Limits) {
+        let accepts = |risk| limits.i_accept.contains(&risk);
+        let (large_drop, large_share) = (accepts(LimitAccept::LargeDrop), accepts(LimitAccept::LargeShare));
+        if limits.refuse_below == 0 {
+            self.refuse("limits.refuse_below", "0 would take an empty database for dead courses; write at least 1");
+        }
+        if limits.refuse_drop.get() > 50 && !large_drop {
+            let message =
+                format!("{} is above 50%; lower it, or add large_drop to limits.i_accept", limits.refuse_drop);
+            self.refuse("limits.refuse_drop", message);
+        }
+        for (path, share) in [
+            ("limits.breaker_share", limits.breaker_share),
+            ("limits.breaker_share_strangers", limits.breaker_share_strangers),
+        ] {
+            if share.get() > 50 && !large_share {
+                let message = format!("{share} is above 50%; lower it, or add large_share to limits.i_accept");
+                self.refuse(path, message);
+            }
+        }
+        for (path, value) in [
+            ("limits.breaker_courses", Some(limits.breaker_courses)),
+            ("limits.breaker_bytes", Some(limits.breaker_bytes.get())),
+            ("limits.cap_courses", limits.cap_courses),
+        ] {
+            if value == Some(0) {
+                self.refuse(path, "0 would hold everything; write at least 1");
+            }
+        }
+        let (second, half_minute) = (Duration::from_secs(1), Duration::from_secs(30));
+        self.duration("limits.confirmation", limits.confirmation, second, half_minute);
+        self.duration("limits.call_timeout", limits.call_timeout, second / 10, 10 * half_minute);
+    }
+
+    fn grace(&mut self, grace: &Grace, limits: &Limits) {
+        let short = limits.i_accept.contains(&LimitAccept::ShortGrace);
+        for (path, value, floor) in
+            [("grace.departed", grace.departed, HOUR), ("grace.stranger", grace.stranger, 24 * HOUR)]
+        {
+            if value < floor && !short {
+                let [value, floor] = [value, floor].map(|duration| duration.show());
+                let message =
+                    format!("{value} is below the floor of {floor}; raise it, or add short_grace to limits.i_accept");
+                self.refuse(path, message);
+            }
+        }
+    }
+
+    fn qdrant<'a>(&mut self, path: &str, store: &'a QdrantStore, places: &mut Vec<Place<'a>>) {
+        self.scheme(&format!("{path}.url"), &store.url, &["http", "https"]);
+        self.range(&format!("{path}.batch"), store.batch, 1, 10_000);
+        if store.collections.is_empty() {
+            self.refuse(&format!("{path}.collections"), "is empty; name at least one collection");
+        }
+        for (index, collection) in store.collections.iter().enumerate() {
+            let claim = Claim::Name(store.url.place(6334, ""), &collection.name);
+            places.push(Place { path: format!("{path}.collections[{index}]"), claim });
+        }
+    }
+
+    fn redis<'a>(&mut self, path: &str, store: &'a RedisStore, places: &mut Vec<Place<'a>>) {
+        self.scheme(&format!("{path}.url"), &store.url, &["redis", "rediss"]);
+        self.range(&format!("{path}.batch"), store.batch, 1, 10_000);
+        self.range(&format!("{path}.scan_count"), store.scan_count, 1, 100_000);
+        if store.templates.is_empty() {
+            let message = "is empty; write at least one template, as in \"cache:{course_id}:*\"";
+            self.refuse(&format!("{path}.templates"), message);
+        }
+        for (index, template) in store.templates.iter().enumerate() {
+            let path = format!("{path}.templates[{index}]");
+            if let Err(message) = template_fits(&template.template) {
+                self.refuse(&path, message);
+            }
+            let claim = Claim::Name(store.url.place(6379, "0"), &template.template);
+            places.push(Place { path, claim });
+        }
+    }
+
+    fn files<'a>(&mut self, path: &str, store: &'a FilesStore, places: &mut Vec<Place<'a>>) {
+        self.range(&format!("{path}.batch"), store.batch, 1, 10_000);
+        let root_path = format!("{path}.root");
+        match root_fits(&store.root) {
+            Err(message) => self.refuse(&root_path, message),
+            Ok(()) => places.push(Place { path: root_path, claim: Claim::Root(&store.root) }),
+        }
+        if let Err(message) = layout_fits(&store.layout) {
+            self.refuse(&format!("{path}.layout"), message);
+        }
+        if let Some(references) = &store.references {
+            self.references(&format!("{path}.references"), references);
+        }
+    }
+
+    fn references(&mut self, path: &str, references: &References) {
+        if references.strip_prefix.as_ref().is_some_and(|prefix| prefix.starts_with('/')) {
+            let message = "is absolute; write what a relative path starts with, and absolute paths in absolute_roots";
+            self.refuse(&format!("{path}.strip_prefix"), message);
+        }
+        for (index, root) in references.absolute_roots.iter().enumerate() {
+            if !root.is_absolute() {
+                let message =
+                    format!("`{}` is not absolute; write the whole path, as in /data/uploads", root.display());
+                self.refuse(&format!("{path}.absolute_roots[{index}]"), message);
+            }
+        }
+    }
+
+    fn overlaps(&mut self, places: &[Place<'_>]) {
+        for (index, place) in places.iter().enumerate() {
+            for earlier in &places[..index] {
+                let message = match (&earlier.claim, &place.claim) {
+                    (Claim::Name(at, name), Claim::Name(other_at, other)) if at == other_at && name == other => {
+                        format!("`{other}` is claimed by {} already; keep one of them", earlier.path)
+                    }
+                    (Claim::Root(root), Claim::Root(other)) if root.starts_with(other) || other.starts_with(root) => {
+                        let (other, root) = (other.display(), root.display());
+                        format!("`{other}` overlaps `{root}` of {}; use roots beside each other", earlier.path)
+                    }
+                    _ => continue,
+                };
+                self.refuse(&place.path, message);
+            }
+        }
+    }
+}
+
+/// Whether a key template names one course and not everything.
+fn template_fits(template: &str) -> Result<(), String> {
+    match template.matches(COURSE_ID).count() {
+        1 => {}
+        0 => {
+            return Err(format!(
+                "`{template}` does not contain {COURSE_ID}; write where the id stands, as in \"cache:{COURSE_ID}:*\""
+            ));
+        }
+        _ => {
+            return Err(format!("`{template}` contains {COURSE_ID} more than once; write it once and * elsewhere"));
+        }
+    }
+    if template.contains("**") {
+        return Err(format!("`{template}` contains **; write * for any text"));
+    }
+    if template.replace(COURSE_ID, "").replace('*', "").is_empty() {
+        return Err(format!(
+            "`{template}` would match any key that holds an id; write the text around it, as in \"cache:{COURSE_ID}\""
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a root is a directory of its own.
+fn root_fits(root: &Path) -> Result<(), String> {
+    let shown = root.display();
+    if !root.is_absolute() {
+        return Err(format!("`{shown}` is not absolute; write the whole path, as in /data/uploads"));
+    }
+    if root.components().any(|component| component == Component::ParentDir) {
+        return Err(format!("`{shown}` contains `..`; write the path without"));
+    }
+    let is = |folder: &&str| root.components().eq(Path::new(folder).components());
+    if SHARED.iter().any(is) {
+        return Err(format!(
+            "`{shown}` is not the application's alone; write the folder of its files, as in /data/uploads"
+        ));
+    }
+    if SYSTEM.iter().any(|folder| root.starts_with(folder)) {
+        return Err(format!(
+            "`{shown}` is a system folder; write the folder of the application's files, as in /data/uploads"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a layout leads to one course's directory.
+fn layout_fits(layout: &str) -> Result<(), String> {
+    let right = format!("write names and placeholders between slashes, as in \"{{organization_id}}/{COURSE_ID}\"");
+    for component in layout.split('/') {
+        let placeholder = component.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+        let name = placeholder.unwrap_or(component);
+        let wrong = match name {
+            "" => "has an empty component",
+            "." | ".." => "contains `.` or `..`",
+            name if name.contains(['{', '}', '*']) => "has a component that is neither a name nor one placeholder",
+            _ => continue,
+        };
+        return Err(format!("`{layout}` {wrong}; {right}"));
+    }
+    match layout.split('/').filter(|component| *component == COURSE_ID).count() {
+        1 => Ok(()),
+        0 => Err(format!("`{layout}` has no component {COURSE_ID}; {right}")),
+        _ => Err(format!("`{layout}` has {COURSE_ID} more than once; {right}")),
+    }
+}

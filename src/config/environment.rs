@@ -50,7 +50,8 @@ pub(super) fn apply(
         let mut matching = targets.iter().filter(|target| target.name == name);
         let problem = match (matching.next(), matching.next()) {
             (Some(target), None) => {
-                set(root, &target.steps, &name, value);
+                let value = Node { content: Content::Scalar(value), origin: Origin::Environment(name) };
+                *root = set(root.clone(), &target.steps, value);
                 continue;
             }
             (None, _) if is_service_link(&name, &value) => continue,
@@ -86,11 +87,16 @@ impl Target {
         Self { name: PREFIX.trim_end_matches('_').to_owned(), steps: Vec::new() }
     }
 
+    /// One step further, which the name tells.
     fn then(&self, part: &str, step: Step) -> Self {
-        let part: String =
-            part.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
+        let name = format!("{}_{}", self.name, upper(part));
+        Self { name, ..self.with(step) }
+    }
+
+    /// One step further under the same name.
+    fn with(&self, step: Step) -> Self {
         let steps = self.steps.iter().cloned().chain([step]).collect();
-        Self { name: format!("{}_{part}", self.name), steps }
+        Self { name: self.name.clone(), steps }
     }
 }
 
@@ -110,18 +116,19 @@ fn shape_targets(shape: &'static Shape, node: Option<&Node>, at: Target, targets
         Shape::Scalar | Shape::Secret => targets.push(at),
         Shape::Section { fields, shorthand: false } => section_targets(fields, node, &at, targets),
         Shape::Section { fields, shorthand: true } => {
-            if let Some(first) = fields.first() {
-                let steps = at.steps.iter().cloned().chain([Step::Expand(first.name)]).collect();
-                let inner = Target { name: at.name.clone(), steps };
-                section_targets(fields, node, &inner, targets);
-            }
-            targets.push(at);
+            let Some(first) = fields.first() else { return };
+            // The value alone is the first field; what else the file says of the item stays.
+            section_targets(fields, node, &at.with(Step::Expand(first.name)), targets);
+            targets.push(match node.map(|node| &node.content) {
+                Some(Content::Map(_)) => at.with(Step::Key(first.name.to_owned())),
+                _ => at,
+            });
         }
         Shape::Kinds(kinds) => {
             targets.push(at.then("kind", Step::Key("kind".to_owned())));
-            let kind = node.and_then(|node| node.get("kind")).and_then(Node::scalar);
-            if let Some((_, fields)) = kinds.iter().find(|(name, _)| Some(*name) == kind) {
-                section_targets(fields, node, &at, targets);
+            let given = node.and_then(|node| node.get("kind")).and_then(Node::scalar);
+            if let Some(kind) = kinds.iter().find(|kind| Some(kind.name) == given) {
+                section_targets(kind.fields, node, &at, targets);
             }
         }
         Shape::List(item) => {
@@ -143,61 +150,54 @@ fn shape_targets(shape: &'static Shape, node: Option<&Node>, at: Target, targets
     }
 }
 
-/// Puts a value where the steps lead, and makes what is missing on the way.
-fn set(root: &mut Node, steps: &[Step], name: &str, value: String) {
-    let origin = Origin::Environment(name.to_owned());
-    let absent = || Node { content: Content::Null, origin: origin.clone() };
-    let mut node = root;
-    for step in steps {
-        node = match step {
-            Step::Key(key) => {
-                let entries = node.entries_mut();
-                let index = entries.iter().position(|entry| entry.key == *key).unwrap_or_else(|| {
-                    entries.push(Entry { key: key.clone(), key_origin: origin.clone(), value: absent() });
-                    entries.len() - 1
-                });
-                &mut entries[index].value
-            }
-            Step::Expand(first) => {
-                if node.scalar().is_some() {
-                    let entry =
-                        Entry { key: (*first).to_owned(), key_origin: node.origin.clone(), value: node.clone() };
-                    node.content = Content::Map(vec![entry]);
+/// Puts a value where the steps lead, and makes what is missing on the way. What has another form
+/// than the steps expect stays as it is, to be refused when it is read.
+fn set(mut node: Node, steps: &[Step], value: Node) -> Node {
+    let Some((step, rest)) = steps.split_first() else {
+        return value;
+    };
+    let absent = || Node { content: Content::Null, origin: value.origin.clone() };
+    node.content = match (step, node.content) {
+        (Step::Key(key), content @ (Content::Map(_) | Content::Null)) => {
+            let mut entries = if let Content::Map(entries) = content { entries } else { Vec::new() };
+            match entries.iter_mut().find(|entry| entry.key == *key) {
+                Some(entry) => entry.value = set(entry.value.clone(), rest, value),
+                None => {
+                    let key_origin = value.origin.clone();
+                    let value = set(absent(), rest, value);
+                    entries.push(Entry { key: key.clone(), key_origin, value });
                 }
-                node
             }
-            Step::Index(index) => {
-                let items = node.items_mut();
-                while items.len() <= *index {
-                    items.push(absent());
-                }
-                &mut items[*index]
+            Content::Map(entries)
+        }
+        (Step::Expand(first), Content::Scalar(text)) => {
+            let origin = node.origin.clone();
+            let scalar = Node { content: Content::Scalar(text), origin: origin.clone() };
+            let entry = Entry { key: (*first).to_owned(), key_origin: origin.clone(), value: scalar };
+            return set(Node { content: Content::Map(vec![entry]), origin }, rest, value);
+        }
+        (Step::Expand(_), content) => return set(Node { content, ..node }, rest, value),
+        (Step::Index(index), content @ (Content::List(_) | Content::Null)) => {
+            let mut items = if let Content::List(items) = content { items } else { Vec::new() };
+            match items.get_mut(*index) {
+                Some(item) => *item = set(item.clone(), rest, value),
+                None => items.push(set(absent(), rest, value)),
             }
-        };
-    }
-    *node = Node { content: Content::Scalar(value), origin };
+            Content::List(items)
+        }
+        (_, content) => content,
+    };
+    node
 }
 
-impl Node {
-    /// The entries of a map; what is none becomes an empty one.
-    fn entries_mut(&mut self) -> &mut Vec<Entry> {
-        if !matches!(self.content, Content::Map(_)) {
-            self.content = Content::Map(Vec::new());
-        }
-        match &mut self.content {
-            Content::Map(entries) => entries,
-            _ => unreachable!("just made a map"),
-        }
-    }
+/// The name of the variable for the field at `path`.
+pub(super) fn variable(path: &str) -> String {
+    path.split(['.', '[', ']'])
+        .filter(|part| !part.is_empty())
+        .fold(PREFIX.trim_end_matches('_').to_owned(), |name, part| format!("{name}_{}", upper(part)))
+}
 
-    /// The items of a list; what is none becomes an empty one.
-    fn items_mut(&mut self) -> &mut Vec<Node> {
-        if !matches!(self.content, Content::List(_)) {
-            self.content = Content::List(Vec::new());
-        }
-        match &mut self.content {
-            Content::List(items) => items,
-            _ => unreachable!("just made a list"),
-        }
-    }
+/// A name as it stands in a variable's.
+pub(super) fn upper(part: &str) -> String {
+    part.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
 }

@@ -1,18 +1,19 @@
 //! The configuration: one YAML file, and the environment over it.
 //!
-//! The file is parsed into a tree in which each node knows its line and column ([`yaml`]), the
-//! environment's variables replace or add scalars in it ([`environment`]), the types read
-//! themselves from it ([`read`], [`model`]), and what the types cannot say is checked ([`check`]).
+//! The file is parsed into a tree in which each node knows its line and column (`yaml`), the
+//! environment's variables replace or add scalars in it (`environment`), the types read
+//! themselves from it (`read`, `section`, `model`), and what the types cannot say is checked (`check`).
 //! All problems are reported together, each with its place, what is wrong and what would be right.
 //!
 //! The environment is an argument: nothing here, and nothing else in the program, reads it.
-//! Secrets come from the environment or from files; see [`secret`].
+//! Secrets come from the environment or from files; see `secret`.
 //!
 //! Rejected: deriving the types from a general deserializer. It stops at the first problem, and
 //! the names, defaults and documentation of fields would be written down a second time for the
 //! example and for the environment.
 
 mod check;
+mod describe;
 mod environment;
 mod model;
 mod named;
@@ -20,9 +21,14 @@ mod problem;
 mod read;
 mod scalar;
 mod secret;
+mod section;
 mod suggest;
 mod yaml;
 
+#[cfg(test)]
+mod tests;
+
+pub use describe::{check_report, example};
 pub use model::{
     Collection, Config, FilesStore, Grace, Http, Ledger, Limits, LivenessSource, Log, QdrantStore, RedisStore,
     References, ScheduleConfig, StoreConfig, Template,
@@ -36,7 +42,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use problem::{Origin, Problem};
-use read::{At, Effective, Reader, Section};
+use read::{At, Effective, Reader};
+use section::Section;
 use yaml::{Content, Node};
 
 /// A configuration, and where each of its values comes from.
@@ -99,6 +106,11 @@ fn parse(
 fn read_root(root: &Node, reader: &mut Reader) -> Option<Config> {
     let at = At { path: String::new(), node: Some(root), file: None, section: &Origin::Default };
     let config = Config::read_section(&at, reader, &[])?;
+    if config.ledger.url.is_none() {
+        let from = format!("as liveness.{}.url", config.liveness.first().0);
+        let ledger = reader.effective.iter_mut().filter(|effective| effective.path == "ledger.url");
+        ledger.for_each(|effective| effective.value = Some(from.clone()));
+    }
     check::check(&config, reader);
     Some(config)
 }

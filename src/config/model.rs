@@ -12,10 +12,12 @@ use secrecy::SecretString;
 use tracing::Level;
 
 use super::named::Named;
-use super::read::{At, FieldDoc, Reader, Section, Shape, Value, section};
+use super::read::{At, FieldDoc, Kind, Reader, Shape, Value};
 use super::scalar::{ByteSize, CourseIdKind, Cron, LimitAccept, LivenessAccept, LogFormat, Percent};
 use super::secret::SecretUrl;
+use super::section::{Section, section};
 use super::yaml::join;
+use crate::schedule::Schedule;
 
 section! {
     /// The whole configuration.
@@ -36,8 +38,9 @@ section! {
         grace: Grace = "{}";
         /// What a run may do at most. Beyond it, a run or a source is held until a person approves.
         limits: Limits = "{}";
-        /// Where courses leave things, by name.
-        stores: Named<StoreConfig>, example "";
+        /// Where courses leave things, by name. The kind of a store is qdrant, redis or files, and decides
+        /// about its other fields.
+        stores: Named<StoreConfig>;
         /// Health, metrics and the interface for other programs.
         http: Http = "{}";
         /// What is logged.
@@ -63,11 +66,18 @@ section! {
     }
 }
 
+impl ScheduleConfig {
+    /// The schedule: the expression in its zone.
+    pub fn schedule(&self) -> Schedule {
+        self.cron.in_zone(self.timezone)
+    }
+}
+
 section! {
     /// Where the ledger's tables are.
     pub struct Ledger {
         /// A Postgres URL. Default: the first liveness source's.
-        url: Option<SecretUrl>, example "postgres://course_gc@localhost:5432/campus";
+        url: Option<SecretUrl>, mention "postgres://course_gc@localhost:5432/campus";
     }
 }
 
@@ -116,7 +126,7 @@ section! {
         breaker_bytes: ByteSize = "50GB";
         /// At most so many courses are swept in one run; the others wait for the next. Default: no
         /// such cap.
-        cap_courses: Option<u64>, example "500";
+        cap_courses: Option<u64>, mention "500";
         /// How long the answer that a course is dead may be acted upon. At most 30s.
         confirmation: Duration = "5s";
         /// How long one call to a database or a store may take.
@@ -154,11 +164,15 @@ const KIND: FieldDoc = FieldDoc {
     shape: &Shape::Scalar,
     default: None,
     example: None,
+    mention: None,
 };
 
 impl Value for StoreConfig {
-    const SHAPE: Shape =
-        Shape::Kinds(&[("qdrant", QdrantStore::FIELDS), ("redis", RedisStore::FIELDS), ("files", FilesStore::FIELDS)]);
+    const SHAPE: Shape = Shape::Kinds(&[
+        Kind { name: "qdrant", example: "vectors", fields: QdrantStore::FIELDS },
+        Kind { name: "redis", example: "cache", fields: RedisStore::FIELDS },
+        Kind { name: "files", example: "uploads", fields: FilesStore::FIELDS },
+    ]);
 
     fn read(at: &At<'_>, reader: &mut Reader) -> Option<Self> {
         reader.record(at, None);
@@ -184,7 +198,7 @@ section! {
         /// The address of the gRPC interface.
         url: SecretUrl, example "http://localhost:6334";
         /// The key for it, where it asks for one.
-        api_key: Option<SecretString>, example "";
+        api_key: Option<SecretString>;
         /// The collections that hold courses' points; only a name is needed.
         collections: Vec<Collection>, example "course_embeddings";
         /// The most ids in one request: a collection's strict mode may allow fewer, and then counts.
@@ -221,7 +235,7 @@ section! {
              rag:{course_id}:*
              idempotency:generation-{course_id}-*
              idempotency:auto-{course_id}-stage6-lesson-*
-             idempotency:worker-fallback-stage*-auto-{course_id}-*";
+             idempotency:worker-fallback-stage*-{course_id}*";
         /// How many keys one step of SCAN looks at.
         scan_count: u32 = "1000";
         /// The most keys in one pipeline.
@@ -253,7 +267,7 @@ section! {
         exclusive: bool = "false";
         /// A query for files that live things depend on, wherever they lie; a directory with one of
         /// them stays.
-        references: Option<References>, example "";
+        references: Option<References>;
         /// The most directories in one batch.
         batch: u32 = "100";
     }

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::environment::upper;
 use super::named::Named;
 use super::problem::{Origin, Problem};
 use super::scalar::Scalar;
 use super::suggest::nearest;
-use super::yaml::{self, Content, Entry, Node, join};
+use super::yaml::{Content, Node, join};
 
 /// What a field looks like in the file.
 pub(super) enum Shape {
@@ -19,9 +20,17 @@ pub(super) enum Shape {
         shorthand: bool,
     },
     /// A section whose other fields depend on its field `kind`.
-    Kinds(&'static [(&'static str, &'static [FieldDoc])]),
+    Kinds(&'static [Kind]),
     List(&'static Shape),
     Map(&'static Shape),
+}
+
+/// One of the kinds that a section can have.
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    /// What the example calls a section of this kind.
+    pub(super) example: &'static str,
+    pub(super) fields: &'static [FieldDoc],
 }
 
 /// A field as its declaration describes it.
@@ -30,10 +39,12 @@ pub(super) struct FieldDoc {
     /// The doc comment, a line of it each.
     pub(super) doc: &'static [&'static str],
     pub(super) shape: &'static Shape,
-    /// YAML for the value that an absent field has.
+    /// What an absent field has: a scalar's text, `[]` or `{}`.
     pub(super) default: Option<&'static str>,
-    /// A value to show where there is no default, an item a line for a list.
+    /// A value for the example where there is no default, an item a line for a list.
     pub(super) example: Option<&'static str>,
+    /// A value that the example only mentions, in a comment.
+    pub(super) mention: Option<&'static str>,
 }
 
 /// A place in the tree that is to be read.
@@ -96,9 +107,12 @@ impl Reader {
     pub(super) fn field<T: Value>(&mut self, at: &At<'_>, field: &FieldDoc) -> Option<T> {
         let get = |key: &str| at.node.and_then(|node| node.get(key));
         let default = field.default.map(|text| {
-            let (mut node, _) = yaml::parse(text);
-            node.origin = Origin::Default;
-            node
+            let content = match field.shape {
+                Shape::Scalar | Shape::Secret => Content::Scalar(text.to_owned()),
+                Shape::List(_) => Content::List(Vec::new()),
+                _ => Content::Map(Vec::new()),
+            };
+            Node { content, origin: Origin::Default }
         });
         let file = match field.shape {
             Shape::Secret => get(&format!("{}_file", field.name)),
@@ -106,6 +120,19 @@ impl Reader {
         };
         let node = get(field.name).or(default.as_ref());
         T::read(&At { path: join(&at.path, field.name), node, file, section: at.origin() }, self)
+    }
+
+    /// Where the value at `path` stands, or the nearest section around it that stands anywhere.
+    pub(super) fn origin_of(&self, path: &str) -> Origin {
+        let mut path = path;
+        loop {
+            let found = self.effective.iter().find(|effective| effective.path == path);
+            match (found, path.rfind(['.', '['])) {
+                (Some(found), _) if found.origin != Origin::Default => return found.origin.clone(),
+                (_, Some(end)) => path = &path[..end],
+                (_, None) => return Origin::Default,
+            }
+        }
     }
 
     /// Whether `at` is a map; refuses its keys that are no field's.
@@ -213,6 +240,13 @@ impl<T: Value> Value for Named<T> {
             reader.problem(at.origin(), &at.path, "has no entry; write at least one `name:` beneath it");
             return None;
         }
+        for (index, entry) in entries.iter().enumerate() {
+            let twin = entries[..index].iter().find(|other| upper(&other.key) == upper(&entry.key));
+            if let Some(twin) = twin {
+                let message = format!("has the same environment variables as `{}`; change one name", twin.key);
+                reader.problem(&entry.key_origin, &join(&at.path, &entry.key), message);
+            }
+        }
         let read: Vec<Option<(String, T)>> = entries
             .iter()
             .map(|entry| {
@@ -235,103 +269,3 @@ fn is_name(text: &str) -> bool {
         && text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c))
 }
-
-/// A section that [`section!`] declares.
-pub(super) trait Section: Sized {
-    const FIELDS: &'static [FieldDoc];
-    /// Whether a scalar may stand for the first field.
-    const SHORTHAND: bool;
-
-    fn read_fields(at: &At<'_>, reader: &mut Reader) -> Option<Self>;
-
-    /// Reads the section; `also` are fields that something else reads.
-    fn read_section(at: &At<'_>, reader: &mut Reader, also: &[FieldDoc]) -> Option<Self> {
-        let expanded = at.node.filter(|_| Self::SHORTHAND).and_then(|node| node.expand(Self::FIELDS));
-        let node = expanded.as_ref().or(at.node);
-        let at = At { path: at.path.clone(), node, file: None, section: at.section };
-        let is_map = reader.section(&at, &[Self::FIELDS, also]);
-        if is_map { Self::read_fields(&at, reader) } else { None }
-    }
-}
-
-impl Node {
-    /// The section that a scalar stands for: its first field has that value.
-    fn expand(&self, fields: &[FieldDoc]) -> Option<Node> {
-        self.scalar()?;
-        let entry =
-            Entry { key: fields.first()?.name.to_owned(), key_origin: self.origin.clone(), value: self.clone() };
-        Some(Node { content: Content::Map(vec![entry]), origin: self.origin.clone() })
-    }
-}
-
-/// Declares a section: its type, how it is read, and its documentation.
-///
-/// A field is `name: Type = "default"` or `name: Type, example "value"`. After the type's name,
-/// `shorthand` lets a scalar stand for the first field.
-macro_rules! section {
-    (
-        $(#[$meta:meta])*
-        pub struct $name:ident $(($shorthand:ident))? {
-            $($(#[doc = $doc:literal])+ $field:ident: $type:ty
-                $(= $default:literal)? $(, example $example:literal)?;)+
-        }
-    ) => {
-        $(#[$meta])*
-        #[derive(Clone, Debug)]
-        pub struct $name {
-            $($(#[doc = $doc])+ pub $field: $type,)+
-        }
-
-        impl $crate::config::read::Section for $name {
-            const FIELDS: &'static [$crate::config::read::FieldDoc] = &[
-                $($crate::config::read::FieldDoc {
-                    name: stringify!($field),
-                    doc: &[$($doc),+],
-                    shape: &<$type as $crate::config::read::Value>::SHAPE,
-                    default: $crate::config::read::option!($($default)?),
-                    example: $crate::config::read::option!($($example)?),
-                },)+
-            ];
-            const SHORTHAND: bool = $crate::config::read::option!($(stringify!($shorthand))?).is_some();
-
-            fn read_fields(
-                at: &$crate::config::read::At<'_>,
-                reader: &mut $crate::config::read::Reader,
-            ) -> Option<Self> {
-                // All are read before the first that failed ends it: all problems are collected.
-                let [$($field),+] = <Self as $crate::config::read::Section>::FIELDS else {
-                    return None;
-                };
-                $(let $field = reader.field::<$type>(at, $field);)+
-                Some(Self { $($field: $field?,)+ })
-            }
-        }
-
-        impl $crate::config::read::Value for $name {
-            const SHAPE: $crate::config::read::Shape = $crate::config::read::Shape::Section {
-                fields: <Self as $crate::config::read::Section>::FIELDS,
-                shorthand: <Self as $crate::config::read::Section>::SHORTHAND,
-            };
-
-            fn read(
-                at: &$crate::config::read::At<'_>,
-                reader: &mut $crate::config::read::Reader,
-            ) -> Option<Self> {
-                reader.record(at, None);
-                <Self as $crate::config::read::Section>::read_section(at, reader, &[])
-            }
-        }
-    };
-}
-pub(super) use section;
-
-/// `Some` of what is given.
-macro_rules! option {
-    () => {
-        None::<&'static str>
-    };
-    ($value:expr) => {
-        Some($value)
-    };
-}
-pub(super) use option;

@@ -100,28 +100,37 @@ impl Scalar for ByteSize {
     }
 }
 
-/// A checked cron expression of five fields, or six with seconds first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cron(String);
+/// A cron expression of five fields, or six with seconds first.
+#[derive(Clone, Debug)]
+pub struct Cron {
+    text: String,
+    schedule: Schedule,
+}
 
 impl Cron {
     /// The expression as it was written.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The schedule that it is in a zone.
+    pub fn in_zone(&self, zone: Tz) -> Schedule {
+        self.schedule.in_zone(zone)
     }
 }
 
 impl Scalar for Cron {
     fn parse(text: &str) -> Result<Self, String> {
         match Schedule::new(text, Tz::UTC) {
-            Ok(_) => Ok(Self(text.to_owned())),
+            Ok(schedule) => Ok(Self { text: text.to_owned(), schedule }),
             Err(error) => Err(format!(
-                "{error}; write five fields (minute hour day month weekday) or six with seconds first, as in \"*/15 * * * *\""
+                "{error}; write five fields (minute hour day month weekday) or six with seconds first, \
+                 as in \"*/15 * * * *\""
             )),
         }
     }
     fn show(&self) -> String {
-        self.0.clone()
+        self.text.clone()
     }
 }
 
@@ -230,7 +239,6 @@ by_from_str! {
     u64: "a whole number, as in 100",
     Tz: "a zone of the IANA database, as in Europe/Berlin",
     std::net::SocketAddr: "an address and a port, as in 127.0.0.1:9090",
-    Level: "error, warn, info, debug or trace",
 }
 
 impl Scalar for String {
@@ -260,6 +268,22 @@ impl Scalar for Duration {
             .map_err(|_| format!("`{text}` is no duration; write a number and a unit, as in 10s, 15m, 24h or 7d"))
     }
     fn show(&self) -> String {
-        humantime::format_duration(*self).to_string()
+        const UNITS: [(&str, u128); 4] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+        let millis = self.as_millis();
+        let unit = UNITS.into_iter().find(|(_, size)| millis > 0 && millis.is_multiple_of(*size));
+        match unit {
+            Some((name, size)) => format!("{}{name}", millis / size),
+            None if millis == 0 => "0s".to_owned(),
+            None => format!("{millis}ms"),
+        }
+    }
+}
+
+impl Scalar for Level {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("`{text}` is no log level; possible: error, warn, info, debug, trace"))
+    }
+    fn show(&self) -> String {
+        self.to_string().to_lowercase()
     }
 }

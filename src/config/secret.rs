@@ -9,6 +9,7 @@ use std::fs;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use super::environment::variable;
 use super::problem::Origin;
 use super::read::{At, Effective, Reader, Shape, Value};
 
@@ -65,14 +66,14 @@ impl SecretUrl {
         self.parsed.password().is_some() || self.parsed.query_pairs().any(|(key, _)| names_a_secret(&key))
     }
 
-    /// Host, port (or `default_port`) and path: equal for two URLs that lead to one place.
-    pub(super) fn place(&self, default_port: u16) -> String {
-        format!(
-            "{}:{}/{}",
-            self.parsed.host_str().unwrap_or_default().to_ascii_lowercase(),
-            self.parsed.port_or_known_default().unwrap_or(default_port),
-            self.parsed.path().trim_matches('/'),
-        )
+    /// Host, port and path, or the given defaults: equal for two URLs that lead to one place.
+    pub(super) fn place(&self, default_port: u16, default_path: &str) -> String {
+        let path = match self.parsed.path().trim_matches('/') {
+            "" => default_path,
+            path => path,
+        };
+        let host = self.parsed.host_str().unwrap_or_default().to_ascii_lowercase();
+        format!("{host}:{}/{path}", self.parsed.port_or_known_default().unwrap_or(default_port))
     }
 }
 
@@ -171,16 +172,6 @@ fn given(at: &At<'_>, reader: &mut Reader) -> Option<Given> {
 fn elsewhere(path: &str) -> String {
     let name = path.rsplit('.').next().unwrap_or(path);
     format!("give `{name}_file: /run/secrets/…` or {} instead", variable(path))
-}
-
-/// The name of the environment variable for the field at `path`.
-pub(super) fn variable(path: &str) -> String {
-    let name: String = path
-        .trim_end_matches(']')
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
-        .collect();
-    format!("COURSE_GC_{}", name.replace("___", "_"))
 }
 
 impl Value for SecretUrl {

@@ -123,7 +123,9 @@ impl<'a> Loader<'a> {
             self.problem(origin.clone(), path, message);
         }
         let content = match event {
-            Event::Scalar(text, ScalarStyle::Plain, _, _) if matches!(text.as_ref(), "" | "~" | "null") => {
+            Event::Scalar(text, ScalarStyle::Plain, _, _)
+                if matches!(text.as_ref(), "" | "~" | "null" | "Null" | "NULL") =>
+            {
                 Content::Null
             }
             Event::Scalar(text, ..) => Content::Scalar(text.into_owned()),

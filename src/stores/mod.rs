@@ -5,6 +5,13 @@
 //!
 //! Every call to a server has a timeout, and no delete is ever retried by a client (S2).
 
+#[cfg(test)]
+mod contract;
+pub mod files;
+pub mod qdrant;
+pub mod redis;
+pub mod template;
+
 use std::collections::{BTreeSet, HashSet};
 
 use async_trait::async_trait;

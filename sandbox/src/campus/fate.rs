@@ -36,25 +36,15 @@ impl Campus {
             Owner::Course(id) if deleted.contains(id) => Fate::Gone,
             Owner::Course(id) if ours.contains(id) => Fate::Live,
             Owner::Course(_) | Owner::Lookalike => Fate::Held(STRANGER),
-            Owner::Courses(ids) if ids.iter().any(|id| deleted.contains(id)) => {
-                Fate::Held(SEVERAL_IDS)
-            }
+            Owner::Courses(ids) if ids.iter().any(|id| deleted.contains(id)) => Fate::Held(SEVERAL_IDS),
             Owner::Courses(_) => Fate::Live,
             Owner::Unrecognised => Fate::Held(UNRECOGNISED),
             Owner::Nobody => Fate::Held(NOT_A_COURSES),
         };
         let referenced = self.referenced_directories(deleted);
 
-        let keys = self.keys.iter().map(|key| {
-            (
-                Resource::Key(key.name.clone().into_bytes()),
-                judge(&key.owner),
-            )
-        });
-        let points = self
-            .points
-            .iter()
-            .map(|point| (Resource::Point(point.id), judge(&point.owner)));
+        let keys = self.keys.iter().map(|key| (Resource::Key(key.name.clone().into_bytes()), judge(&key.owner)));
+        let points = self.points.iter().map(|point| (Resource::Point(point.id), judge(&point.owner)));
         let files = self.files.iter().map(|file| {
             let fate = match judge(&file.owner) {
                 Fate::Gone if referenced.contains(directory(&file.path)) => Fate::Held(REFERENCED),
@@ -73,19 +63,13 @@ impl Campus {
 
     /// The course directories into which the rows lead that are left.
     fn referenced_directories(&self, deleted: &BTreeSet<CourseId>) -> BTreeSet<&str> {
-        let left = self
-            .catalog
-            .iter()
-            .filter(|row| row.course.is_none_or(|course| !deleted.contains(&course)));
+        let left = self.catalog.iter().filter(|row| row.course.is_none_or(|course| !deleted.contains(&course)));
         left.flat_map(|row| match &row.path {
             StoredPath::Relative(path) | StoredPath::Absolute(path) => vec![directory(path)],
             // What cannot be mapped holds every file of its base name.
             StoredPath::Elsewhere(path) => {
                 let base_name = path.rsplit('/').next();
-                let same = self
-                    .files
-                    .iter()
-                    .filter(|file| file.path.rsplit('/').next() == base_name);
+                let same = self.files.iter().filter(|file| file.path.rsplit('/').next() == base_name);
                 same.map(|file| directory(&file.path)).collect()
             }
         })
@@ -96,9 +80,6 @@ impl Campus {
 /// The course's directory that a path leads into: `uploads/{organization}/{course}` or `enrichments/{course}`.
 fn directory(path: &str) -> &str {
     let levels = if path.starts_with("uploads/") { 3 } else { 2 };
-    let end = path
-        .match_indices('/')
-        .nth(levels - 1)
-        .map_or(path.len(), |(index, _)| index);
+    let end = path.match_indices('/').nth(levels - 1).map_or(path.len(), |(index, _)| index);
     &path[..end]
 }

@@ -102,14 +102,7 @@ impl Default for CampusSize {
 impl CampusSize {
     /// 2,000 courses that stay and 200 doomed ones.
     pub fn large() -> Self {
-        Self {
-            organizations: 40,
-            courses: 2_200,
-            doomed: 200,
-            foreign: 50,
-            points: 3,
-            ..Self::default()
-        }
+        Self { organizations: 40, courses: 2_200, doomed: 200, foreign: 50, points: 3, ..Self::default() }
     }
 }
 
@@ -269,11 +262,7 @@ pub struct File {
 impl Campus {
     /// The courses that are meant to be deleted.
     pub fn doomed(&self) -> BTreeSet<CourseId> {
-        self.courses
-            .iter()
-            .filter(|course| course.doom.is_some())
-            .map(|course| course.id)
-            .collect()
+        self.courses.iter().filter(|course| course.doom.is_some()).map(|course| course.id).collect()
     }
 
     /// A course by its id.
@@ -284,43 +273,16 @@ impl Campus {
     /// The part of this campus that is one course's: to seed courses one by one, rows or resources first.
     pub fn only(&self, id: CourseId) -> Self {
         let of = |owner: &Owner| *owner == Owner::Course(id);
-        let courses: Vec<Course> = self
-            .courses
-            .iter()
-            .filter(|course| course.id == id)
-            .cloned()
-            .collect();
-        let home = |organization: &&Organization| {
-            courses.iter().any(|it| it.organization == organization.id)
-        };
+        let courses: Vec<Course> = self.courses.iter().filter(|course| course.id == id).cloned().collect();
+        let home = |organization: &&Organization| courses.iter().any(|it| it.organization == organization.id);
         Self {
             size: self.size,
             organizations: self.organizations.iter().filter(home).cloned().collect(),
             foreign: Vec::new(),
-            catalog: self
-                .catalog
-                .iter()
-                .filter(|row| row.course == Some(id))
-                .cloned()
-                .collect(),
-            keys: self
-                .keys
-                .iter()
-                .filter(|key| of(&key.owner))
-                .cloned()
-                .collect(),
-            points: self
-                .points
-                .iter()
-                .filter(|point| of(&point.owner))
-                .cloned()
-                .collect(),
-            files: self
-                .files
-                .iter()
-                .filter(|file| of(&file.owner))
-                .cloned()
-                .collect(),
+            catalog: self.catalog.iter().filter(|row| row.course == Some(id)).cloned().collect(),
+            keys: self.keys.iter().filter(|key| of(&key.owner)).cloned().collect(),
+            points: self.points.iter().filter(|point| of(&point.owner)).cloned().collect(),
+            files: self.files.iter().filter(|file| of(&file.owner)).cloned().collect(),
             courses,
         }
     }

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    Campus, CampusSize, CatalogRow, Course, CourseId, Doom, File, IdKind, Key, KeyValue,
-    Organization, Owner, Point, StoredPath, random::Random, traps,
+    Campus, CampusSize, CatalogRow, Course, CourseId, Doom, File, IdKind, Key, KeyValue, Organization, Owner, Point,
+    StoredPath, random::Random, traps,
 };
 use crate::PointId;
 
@@ -26,11 +26,8 @@ impl Campus {
     /// Sizes that make no sense are corrected: there are at least two organizations and no more doomed courses than
     /// courses.
     pub fn plan(size: CampusSize) -> Self {
-        let size = CampusSize {
-            organizations: size.organizations.max(2),
-            doomed: size.doomed.min(size.courses),
-            ..size
-        };
+        let size =
+            CampusSize { organizations: size.organizations.max(2), doomed: size.doomed.min(size.courses), ..size };
         let mut planner = Planner {
             campus: Self {
                 size,
@@ -61,10 +58,7 @@ impl Campus {
 impl Planner {
     fn organizations(&mut self) {
         for number in 1..=self.campus.size.organizations {
-            let organization = Organization {
-                id: self.random.uuid(),
-                name: format!("Organization {number}"),
-            };
+            let organization = Organization { id: self.random.uuid(), name: format!("Organization {number}") };
             self.campus.organizations.push(organization);
         }
     }
@@ -82,12 +76,7 @@ impl Planner {
     }
 
     fn course(&mut self, index: usize) {
-        let CampusSize {
-            courses,
-            doomed,
-            organizations,
-            ..
-        } = self.campus.size;
+        let CampusSize { courses, doomed, organizations, .. } = self.campus.size;
         // The doomed ones are spread among the others.
         let rank = (index * doomed) / courses;
         let is_doomed = ((index + 1) * doomed) / courses > rank;
@@ -97,11 +86,7 @@ impl Planner {
             _ => Doom::OldDraft,
         });
         // The last organization is the one that is deleted.
-        let home = if doom == Some(Doom::Cascade) {
-            organizations - 1
-        } else {
-            index % (organizations - 1)
-        };
+        let home = if doom == Some(Doom::Cascade) { organizations - 1 } else { index % (organizations - 1) };
         let (status, age_days) = match (doom, index % 5) {
             (Some(Doom::OldDraft), _) => ("draft", 90),
             (_, 0) => ("draft", 3),
@@ -133,34 +118,19 @@ impl Planner {
         let owner = Owner::Course(id);
         let documents: Vec<Uuid> = (0..DOCUMENTS).map(|_| self.random.uuid()).collect();
         let lesson = self.random.uuid();
-        let (document, millis) = (
-            documents[0],
-            1_768_471_200_000 + self.random.next() % 1_000_000_000,
-        );
+        let (document, millis) = (documents[0], 1_768_471_200_000 + self.random.next() % 1_000_000_000);
         for (name, ttl) in [
             (format!("phase1_cache:{id}"), Some(DAY)),
-            (
-                format!("file_cache:{id}:{document}:markdown"),
-                Some(4 * HOUR),
-            ),
-            (
-                format!("file_cache:{id}:{document}:processed"),
-                Some(4 * HOUR),
-            ),
+            (format!("file_cache:{id}:{document}:markdown"), Some(4 * HOUR)),
+            (format!("file_cache:{id}:{document}:processed"), Some(4 * HOUR)),
             (format!("lesson_md:{id}:{lesson}"), Some(4 * HOUR)),
             (format!("lesson:uuid:{id}:1.2"), Some(HOUR)),
             (format!("doc_class:v2:{id}:{document}"), None),
             (format!("generation:lock:{id}"), Some(HOUR / 6)),
             (format!("rag:{id}:section:1.2"), None),
             (format!("idempotency:generation-{id}-{millis}"), Some(DAY)),
-            (
-                format!("idempotency:auto-{id}-stage6-lesson-{lesson}"),
-                Some(DAY),
-            ),
-            (
-                format!("idempotency:worker-fallback-stage4-auto-{id}-stage4"),
-                Some(DAY),
-            ),
+            (format!("idempotency:auto-{id}-stage6-lesson-{lesson}"), Some(DAY)),
+            (format!("idempotency:worker-fallback-stage4-auto-{id}-stage4"), Some(DAY)),
         ] {
             self.key(name, ttl, owner.clone());
         }
@@ -174,17 +144,10 @@ impl Planner {
         }
         self.file(format!("enrichments/{id}/card.webp"), owner.clone());
         let enrichment = self.random.uuid();
-        self.file(
-            format!("enrichments/{id}/{lesson}/{enrichment}.webp"),
-            owner.clone(),
-        );
+        self.file(format!("enrichments/{id}/{lesson}/{enrichment}.webp"), owner.clone());
 
         for chunk in 0..self.campus.size.points {
-            let mut payload = self.payload(
-                json!(id_value(id)),
-                organization,
-                documents[chunk % DOCUMENTS],
-            );
+            let mut payload = self.payload(json!(id_value(id)), organization, documents[chunk % DOCUMENTS]);
             payload["chunk_id"] = json!(format!("{id}-{chunk}"));
             self.point(payload, owner.clone());
         }
@@ -205,12 +168,7 @@ impl Planner {
 
     pub fn key(&mut self, name: String, ttl: Option<u64>, owner: Owner) {
         let value = KeyValue::Text(format!("{:016x}", self.random.next()));
-        self.campus.keys.push(Key {
-            name,
-            value,
-            ttl,
-            owner,
-        });
+        self.campus.keys.push(Key { name, value, ttl, owner });
     }
 
     /// Every third point has a number for an id, as the old ones do.
@@ -222,43 +180,18 @@ impl Planner {
             PointId::Uuid(self.random.uuid())
         };
         let dense = self.random.unit_vector(self.campus.size.vector_size);
-        let sparse = vec![
-            (3, 0.5),
-            (40 + u32::from(self.random.next().to_le_bytes()[0]), 0.25),
-        ];
-        self.campus.points.push(Point {
-            id,
-            payload,
-            dense,
-            sparse,
-            owner,
-        });
+        let sparse = vec![(3, 0.5), (40 + u32::from(self.random.next().to_le_bytes()[0]), 0.25)];
+        self.campus.points.push(Point { id, payload, dense, sparse, owner });
     }
 
     pub fn file(&mut self, path: String, owner: Owner) {
         let content = format!("{path}\n{:016x}\n", self.random.next()).into_bytes();
-        self.campus.files.push(File {
-            path,
-            content,
-            owner,
-        });
+        self.campus.files.push(File { path, content, owner });
     }
 
-    pub fn catalog(
-        &mut self,
-        course: Option<CourseId>,
-        organization: Uuid,
-        path: StoredPath,
-        original: Option<Uuid>,
-    ) {
+    pub fn catalog(&mut self, course: Option<CourseId>, organization: Uuid, path: StoredPath, original: Option<Uuid>) {
         let id = self.random.uuid();
-        self.campus.catalog.push(CatalogRow {
-            id,
-            course,
-            organization,
-            path,
-            original,
-        });
+        self.campus.catalog.push(CatalogRow { id, course, organization, path, original });
     }
 }
 

@@ -23,14 +23,8 @@ impl Random {
 
     /// A vector of length 1, which a cosine collection leaves as it is.
     pub fn unit_vector(&mut self, dimensions: usize) -> Vec<f32> {
-        let numbers: Vec<f32> = (0..dimensions)
-            .map(|_| f32::from(self.next().to_le_bytes()[0]) + 1.0)
-            .collect();
-        let length = numbers
-            .iter()
-            .map(|number| number * number)
-            .sum::<f32>()
-            .sqrt();
+        let numbers: Vec<f32> = (0..dimensions).map(|_| f32::from(self.next().to_le_bytes()[0]) + 1.0).collect();
+        let length = numbers.iter().map(|number| number * number).sum::<f32>().sqrt();
         numbers.into_iter().map(|number| number / length).collect()
     }
 }

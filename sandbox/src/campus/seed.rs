@@ -6,11 +6,10 @@ use anyhow::{Context, Result};
 use qdrant_client::{
     Payload,
     qdrant::{
-        CreateAliasBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, Distance,
-        FieldType, IntegerIndexParamsBuilder, KeywordIndexParamsBuilder, Modifier, NamedVectors,
-        PointStruct, SparseVectorParamsBuilder, SparseVectorsConfigBuilder,
-        StrictModeConfigBuilder, UpsertPointsBuilder, Vector, VectorParamsBuilder,
-        VectorsConfigBuilder,
+        CreateAliasBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, Distance, FieldType,
+        IntegerIndexParamsBuilder, KeywordIndexParamsBuilder, Modifier, NamedVectors, PointStruct,
+        SparseVectorParamsBuilder, SparseVectorsConfigBuilder, StrictModeConfigBuilder, UpsertPointsBuilder, Vector,
+        VectorParamsBuilder, VectorsConfigBuilder,
     },
 };
 use redis::Pipeline;
@@ -41,20 +40,12 @@ impl Campus {
     ///
     /// When a store cannot be written.
     pub async fn prepare(&self, stores: &Stores) -> Result<()> {
-        sqlx::raw_sql(AssertSqlSafe(schema(self.id_type())))
-            .execute(&stores.postgres)
-            .await?;
+        sqlx::raw_sql(AssertSqlSafe(schema(self.id_type()))).execute(&stores.postgres).await?;
         for folder in ["uploads", "enrichments"] {
             fs::create_dir_all(stores.addresses.files.join(folder))?;
         }
-        if !stores
-            .qdrant
-            .collection_exists(stores.addresses.collection())
-            .await?
-        {
-            self.create_collection(stores)
-                .await
-                .context("creating the collection")?;
+        if !stores.qdrant.collection_exists(stores.addresses.collection()).await? {
+            self.create_collection(stores).await.context("creating the collection")?;
         }
         Ok(())
     }
@@ -71,18 +62,8 @@ impl Campus {
             "INSERT INTO public.organizations (id, name)
              SELECT * FROM unnest($1::uuid[], $2::text[]) ON CONFLICT DO NOTHING",
         )
-        .bind(
-            self.organizations
-                .iter()
-                .map(|it| it.id)
-                .collect::<Vec<Uuid>>(),
-        )
-        .bind(
-            self.organizations
-                .iter()
-                .map(|it| it.name.clone())
-                .collect::<Vec<String>>(),
-        )
+        .bind(self.organizations.iter().map(|it| it.id).collect::<Vec<Uuid>>())
+        .bind(self.organizations.iter().map(|it| it.name.clone()).collect::<Vec<String>>())
         .execute(&mut *transaction)
         .await?;
 
@@ -94,37 +75,12 @@ impl Campus {
              ON CONFLICT DO NOTHING"
         );
         sqlx::query(AssertSqlSafe(courses))
-            .bind(
-                self.courses
-                    .iter()
-                    .map(|it| it.id.to_string())
-                    .collect::<Vec<String>>(),
-            )
-            .bind(
-                self.courses
-                    .iter()
-                    .map(|it| it.organization)
-                    .collect::<Vec<Uuid>>(),
-            )
+            .bind(self.courses.iter().map(|it| it.id.to_string()).collect::<Vec<String>>())
+            .bind(self.courses.iter().map(|it| it.organization).collect::<Vec<Uuid>>())
             .bind(self.courses.iter().map(|it| it.user).collect::<Vec<Uuid>>())
-            .bind(
-                self.courses
-                    .iter()
-                    .map(|it| it.slug.clone())
-                    .collect::<Vec<String>>(),
-            )
-            .bind(
-                self.courses
-                    .iter()
-                    .map(|it| it.status.to_owned())
-                    .collect::<Vec<String>>(),
-            )
-            .bind(
-                self.courses
-                    .iter()
-                    .map(|it| it.age_days)
-                    .collect::<Vec<i32>>(),
-            )
+            .bind(self.courses.iter().map(|it| it.slug.clone()).collect::<Vec<String>>())
+            .bind(self.courses.iter().map(|it| it.status.to_owned()).collect::<Vec<String>>())
+            .bind(self.courses.iter().map(|it| it.age_days).collect::<Vec<i32>>())
             .execute(&mut *transaction)
             .await?;
 
@@ -141,30 +97,10 @@ impl Campus {
         };
         sqlx::query(AssertSqlSafe(catalog))
             .bind(self.catalog.iter().map(|row| row.id).collect::<Vec<Uuid>>())
-            .bind(
-                self.catalog
-                    .iter()
-                    .map(|row| row.course.map(|id| id.to_string()))
-                    .collect::<Vec<Option<String>>>(),
-            )
-            .bind(
-                self.catalog
-                    .iter()
-                    .map(|row| row.organization)
-                    .collect::<Vec<Uuid>>(),
-            )
-            .bind(
-                self.catalog
-                    .iter()
-                    .map(|row| path(&row.path))
-                    .collect::<Vec<String>>(),
-            )
-            .bind(
-                self.catalog
-                    .iter()
-                    .map(|row| row.original)
-                    .collect::<Vec<Option<Uuid>>>(),
-            )
+            .bind(self.catalog.iter().map(|row| row.course.map(|id| id.to_string())).collect::<Vec<Option<String>>>())
+            .bind(self.catalog.iter().map(|row| row.organization).collect::<Vec<Uuid>>())
+            .bind(self.catalog.iter().map(|row| path(&row.path)).collect::<Vec<String>>())
+            .bind(self.catalog.iter().map(|row| row.original).collect::<Vec<Option<Uuid>>>())
             .execute(&mut *transaction)
             .await?;
 
@@ -173,12 +109,7 @@ impl Campus {
              SELECT id::{id}, 'context of ' || id FROM unnest($1::text[]) AS course (id)"
         );
         sqlx::query(AssertSqlSafe(cache))
-            .bind(
-                self.courses
-                    .iter()
-                    .map(|it| it.id.to_string())
-                    .collect::<Vec<String>>(),
-            )
+            .bind(self.courses.iter().map(|it| it.id.to_string()).collect::<Vec<String>>())
             .execute(&mut *transaction)
             .await?;
         Ok(transaction.commit().await?)
@@ -190,11 +121,7 @@ impl Campus {
     ///
     /// When a store cannot be written.
     pub async fn seed_resources(&self, stores: &Stores) -> Result<()> {
-        tokio::try_join!(
-            self.seed_keys(stores),
-            self.seed_points(stores),
-            self.seed_files(stores)
-        )?;
+        tokio::try_join!(self.seed_keys(stores), self.seed_points(stores), self.seed_files(stores))?;
         Ok(())
     }
 
@@ -203,10 +130,7 @@ impl Campus {
         for keys in self.keys.chunks(KEYS_AT_ONCE) {
             let mut pipeline = redis::pipe();
             keys.iter().for_each(|key| write(&mut pipeline, key));
-            pipeline
-                .query_async::<()>(&mut redis)
-                .await
-                .context("writing keys")?;
+            pipeline.query_async::<()>(&mut redis).await.context("writing keys")?;
         }
         Ok(())
     }
@@ -216,11 +140,7 @@ impl Campus {
         for points in self.points.chunks(POINTS_AT_ONCE) {
             let points = points.iter().map(wire).collect::<Result<Vec<_>>>()?;
             let request = UpsertPointsBuilder::new(&collection, points).wait(true);
-            stores
-                .qdrant
-                .upsert_points(request)
-                .await
-                .context("writing points")?;
+            stores.qdrant.upsert_points(request).await.context("writing points")?;
         }
         Ok(())
     }
@@ -234,8 +154,7 @@ impl Campus {
                 if let Some(folder) = path.parent() {
                     fs::create_dir_all(folder)?;
                 }
-                fs::write(&path, &file.content)
-                    .with_context(|| format!("writing {}", path.display()))?;
+                fs::write(&path, &file.content).with_context(|| format!("writing {}", path.display()))?;
             }
             Ok(())
         })
@@ -248,10 +167,8 @@ impl Campus {
         let size = u64::try_from(self.size.vector_size)?;
         dense.add_named_vector_params("dense", VectorParamsBuilder::new(size, Distance::Cosine));
         let mut sparse = SparseVectorsConfigBuilder::default();
-        sparse.add_named_vector_params(
-            "sparse",
-            SparseVectorParamsBuilder::default().modifier(i32::from(Modifier::Idf)),
-        );
+        sparse
+            .add_named_vector_params("sparse", SparseVectorParamsBuilder::default().modifier(i32::from(Modifier::Idf)));
         let strict = StrictModeConfigBuilder::default()
             .enabled(true)
             .unindexed_filtering_retrieve(false)
@@ -265,26 +182,20 @@ impl Campus {
             .strict_mode_config(strict);
         stores.qdrant.create_collection(request).await?;
 
-        let index = |name: &str, kind| {
-            CreateFieldIndexCollectionBuilder::new(collection.clone(), name, kind).wait(true)
-        };
+        let index =
+            |name: &str, kind| CreateFieldIndexCollectionBuilder::new(collection.clone(), name, kind).wait(true);
         let course_id = match self.size.ids {
             IdKind::Uuid => index("course_id", FieldType::Keyword),
-            IdKind::Integer => index("course_id", FieldType::Integer)
-                .field_index_params(IntegerIndexParamsBuilder::new(true, false)),
+            IdKind::Integer => {
+                index("course_id", FieldType::Integer).field_index_params(IntegerIndexParamsBuilder::new(true, false))
+            }
         };
         let tenant = index("organization_id", FieldType::Keyword)
             .field_index_params(KeywordIndexParamsBuilder::default().is_tenant(true));
         for request in [course_id, tenant, index("document_id", FieldType::Keyword)] {
             stores.qdrant.create_field_index(request).await?;
         }
-        stores
-            .qdrant
-            .create_alias(CreateAliasBuilder::new(
-                &collection,
-                &stores.addresses.alias,
-            ))
-            .await?;
+        stores.qdrant.create_alias(CreateAliasBuilder::new(&collection, &stores.addresses.alias)).await?;
         Ok(())
     }
 
@@ -330,10 +241,7 @@ fn write(pipeline: &mut Pipeline, key: &Key) {
         KeyValue::Fields(fields) => pipeline.hset_multiple(&key.name, fields),
         KeyValue::List(items) => pipeline.rpush(&key.name, items),
         KeyValue::Scores(scores) => {
-            let scores: Vec<(f64, &String)> = scores
-                .iter()
-                .map(|(member, score)| (*score, member))
-                .collect();
+            let scores: Vec<(f64, &String)> = scores.iter().map(|(member, score)| (*score, member)).collect();
             pipeline.zadd_multiple(&key.name, &scores)
         }
     }

@@ -9,12 +9,8 @@ use super::{
 };
 
 pub(super) fn set(planner: &mut Planner) {
-    let (doomed, staying): (Vec<Course>, Vec<Course>) = planner
-        .campus
-        .courses
-        .clone()
-        .into_iter()
-        .partition(|course| course.doom.is_some());
+    let (doomed, staying): (Vec<Course>, Vec<Course>) =
+        planner.campus.courses.clone().into_iter().partition(|course| course.doom.is_some());
     shared_uploads(planner, &doomed, &staying);
     odd_files(planner, &doomed, &staying);
     odd_points(planner, &doomed, &staying);
@@ -28,16 +24,8 @@ fn shared_uploads(planner: &mut Planner, doomed: &[Course], staying: &[Course]) 
     let Some(user) = staying.first() else { return };
     // The first doomed course is left without, so that even a tiny campus has something to sweep.
     for (number, lender) in doomed.iter().enumerate().skip(1).take(6) {
-        let Some(CatalogRow {
-            id,
-            path: StoredPath::Relative(path),
-            ..
-        }) = planner
-            .campus
-            .catalog
-            .iter()
-            .find(|row| row.course == Some(lender.id))
-            .cloned()
+        let Some(CatalogRow { id, path: StoredPath::Relative(path), .. }) =
+            planner.campus.catalog.iter().find(|row| row.course == Some(lender.id)).cloned()
         else {
             continue;
         };
@@ -46,10 +34,7 @@ fn shared_uploads(planner: &mut Planner, doomed: &[Course], staying: &[Course]) 
         let (course, path) = match number {
             1 | 2 => (Some(borrower.id), StoredPath::Relative(path)),
             3 => (Some(borrower.id), StoredPath::Absolute(path)),
-            4 => (
-                Some(borrower.id),
-                StoredPath::Elsewhere(format!("/srv/old-server/data/{base_name}")),
-            ),
+            4 => (Some(borrower.id), StoredPath::Elsewhere(format!("/srv/old-server/data/{base_name}"))),
             5 => (None, StoredPath::Relative(path)),
             // The borrower is doomed as well: its row goes with it and holds nothing.
             _ => (Some(doomed[0].id), StoredPath::Relative(path)),
@@ -62,10 +47,7 @@ fn odd_files(planner: &mut Planner, doomed: &[Course], staying: &[Course]) {
     for course in doomed.iter().take(2).chain(staying.first()) {
         let organization = course.organization;
         for text in uncanonical(course.id) {
-            planner.file(
-                format!("uploads/{organization}/{text}/notes.pdf"),
-                Owner::Unrecognised,
-            );
+            planner.file(format!("uploads/{organization}/{text}/notes.pdf"), Owner::Unrecognised);
             planner.file(format!("enrichments/{text}/card.webp"), Owner::Unrecognised);
         }
         let playbook = planner.random.uuid();
@@ -113,16 +95,8 @@ fn odd_keys(planner: &mut Planner, doomed: &[Course], staying: &[Course]) {
             planner.key(format!("rag:{text}:section:1.2"), None, Owner::Unrecognised);
         }
         // Close to a template, but none.
-        planner.key(
-            format!("phase1_cache_old:{}", course.id),
-            None,
-            Owner::Nobody,
-        );
-        planner.key(
-            format!("phase1_cache:{}:extra", course.id),
-            None,
-            Owner::Unrecognised,
-        );
+        planner.key(format!("phase1_cache_old:{}", course.id), None, Owner::Nobody);
+        planner.key(format!("phase1_cache:{}:extra", course.id), None, Owner::Unrecognised);
     }
     for text in ["", "../../etc"] {
         planner.key(format!("phase1_cache:{text}"), None, Owner::Unrecognised);
@@ -131,49 +105,25 @@ fn odd_keys(planner: &mut Planner, doomed: &[Course], staying: &[Course]) {
     if planner.campus.size.ids == IdKind::Uuid {
         for (dead, live) in doomed.iter().zip(staying).take(3) {
             let both = Owner::Courses(vec![dead.id, live.id]);
-            planner.key(
-                format!("rag:{}:from:{}", dead.id, live.id),
-                None,
-                both.clone(),
-            );
-            planner.key(
-                format!("lesson_md:{}:copied-to-{}", dead.id, live.id),
-                None,
-                both,
-            );
+            planner.key(format!("rag:{}:from:{}", dead.id, live.id), None, both.clone());
+            planner.key(format!("lesson_md:{}:copied-to-{}", dead.id, live.id), None, both);
         }
     }
 }
 
 fn keys_of_no_course(planner: &mut Planner) {
     for _ in 0..5 {
-        let (user, session, outbox) = (
-            planner.random.uuid(),
-            planner.random.uuid(),
-            planner.random.uuid(),
-        );
-        let hash = format!(
-            "{:016x}{:016x}",
-            planner.random.next(),
-            planner.random.next()
-        );
+        let (user, session, outbox) = (planner.random.uuid(), planner.random.uuid(), planner.random.uuid());
+        let hash = format!("{:016x}{:016x}", planner.random.next(), planner.random.next());
         planner.key(format!("concurrency:user:{user}"), None, Owner::Nobody);
-        planner.key(
-            format!("draft:session:{user}:{session}"),
-            Some(86_400),
-            Owner::Nobody,
-        );
+        planner.key(format!("draft:session:{user}:{session}"), Some(86_400), Owner::Nobody);
         planner.key(format!("embedding:{hash}"), None, Owner::Nobody);
         planner.key(format!("intent_class:v1:{hash}"), None, Owner::Nobody);
         let looks = match planner.campus.size.ids {
             IdKind::Uuid => Owner::Lookalike,
             IdKind::Integer => Owner::Unrecognised,
         };
-        planner.key(
-            format!("idempotency:worker-fallback-stage2-{outbox}"),
-            Some(86_400),
-            looks,
-        );
+        planner.key(format!("idempotency:worker-fallback-stage2-{outbox}"), Some(86_400), looks);
         let requests = KeyValue::Scores(vec![(session.to_string(), 1_768_471_200.0)]);
         planner.campus.keys.push(Key {
             name: format!("rate-limit:{user}"),
@@ -191,33 +141,16 @@ fn queues(planner: &mut Planner, doomed: &[Course], staying: &[Course]) {
     for course in doomed.iter().take(3).chain(staying.iter().take(2)) {
         let job = format!("auto-{}-stage4", course.id);
         let data = json!({ "courseId": id_value(course.id), "stage": 4 }).to_string();
-        let value = KeyValue::Fields(vec![
-            ("name".to_owned(), "stage4".to_owned()),
-            ("data".to_owned(), data),
-        ]);
-        planner.campus.keys.push(Key {
-            name: format!("{queue}:{job}"),
-            value,
-            ttl: None,
-            owner: Owner::Nobody,
-        });
+        let value = KeyValue::Fields(vec![("name".to_owned(), "stage4".to_owned()), ("data".to_owned(), data)]);
+        planner.campus.keys.push(Key { name: format!("{queue}:{job}"), value, ttl: None, owner: Owner::Nobody });
         jobs.push(job);
     }
     if jobs.is_empty() {
         return;
     }
-    let failed = KeyValue::Scores(
-        jobs.iter()
-            .map(|job| (job.clone(), 1_768_471_200_000.0))
-            .collect(),
-    );
+    let failed = KeyValue::Scores(jobs.iter().map(|job| (job.clone(), 1_768_471_200_000.0)).collect());
     for (name, value) in [("failed", failed), ("wait", KeyValue::List(jobs))] {
-        planner.campus.keys.push(Key {
-            name: format!("{queue}:{name}"),
-            value,
-            ttl: None,
-            owner: Owner::Nobody,
-        });
+        planner.campus.keys.push(Key { name: format!("{queue}:{name}"), value, ttl: None, owner: Owner::Nobody });
     }
 }
 

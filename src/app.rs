@@ -1,0 +1,197 @@
+//! The only place where clients are built: a [`Collector`] from a [`Config`].
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+use crate::clock::MachineClock;
+use crate::config::{Config, CourseIdKind, FilesStore, QdrantStore, RedisStore, SecretUrl, StoreConfig};
+use crate::domain::evidence::Graces;
+use crate::domain::ids::IdType;
+use crate::domain::plan::Limits;
+use crate::ledger::{Ledger, LedgerError};
+use crate::liveness::LivenessSource;
+use crate::postgres::Postgres;
+use crate::reconcile::{Collector, ManagedStore};
+use crate::schedule::{Schedule, ScheduleError};
+use crate::stores::files::{Layout, LayoutError};
+use crate::stores::template::{Template, TemplateError};
+use crate::stores::{StoreError, files, qdrant, redis};
+
+/// Why a configuration that was read makes no collector.
+#[derive(Debug, thiserror::Error)]
+pub enum AssemblyError {
+    /// The schedule.
+    #[error("the schedule cannot be used")]
+    Schedule(#[source] ScheduleError),
+    /// The ledger.
+    #[error("the ledger cannot be used")]
+    Ledger(#[source] LedgerError),
+    /// A store.
+    #[error("store {name} cannot be used")]
+    Store {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// A key template.
+    #[error("store {name} has a template that cannot be used")]
+    Template {
+        /// The store.
+        name: String,
+        /// Why.
+        #[source]
+        source: TemplateError,
+    },
+    /// A layout.
+    #[error("store {name} has a layout that cannot be used")]
+    Layout {
+        /// The store.
+        name: String,
+        /// Why.
+        #[source]
+        source: LayoutError,
+    },
+}
+
+/// What the stores are called and of what kind they are: `(name, kind)`.
+pub fn store_names(config: &Config) -> Vec<(String, &'static str)> {
+    config.stores.iter().map(|(name, store)| (name.to_owned(), store.kind())).collect()
+}
+
+/// The ledger alone, for commands that touch nothing else.
+///
+/// # Errors
+/// If its URL cannot be read.
+pub fn ledger(config: &Config) -> Result<Ledger, AssemblyError> {
+    let postgres = postgres(config, "the ledger".to_owned(), config.ledger_url());
+    Ledger::new(postgres, id_type(config)).map_err(AssemblyError::Ledger)
+}
+
+/// Everything that a run works with. Connects to nothing.
+///
+/// # Errors
+/// If a part of the configuration cannot be used.
+pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
+    let schedule =
+        Schedule::new(config.schedule.cron.as_str(), config.schedule.timezone).map_err(AssemblyError::Schedule)?;
+    let liveness = config.liveness.iter().map(|(name, source)| LivenessSource {
+        name: name.to_owned(),
+        postgres: postgres(config, format!("liveness source {name}"), &source.url),
+        query: source.query.clone(),
+    });
+    let stores = config.stores.iter().map(|(name, store)| managed(config, name, store));
+    let limits = &config.limits;
+    Ok(Collector {
+        installation: config.installation.clone(),
+        id_type: id_type(config),
+        liveness: liveness.collect(),
+        ledger: ledger(config)?,
+        stores: stores.collect::<Result<_, _>>()?,
+        limits: Limits {
+            graces: Graces { departed: config.grace.departed, stranger: config.grace.stranger },
+            breaker_share: limits.breaker_share.get(),
+            breaker_share_strangers: limits.breaker_share_strangers.get(),
+            breaker_courses: limits.breaker_courses,
+            breaker_bytes: limits.breaker_bytes.get(),
+            cap_courses: limits.cap_courses,
+        },
+        refuse_below: limits.refuse_below,
+        refuse_drop: limits.refuse_drop.get(),
+        confirmation: limits.confirmation,
+        schedule,
+        clock: Arc::new(MachineClock),
+    })
+}
+
+fn id_type(config: &Config) -> IdType {
+    match config.course_id {
+        CourseIdKind::Uuid => IdType::Uuid,
+        CourseIdKind::Integer => IdType::Integer,
+    }
+}
+
+fn postgres(config: &Config, what: String, url: &SecretUrl) -> Postgres {
+    Postgres {
+        what,
+        url: SecretString::from(url.expose()),
+        call_timeout: config.limits.call_timeout,
+        application: format!("course-gc/{}", config.installation),
+    }
+}
+
+fn managed(config: &Config, name: &str, store: &StoreConfig) -> Result<ManagedStore, AssemblyError> {
+    match store {
+        StoreConfig::Qdrant(store) => qdrant_store(config, name, store),
+        StoreConfig::Redis(store) => redis_store(config, name, store),
+        StoreConfig::Files(store) => files_store(config, name, store),
+    }
+}
+
+fn qdrant_store(config: &Config, name: &str, store: &QdrantStore) -> Result<ManagedStore, AssemblyError> {
+    let collections = store
+        .collections
+        .iter()
+        .map(|collection| qdrant::QdrantCollection { name: collection.name.clone(), key: collection.key.clone() });
+    let settings = qdrant::QdrantSettings {
+        name: name.to_owned(),
+        url: store.url.expose().to_owned(),
+        api_key: store.api_key.clone(),
+        collections: collections.collect(),
+        id_type: id_type(config),
+        batch_limit: batch(store.batch),
+        call_timeout: config.limits.call_timeout,
+    };
+    let made = qdrant::QdrantStore::new(settings).map_err(|source| unusable(name, source))?;
+    let exclusive = store.collections.iter().map(|collection| collection.exclusive).collect();
+    Ok(ManagedStore { store: Arc::new(made), exclusive })
+}
+
+fn redis_store(config: &Config, name: &str, store: &RedisStore) -> Result<ManagedStore, AssemblyError> {
+    let compile = |template: &crate::config::Template| Template::compile(&template.template);
+    let templates = store.templates.iter().map(compile).collect::<Result<Vec<_>, _>>();
+    let settings = redis::RedisSettings {
+        name: name.to_owned(),
+        url: SecretString::from(store.url.expose()),
+        templates: templates.map_err(|source| AssemblyError::Template { name: name.to_owned(), source })?,
+        id_type: id_type(config),
+        scan_count: store.scan_count,
+        batch_limit: batch(store.batch),
+        call_timeout: config.limits.call_timeout,
+    };
+    let made = redis::RedisStore::new(settings).map_err(|source| unusable(name, source))?;
+    let exclusive = store.templates.iter().map(|template| template.exclusive).collect();
+    Ok(ManagedStore { store: Arc::new(made), exclusive })
+}
+
+fn files_store(config: &Config, name: &str, store: &FilesStore) -> Result<ManagedStore, AssemblyError> {
+    let layout =
+        Layout::parse(&store.layout).map_err(|source| AssemblyError::Layout { name: name.to_owned(), source })?;
+    let references = store.references.as_ref().map(|references| files::ReferenceSettings {
+        query: references.query.clone(),
+        strip_prefix: references.strip_prefix.clone(),
+        absolute_roots: references.absolute_roots.iter().map(PathBuf::clone).collect(),
+    });
+    let settings = files::FilesSettings {
+        name: name.to_owned(),
+        root: store.root.clone(),
+        layout,
+        id_type: id_type(config),
+        batch_limit: batch(store.batch),
+        call_timeout: config.limits.call_timeout,
+        references,
+    };
+    let made = files::FilesStore::new(settings).map_err(|source| unusable(name, source))?;
+    Ok(ManagedStore { store: Arc::new(made), exclusive: vec![store.exclusive] })
+}
+
+fn batch(configured: u32) -> usize {
+    usize::try_from(configured).unwrap_or(usize::MAX).max(1)
+}
+
+fn unusable(name: &str, source: StoreError) -> AssemblyError {
+    AssemblyError::Store { name: name.to_owned(), source }
+}
