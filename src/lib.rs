@@ -4,6 +4,7 @@
 //! course is in `docs/safety.md`, whose lines (S1–S14) the code refers to by number.
 
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;

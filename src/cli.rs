@@ -1,0 +1,173 @@
+//! The command line: what is asked for, and what is answered. Knows reports and the activator, never a store.
+
+mod render;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+use tokio_util::sync::CancellationToken;
+
+use crate::app;
+use crate::config::{self, Config, ConfigErrors};
+use crate::domain::report::Mode;
+use crate::reconcile::{RunError, reconcile};
+
+/// Exit code: something could not be done at all.
+const FAILED: u8 = 1;
+/// Exit code: wrong usage or configuration.
+const USAGE: u8 = 2;
+/// Exit code: a gate, or another collector's lock, holds it.
+const HELD: u8 = 3;
+/// Exit code: partly done.
+const PARTLY: u8 = 4;
+
+/// How many runs `status` lists.
+const STATUS_RUNS: u32 = 10;
+
+/// Finds what deleted courses left behind in the stores of a course platform, and removes it.
+///
+/// Exit codes: 0 clean or done, 1 failed, 2 wrong usage or configuration, 3 held by a gate, 4 partly done.
+#[derive(Debug, Parser)]
+#[command(name = "course-gc", version, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration file.
+    #[arg(long, short, global = true, env = "COURSE_GC_CONFIG", default_value = "course-gc.yaml")]
+    config: PathBuf,
+    /// A table for people, or JSON for programs (described in docs/report.md).
+    #[arg(long, short, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Command {
+    /// Look and decide, and show what a run would do; no store is changed.
+    Plan,
+    /// Look, decide and sweep, once.
+    Run,
+    /// Show the latest runs.
+    Status,
+    /// Create the ledger's tables, or bring them up to date.
+    Migrate,
+    /// Show or check the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum ConfigCommand {
+    /// Print a documented example.
+    Example,
+    /// Check the configuration, and print each value with its origin; secrets are not shown.
+    Check,
+}
+
+/// Does what the command line asks for.
+pub async fn main(cli: Cli) -> ExitCode {
+    match command(&cli).await {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            fail(cli.output, &format!("{error:#}"));
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+async fn command(cli: &Cli) -> anyhow::Result<u8> {
+    if let Command::Config(ConfigCommand::Example) = cli.command {
+        print!("{}", config::example());
+        return Ok(0);
+    }
+    let loaded = config::load(&cli.config, std::env::vars())?;
+    if let Command::Config(ConfigCommand::Check) = cli.command {
+        app::collector(&loaded.config)?;
+        print!("{}", config::check_report(&loaded));
+        return Ok(0);
+    }
+    let config = loaded.config;
+    match cli.command {
+        Command::Plan => activate(cli, &config, Mode::Plan).await,
+        Command::Run => activate(cli, &config, Mode::Run).await,
+        Command::Status => status(cli, &config).await,
+        Command::Migrate => {
+            app::ledger(&config)?.migrate().await?;
+            answer(cli.output, "the ledger's tables are up to date", || serde_json::json!({ "migrated": true }))
+        }
+        Command::Config(_) => Ok(0),
+    }
+}
+
+/// One activation from the command line.
+async fn activate(cli: &Cli, config: &Config, mode: Mode) -> anyhow::Result<u8> {
+    let collector = app::collector(config)?;
+    let report = reconcile(&collector, mode, &stop_on_signal()?).await?;
+    answer(cli.output, &render::report(&report), || serde_json::to_value(&report).unwrap_or_default())?;
+    Ok(report.verdict.exit_code())
+}
+
+async fn status(cli: &Cli, config: &Config) -> anyhow::Result<u8> {
+    let ledger = app::ledger(config)?;
+    ledger.check_version().await?;
+    let runs = ledger.latest(STATUS_RUNS, cli.output == Output::Json).await?;
+    answer(cli.output, &render::runs(&runs), || serde_json::json!({ "runs": runs }))
+}
+
+fn answer(output: Output, text: &str, json: impl FnOnce() -> serde_json::Value) -> anyhow::Result<u8> {
+    match output {
+        Output::Table => println!("{text}"),
+        Output::Json => println!("{:#}", json()),
+    }
+    Ok(0)
+}
+
+fn fail(output: Output, message: &str) {
+    eprintln!("course-gc: {message}");
+    if output == Output::Json {
+        println!("{:#}", serde_json::json!({ "error": message }));
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<ConfigErrors>() || error.is::<app::AssemblyError>() {
+        return USAGE;
+    }
+    match error.downcast_ref::<RunError>() {
+        Some(RunError::Locked(_)) => HELD,
+        Some(RunError::Stopped) => PARTLY,
+        _ => FAILED,
+    }
+}
+
+/// A token that SIGTERM or SIGINT cancels; a second signal ends the process the hard way.
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let token = stop.clone();
+    tokio::spawn(async move {
+        for asked in 0u8.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if asked == 0 {
+                tracing::info!("stopping after the batch in hand");
+                token.cancel();
+            } else {
+                tracing::warn!("stopping at once; the next run goes on from the ledger");
+                std::process::exit(FAILED.into());
+            }
+        }
+    });
+    Ok(stop)
+}

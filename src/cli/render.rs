@@ -1,0 +1,183 @@
+//! Reports as tables for people.
+
+use std::fmt::Write;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::domain::plan::{Decision, Hold};
+use crate::domain::report::{Mode, OrphanReport, RunReport, SourceReport, StoreReport, Tally};
+use crate::ledger::RunSummary;
+
+/// How many orphans are listed one by one.
+const LISTED: usize = 20;
+
+/// A run or a plan: what was seen, what is to go or went, what stays and why.
+pub(super) fn report(report: &RunReport) -> String {
+    let mut text = String::new();
+    let live = report.live.last().map_or(0, |live| live.live);
+    let what = report.mode.as_str();
+    let _ = writeln!(text, "{what} {} of {}: {live} live courses", report.run, report.installation);
+    if let Some(halt) = &report.halt {
+        let _ = writeln!(text, "halted, no store was touched: {halt}");
+    }
+    if !report.stores.is_empty() {
+        let _ = writeln!(text, "\n{}", sources(report));
+        let _ = write!(text, "{}", orphans(report));
+    }
+    for store in &report.stores {
+        problems(&mut text, store);
+    }
+    let _ = write!(text, "\n{}", conclusion(report));
+    text
+}
+
+/// The latest runs.
+pub(super) fn runs(runs: &[RunSummary]) -> String {
+    if runs.is_empty() {
+        return "no run yet".to_owned();
+    }
+    let mut table = table(&["started", "what", "took", "verdict", "run"]);
+    for run in runs {
+        let took =
+            run.finished_at.map_or("?".to_owned(), |end| format!("{} ms", (end - run.started_at).num_milliseconds()));
+        let verdict = run.verdict.clone().unwrap_or_else(|| "cut off, or under way".to_owned());
+        let started = run.started_at.format("%Y-%m-%d %H:%M:%S UTC").to_string();
+        table.add_row([started, run.mode.clone(), took, verdict, run.run.to_string()]);
+    }
+    table.to_string()
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header.iter().copied());
+    table
+}
+
+/// One line a source.
+fn sources(report: &RunReport) -> Table {
+    let ran = report.mode == Mode::Run;
+    let mut header = vec!["store", "source", "live courses", "orphans", if ran { "swept" } else { "to sweep" }, "held"];
+    header.push("unrecognised");
+    if ran {
+        header.push("deleted");
+    }
+    let mut table = table(&header);
+    for store in &report.stores {
+        for source in &store.sources {
+            let mut row = vec![
+                store.name.clone(),
+                source.name.clone(),
+                source.live_courses.to_string(),
+                source.orphans.len().to_string(),
+                source.sweeps().to_string(),
+                held(source),
+                source.unrecognised.count.to_string(),
+            ];
+            if ran {
+                row.push(source.swept.deleted.to_string());
+            }
+            table.add_row(row);
+        }
+        if !store.complete {
+            table.add_row([store.name.as_str(), "incomplete: not judged, not touched"]);
+        }
+    }
+    for column in [2, 3, 4, 6, 7] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn held(source: &SourceReport) -> String {
+    let held: Vec<String> = source.held().iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    held.join(", ")
+}
+
+/// The first few orphans, those that go before those that stay.
+fn orphans(report: &RunReport) -> String {
+    let each = |store: &'_ StoreReport| -> Vec<(String, OrphanReport)> {
+        let place = |source: &SourceReport| format!("{}/{}", store.name, source.name);
+        let of = |source: &SourceReport| {
+            let place = place(source);
+            source.orphans.iter().map(|orphan| (place.clone(), orphan.clone())).collect::<Vec<_>>()
+        };
+        store.sources.iter().flat_map(of).collect()
+    };
+    let mut all: Vec<(String, OrphanReport)> = report.stores.iter().flat_map(each).collect();
+    if all.is_empty() {
+        return "no orphans\n".to_owned();
+    }
+    all.sort_by_key(|(_, orphan)| !orphan.decision.sweeps());
+    let mut table = table(&["course", "where", "evidence", "resources", "decision"]);
+    for (place, orphan) in all.iter().take(LISTED) {
+        table.add_row([
+            orphan.course.to_string(),
+            place.clone(),
+            orphan.evidence.as_str().to_owned(),
+            orphan.resources.to_string(),
+            decision(orphan.decision),
+        ]);
+    }
+    let more = all.len().saturating_sub(LISTED);
+    let more = if more > 0 { format!("and {more} more (`--output json` lists all)\n") } else { String::new() };
+    format!("{table}\n{more}")
+}
+
+fn decision(decision: Decision) -> String {
+    match decision {
+        Decision::Sweep => "sweep".to_owned(),
+        Decision::SweepExcept { entangled } => format!("sweep, but for {entangled} that name a live course too"),
+        Decision::Held(Hold::Grace { left_seconds }) => {
+            let left = std::time::Duration::from_secs(left_seconds);
+            format!("held: grace, {} left", humantime::format_duration(left))
+        }
+        Decision::Held(hold) => format!("held: {}", explain(hold)),
+    }
+}
+
+fn explain(hold: Hold) -> &'static str {
+    match hold {
+        Hold::Incomplete => "what depends on it could not be read",
+        Hold::NotExclusive => "never seen live, in a source that is not exclusive",
+        Hold::Breaker { .. } => "breaker: too much would go",
+        Hold::Grace { .. } => "grace",
+        Hold::Referenced => "something alive refers to it",
+        Hold::Entangled => "names a live course too",
+        Hold::Cap => "this run's cap is used up",
+    }
+}
+
+fn problems(text: &mut String, store: &StoreReport) {
+    let name = &store.name;
+    if let Some(error) = &store.error {
+        let _ = writeln!(text, "store {name}: {error}");
+    }
+    for failure in &store.failures {
+        let _ = writeln!(text, "store {name}: {failure}");
+    }
+    for course in &store.live_after_delete {
+        let _ = writeln!(text, "ALERT, store {name}: course {course} is live, and its resources were just deleted");
+    }
+    for source in store.sources.iter().filter(|source| source.unrecognised.count > 0) {
+        let unrecognised = &source.unrecognised;
+        let samples = unrecognised.samples.join("  ");
+        let _ =
+            writeln!(text, "unrecognised in {name}/{}: {}, never deleted: {samples}", source.name, unrecognised.count);
+    }
+}
+
+fn conclusion(report: &RunReport) -> String {
+    let Tally { deleted, bytes, absent, failed, unattempted, spared } = report.swept();
+    let to_sweep: u64 = report.stores.iter().flat_map(|store| &store.sources).map(SourceReport::sweeps).sum();
+    let took = format!("{:.1} s", report.seconds);
+    let verdict = report.verdict.as_str();
+    match report.mode {
+        Mode::Plan => format!("{verdict}: {to_sweep} orphans to sweep; nothing was changed; took {took}"),
+        Mode::Run => format!(
+            "{verdict}: {deleted} resources deleted ({bytes} bytes known), {absent} already absent, {failed} failed, \
+             {unattempted} unattempted, {spared} spared; took {took}"
+        ),
+    }
+}
