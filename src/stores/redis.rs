@@ -11,8 +11,8 @@
 //! Deletes are UNLINKs of single keys in pipelines, so that each key's answer is known. None is ever sent again, and a
 //! connection on which something failed is closed: what it has not sent yet must not be sent late.
 //!
-//! A node of a Redis Cluster is refused, since it holds only a part of the keys. [`pass::Pass`] is the place where
-//! several nodes would be walked.
+//! A node of a Redis Cluster is refused, since it holds only a part of the keys; a `Pass` is where several
+//! nodes would be walked.
 
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error;

@@ -344,5 +344,4 @@ impl Templates {
 }
 
 #[cfg(test)]
-#[path = "template_tests.rs"]
 mod tests;

@@ -114,13 +114,14 @@ impl Link {
     /// # Errors
     /// If it is no primary, or holds only a part of the keys.
     pub(super) async fn server(&self, lease: &mut Lease) -> Result<Server, StoreError> {
-        let mut sections = [String::new(), String::new()];
-        for (section, text) in ["server", "replication"].into_iter().zip(&mut sections) {
-            let answer = redis::cmd("INFO").arg(section).query_async(&mut lease.connection).await;
-            *text = answer.map_err(|error| self.failed(lease.call, error))?;
-        }
-        let [server, replication] = sections;
+        let server = self.info(lease, "server").await?;
+        let replication = self.info(lease, "replication").await?;
         Server::read(&server, &replication).map_err(|why| self.unusable(lease.call, format_args!("{why}")))
+    }
+
+    async fn info(&self, lease: &mut Lease, section: &str) -> Result<String, StoreError> {
+        let answer = redis::cmd("INFO").arg(section).query_async(&mut lease.connection).await;
+        answer.map_err(|error| self.failed(lease.call, error))
     }
 
     /// An answer that makes no sense, or a server that cannot serve.

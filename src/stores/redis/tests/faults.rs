@@ -231,7 +231,9 @@ async fn balance(listener: TcpListener, first: u16, second: u16, switched: Arc<A
     async fn pass_on(mut from: OwnedReadHalf, to: Arc<tokio::sync::Mutex<OwnedWriteHalf>>) {
         let mut bytes = vec![0; 65536];
         while let Ok(length @ 1..) = from.read(&mut bytes).await {
-            to.lock().await.write_all(&bytes[..length]).await.unwrap();
+            if to.lock().await.write_all(&bytes[..length]).await.is_err() {
+                break;
+            }
         }
     }
     let (mut commands, answers) = listener.accept().await.unwrap().0.into_split();
@@ -243,7 +245,9 @@ async fn balance(listener: TcpListener, first: u16, second: u16, switched: Arc<A
     let mut bytes = vec![0; 65536];
     while let Ok(length @ 1..) = commands.read(&mut bytes).await {
         let server = if switched.load(Ordering::SeqCst) { &mut second } else { &mut first };
-        server.write_all(&bytes[..length]).await.unwrap();
+        if server.write_all(&bytes[..length]).await.is_err() {
+            break;
+        }
     }
 }
 
@@ -266,5 +270,13 @@ async fn nonsense_is_an_error() {
             assert!(words(&error).contains("redis store `cache` at 127.0.0.1"), "{error}");
         }
         server.abort();
+    }
+}
+
+#[tokio::test]
+async fn tls_with_a_server_that_speaks_none_is_an_error() {
+    let (server, _) = filled(1).await;
+    for error in reading_fails(&impatient(&server.url().replace("redis://", "rediss://"))).await {
+        assert!(words(&error).contains("redis store `cache` at 127.0.0.1"), "{error}");
     }
 }
