@@ -56,12 +56,13 @@ impl Client {
         if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
             return Err(unusable("its url must look like http://host:6334 or https://host:6334"));
         }
-        let address = address(&parsed);
-        if address != url.trim_end_matches('/') {
+        let more = [parsed.username(), parsed.password().unwrap_or_default(), parsed.path().trim_matches('/')];
+        if more.iter().any(|part| !part.is_empty()) || parsed.query().is_some() || parsed.fragment().is_some() {
             return Err(unusable(
                 "its url must be scheme, host and port alone; the key goes into the api key's setting",
             ));
         }
+        let address = address(&parsed);
         let mut endpoint = Endpoint::from_shared(address.clone())
             .map_err(|_| unusable("its url cannot be read: expected http://host:6334"))?
             .connect_timeout(call_timeout)
@@ -327,6 +328,18 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    #[test]
+    fn an_address_may_be_spelled_in_any_usual_way() {
+        for (url, expected) in [
+            ("http://127.0.0.1:6334", "http://127.0.0.1:6334"),
+            ("http://Qdrant.Example:6334/", "http://qdrant.example:6334"),
+            ("https://qdrant.example:443", "https://qdrant.example"),
+            ("http://[::1]:6334", "http://[::1]:6334"),
+        ] {
+            assert_eq!(address(&Url::parse(url).unwrap()), expected);
+        }
+    }
 
     #[test]
     fn only_a_completed_delete_is_done() {

@@ -117,9 +117,12 @@ async fn more_courses_than_strict_mode_lists_are_all_found_and_deleted() {
 
 #[tokio::test]
 async fn the_facet_asks_for_more_until_nothing_is_cut() {
-    let world = many(Plan::new(IdType::Uuid, Some(FieldType::Keyword)), 2100).await;
-    let inventory = inventory(&world.store, &[uuid(7)]).await.unwrap();
-    assert_eq!(inventory.sources.iter().map(|source| source.dead.len()).collect::<Vec<_>>(), [2099, 2099]);
+    let (courses, live) = (2100, 2050);
+    let world = Plan::new(IdType::Uuid, Some(FieldType::Keyword)).build().await;
+    world.write_all(NOTES, (0..courses).map(|n| json!({ KEY: uuid(n).to_string() })).collect()).await;
+    let live: Vec<_> = (0..live).map(uuid).collect();
+    let source = inventory(&world.store, &live).await.unwrap().sources.remove(0);
+    assert_eq!((source.live_courses, source.dead.len()), (2050, 50));
 }
 
 #[tokio::test]
