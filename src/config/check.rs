@@ -235,6 +235,9 @@ fn template_fits(template: &str) -> Result<(), String> {
             return Err(format!("`{template}` contains {COURSE_ID} more than once; write it once and * elsewhere"));
         }
     }
+    if let Some(other) = other_placeholder(template) {
+        return Err(format!("`{template}` contains {other}, which means nothing here; write * for any text"));
+    }
     if template.contains("**") {
         return Err(format!("`{template}` contains **; write * for any text"));
     }
@@ -271,21 +274,35 @@ fn root_fits(root: &Path) -> Result<(), String> {
 
 /// Whether a layout leads to one course's directory.
 fn layout_fits(layout: &str) -> Result<(), String> {
-    let right = format!("write names and placeholders between slashes, as in \"{{organization_id}}/{COURSE_ID}\"");
-    for component in layout.split('/') {
-        let placeholder = component.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-        let name = placeholder.unwrap_or(component);
-        let wrong = match name {
-            "" => "has an empty component",
-            "." | ".." => "contains `.` or `..`",
-            name if name.contains(['{', '}', '*']) => "has a component that is neither a name nor one placeholder",
-            _ => continue,
-        };
-        return Err(format!("`{layout}` {wrong}; {right}"));
+    let right = format!(
+        "write names, {{organization_id}} or * for any name, and {COURSE_ID} as the last, \
+         as in \"{{organization_id}}/{COURSE_ID}\""
+    );
+    let (above, course) = layout.rsplit_once('/').unwrap_or(("*", layout));
+    let wrong = above.split('/').chain([course]).find_map(|component| match component {
+        "" => Some("has an empty component"),
+        "." | ".." => Some("contains `.` or `..`"),
+        "{organization_id}" | "*" | COURSE_ID => None,
+        name if name.contains(['{', '}', '*']) => Some("has a component that is neither a name nor one placeholder"),
+        _ => None,
+    });
+    match wrong {
+        Some(wrong) => Err(format!("`{layout}` {wrong}; {right}")),
+        None if course != COURSE_ID => Err(format!("`{layout}` does not end with {COURSE_ID}; {right}")),
+        None if above.split('/').any(|name| name == COURSE_ID) => {
+            Err(format!("`{layout}` has {COURSE_ID} more than once; {right}"))
+        }
+        None => Ok(()),
     }
-    match layout.split('/').filter(|component| *component == COURSE_ID).count() {
-        1 => Ok(()),
-        0 => Err(format!("`{layout}` has no component {COURSE_ID}; {right}")),
-        _ => Err(format!("`{layout}` has {COURSE_ID} more than once; {right}")),
-    }
+}
+
+/// A placeholder that is none, such as `{organization_id}` in a key template.
+fn other_placeholder(template: &str) -> Option<&str> {
+    template.match_indices('{').find_map(|(start, _)| {
+        let text = &template[start..];
+        let text = &text[..=text.find('}')?];
+        let name = &text[1..text.len() - 1];
+        let is_name = name.chars().all(|c| c.is_ascii_lowercase() || c == '_') && name.ends_with("_id");
+        (is_name && text != COURSE_ID).then_some(text)
+    })
 }

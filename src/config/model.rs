@@ -259,8 +259,8 @@ section! {
     pub struct FilesStore {
         /// The directory that holds them; an absolute path.
         root: PathBuf, example "/data/uploads";
-        /// Where a course's directory is beneath the root: {course_id} is one component, and others
-        /// may be names or placeholders.
+        /// Where a course's directory is beneath the root: names, {organization_id} or * for any name, and
+        /// {course_id} as the last.
         layout: String, example "{organization_id}/{course_id}";
         /// Whether only courses of the liveness sources have directories here, so that what was never
         /// seen live may be swept too.

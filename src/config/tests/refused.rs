@@ -169,6 +169,14 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
             "config.yaml:11:9: stores.cache.templates[0]: `a:{course_id}:{course_id}` contains {course_id} more than once; write it once and * elsewhere",
         ),
         (
+            template("a:{user_id}:{course_id}"),
+            "config.yaml:11:9: stores.cache.templates[0]: `a:{user_id}:{course_id}` contains {user_id}, which means nothing here; write * for any text",
+        ),
+        (
+            files("/data/u", "{course_id}/images"),
+            "config.yaml:15:13: stores.uploads.layout: `{course_id}/images` does not end with {course_id}; write names, {organization_id} or * for any name, and {course_id} as the last, as in \"{organization_id}/{course_id}\"",
+        ),
+        (
             template("a:{course_id}:**"),
             "config.yaml:11:9: stores.cache.templates[0]: `a:{course_id}:**` contains **; write * for any text",
         ),
@@ -229,23 +237,23 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
         ),
         (
             files("/data/u", "{organization_id}"),
-            "config.yaml:15:13: stores.uploads.layout: `{organization_id}` has no component {course_id}; write names and placeholders between slashes, as in \"{organization_id}/{course_id}\"",
+            "config.yaml:15:13: stores.uploads.layout: `{organization_id}` does not end with {course_id}; write names, {organization_id} or * for any name, and {course_id} as the last, as in \"{organization_id}/{course_id}\"",
         ),
         (
             files("/data/u", "a/../{course_id}"),
-            "config.yaml:15:13: stores.uploads.layout: `a/../{course_id}` contains `.` or `..`; write names and placeholders between slashes, as in \"{organization_id}/{course_id}\"",
+            "config.yaml:15:13: stores.uploads.layout: `a/../{course_id}` contains `.` or `..`; write names, {organization_id} or * for any name, and {course_id} as the last, as in \"{organization_id}/{course_id}\"",
         ),
         (
             files("/data/u", "/{course_id}"),
-            "config.yaml:15:13: stores.uploads.layout: `/{course_id}` has an empty component; write names and placeholders between slashes, as in \"{organization_id}/{course_id}\"",
+            "config.yaml:15:13: stores.uploads.layout: `/{course_id}` has an empty component; write names, {organization_id} or * for any name, and {course_id} as the last, as in \"{organization_id}/{course_id}\"",
         ),
         (
             files("/data/u", "c-{course_id}"),
-            "config.yaml:15:13: stores.uploads.layout: `c-{course_id}` has a component that is neither a name nor one placeholder; write names and placeholders between slashes, as in \"{organization_id}/{course_id}\"",
+            "config.yaml:15:13: stores.uploads.layout: `c-{course_id}` has a component that is neither a name nor one placeholder; write names, {organization_id} or * for any name, and {course_id} as the last, as in \"{organization_id}/{course_id}\"",
         ),
         (
             files("/data/u", "{course_id}/{course_id}"),
-            "config.yaml:15:13: stores.uploads.layout: `{course_id}/{course_id}` has {course_id} more than once; write names and placeholders between slashes, as in \"{organization_id}/{course_id}\"",
+            "config.yaml:15:13: stores.uploads.layout: `{course_id}/{course_id}` has {course_id} more than once; write names, {organization_id} or * for any name, and {course_id} as the last, as in \"{organization_id}/{course_id}\"",
         ),
         (
             files("/data/u", "{course_id}") + "  more: { kind: files, root: /data/u/x, layout: \"{course_id}\" }\n",
