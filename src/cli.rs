@@ -87,7 +87,7 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
         print!("{}", config::example());
         return Ok(0);
     }
-    let loaded = config::load(&cli.config, std::env::vars())?;
+    let loaded = config::load(&cli.config, environment())?;
     if let Command::Config(ConfigCommand::Check) = cli.command {
         app::collector(&loaded.config)?;
         print!("{}", config::check_report(&loaded));
@@ -170,4 +170,9 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
         }
     });
     Ok(stop)
+}
+
+/// The environment, for the configuration alone; variables that are no text cannot be meant.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
