@@ -8,7 +8,6 @@
 //! All calls block; they run on the blocking threads.
 
 use std::ffi::OsStr;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -92,8 +91,8 @@ impl Dir {
         mut each: impl FnMut(&[u8], Kind) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0)).map_err(&fault)?;
-        let mut buffer = vec![MaybeUninit::uninit(); ENTRIES_BYTES];
-        let mut entries = RawDir::new(&self.fd, &mut buffer);
+        let mut buffer = Vec::with_capacity(ENTRIES_BYTES);
+        let mut entries = RawDir::new(&self.fd, buffer.spare_capacity_mut());
         while let Some(entry) = entries.next() {
             let entry = match entry {
                 Err(Errno::INTR) => continue,

@@ -146,6 +146,23 @@ async fn what_is_moved_to_the_trash_is_found_there() {
 }
 
 #[tokio::test]
+async fn s11_a_removal_that_was_cut_short_is_finished_by_the_next_run() {
+    let bed = Bed::new("{course_id}");
+    for n in 0..20 {
+        bed.write(format!("{A}/{}/{n}", n % 3), "x");
+    }
+    let inspected = inspect(&bed.store.place, &handle(A, A), &Pulse::default()).unwrap().unwrap();
+    let trashed = discard(inspected, &Pulse::default()).unwrap().unwrap();
+    let watch = Watch::new(Duration::ZERO);
+    let pulse = watch.pulse();
+    let mut watch = Some(watch);
+    assert!(matches!(trashed.remove(&pulse, || drop(watch.take())), Err(Fault::Stopped)));
+    assert_eq!((bed.found(A).await.amount.resources, bed.remaining(A).await), (19, 19));
+    assert!(matches!(bed.delete(bed.locate(&[A]).await).await[..], [Outcome::Deleted { resources: 19, .. }]));
+    assert_eq!(fs::read_dir(trash(&bed)).unwrap().count(), 0);
+}
+
+#[tokio::test]
 async fn a_directory_that_was_replaced_since_it_was_looked_at_stays() {
     let bed = Bed::new("{course_id}");
     bed.write(format!("{A}/file"), "x");
