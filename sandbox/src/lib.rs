@@ -13,6 +13,7 @@
 
 pub mod campus;
 mod cleanup;
+pub mod config;
 mod ports;
 mod postgres;
 mod program;

@@ -1,0 +1,118 @@
+//! The configuration of `course-gc` for a campus: what its documented example says, at the sandbox's addresses.
+
+use std::net::SocketAddr;
+
+use crate::{Addresses, campus::IdKind};
+
+/// What differs from one test, or the demo, to the next.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The type of the courses' ids.
+    pub ids: IdKind,
+    /// The grace of courses that were seen live, as the configuration writes it.
+    pub departed: String,
+    /// The grace of what was never seen live.
+    pub stranger: String,
+    /// Whether every source holds only this campus' courses.
+    pub exclusive: bool,
+    /// The schedule.
+    pub cron: String,
+    /// Where `serve` listens.
+    pub listen: SocketAddr,
+    /// Further lines of `limits`, each `name: value`.
+    pub limits: Vec<String>,
+}
+
+impl Default for Settings {
+    /// Graces of one second, and nothing exclusive.
+    fn default() -> Self {
+        Self {
+            ids: IdKind::Uuid,
+            departed: "1s".to_owned(),
+            stranger: "7d".to_owned(),
+            exclusive: false,
+            cron: "*/15 * * * *".to_owned(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            limits: Vec::new(),
+        }
+    }
+}
+
+/// The shapes of a campus' keys.
+const TEMPLATES: [&str; 10] = [
+    "phase1_cache:{course_id}",
+    "file_cache:{course_id}:*",
+    "lesson_md:{course_id}:*",
+    "lesson:uuid:{course_id}:*",
+    "doc_class:v2:{course_id}:*",
+    "generation:lock:{course_id}",
+    "rag:{course_id}:*",
+    "idempotency:generation-{course_id}-*",
+    "idempotency:auto-{course_id}-stage6-lesson-*",
+    "idempotency:worker-fallback-stage*-{course_id}*",
+];
+
+/// The text of the configuration file. The URLs are not in it, since they may hold passwords: see [`environment`].
+pub fn file(addresses: &Addresses, settings: &Settings) -> String {
+    let Settings { departed, stranger, exclusive, cron, listen, limits, ids } = settings;
+    let course_id = match ids {
+        IdKind::Uuid => "uuid",
+        IdKind::Integer => "integer",
+    };
+    let limits: String = limits.iter().map(|line| format!("  {line}\n")).collect();
+    let template = |text: &&str| format!("      - {{ template: \"{text}\", exclusive: {exclusive} }}\n");
+    let templates: String = TEMPLATES.iter().map(template).collect();
+    let files = addresses.files.display();
+    let alias = &addresses.alias;
+    format!(
+        "installation: campus
+course_id: {course_id}
+schedule:
+  cron: \"{cron}\"
+liveness:
+  campus:
+    query: SELECT id FROM public.courses
+grace:
+  departed: {departed}
+  stranger: {stranger}
+limits:
+  i_accept: [short_grace]
+{limits}stores:
+  vectors:
+    kind: qdrant
+    collections:
+      - {{ name: {alias}, exclusive: {exclusive} }}
+  cache:
+    kind: redis
+    templates:
+{templates}  uploads:
+    kind: files
+    root: {files}/uploads
+    layout: \"{{organization_id}}/{{course_id}}\"
+    exclusive: {exclusive}
+    references:
+      query: SELECT storage_path FROM public.file_catalog
+      strip_prefix: uploads/
+  enrichments:
+    kind: files
+    root: {files}/enrichments
+    layout: \"{{course_id}}\"
+    exclusive: {exclusive}
+http:
+  listen: {listen}
+"
+    )
+}
+
+/// The variables that go with [`file`]: the stores' URLs and keys.
+pub fn environment(addresses: &Addresses) -> Vec<(String, String)> {
+    let mut variables = vec![
+        ("COURSE_GC_LIVENESS_CAMPUS_URL".to_owned(), addresses.postgres.clone()),
+        ("COURSE_GC_STORES_VECTORS_URL".to_owned(), addresses.qdrant.clone()),
+        ("COURSE_GC_STORES_CACHE_URL".to_owned(), addresses.redis.clone()),
+    ];
+    if let Some(key) = &addresses.qdrant_api_key {
+        variables.push(("COURSE_GC_STORES_VECTORS_API_KEY".to_owned(), key.clone()));
+    }
+    variables
+}

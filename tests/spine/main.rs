@@ -1,0 +1,4 @@
+//! The spine, end to end, on real Postgres, Redis, Qdrant and files.
+
+mod campus;
+mod support;

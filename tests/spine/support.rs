@@ -1,0 +1,109 @@
+//! An installation of course-gc over a campus: its configuration, its collector, and its program.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context, Result};
+use course_gc::config::Config;
+use course_gc::domain::report::{Mode, RunReport};
+use course_gc::reconcile::{Collector, RunError, reconcile};
+use sandbox::config::{Settings, environment, file};
+use sandbox::{Addresses, Stores};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
+
+/// A configured course-gc.
+pub struct Installation {
+    /// Clients of the campus' stores.
+    pub stores: Stores,
+    /// What is at those addresses.
+    pub addresses: Addresses,
+    folder: TempDir,
+}
+
+/// What the program answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it logged, and its errors.
+    pub stderr: String,
+}
+
+impl Answer {
+    /// The JSON that it printed.
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.stdout).with_context(|| format!("{self:?}"))
+    }
+}
+
+impl Installation {
+    /// Writes the configuration and creates the ledger.
+    pub async fn new(addresses: Addresses, settings: &Settings) -> Result<Self> {
+        let stores = Stores::connect(&addresses).await?;
+        let installation = Self { stores, addresses, folder: tempfile::tempdir()? };
+        installation.configure(settings)?;
+        installation.collector()?.ledger.migrate().await?;
+        Ok(installation)
+    }
+
+    /// Replaces the configuration.
+    pub fn configure(&self, settings: &Settings) -> Result<()> {
+        Ok(std::fs::write(self.path(), file(&self.addresses, settings))?)
+    }
+
+    /// The configuration file.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("course-gc.yaml")
+    }
+
+    /// A collector as the program makes it.
+    pub fn collector(&self) -> Result<Collector> {
+        let config = Config::load(&self.path(), environment(&self.addresses))?;
+        Ok(course_gc::app::collector(&config)?)
+    }
+
+    /// One plan, in this process.
+    pub async fn plan(&self) -> Result<RunReport> {
+        Ok(self.activate(Mode::Plan).await?)
+    }
+
+    /// One run, in this process.
+    pub async fn run(&self) -> Result<RunReport> {
+        Ok(self.activate(Mode::Run).await?)
+    }
+
+    async fn activate(&self, mode: Mode) -> Result<RunReport, RunError> {
+        let collector = self.collector().expect("the configuration is good");
+        reconcile(&collector, mode, &CancellationToken::new()).await
+    }
+
+    /// The program with these arguments, not yet started.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_course-gc"));
+        command.arg("--config").arg(self.path()).args(arguments);
+        command.envs(environment(&self.addresses)).stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    /// Runs the program to its end.
+    pub async fn program(&self, arguments: &[&str]) -> Result<Answer> {
+        let output = self.command(arguments).output().await?;
+        Ok(Answer {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout)?,
+            stderr: String::from_utf8(output.stderr)?,
+        })
+    }
+
+    /// Lets every orphan's clock gain so much, as if the runs had been so far apart.
+    pub async fn age(&self, interval: &str) -> Result<()> {
+        let statement = format!("UPDATE course_gc.orphans SET counted_at = counted_at - interval '{interval}'");
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&self.stores.postgres).await?;
+        Ok(())
+    }
+}
