@@ -30,8 +30,7 @@ impl ApiKey {
     pub fn read(file: Option<&Path>) -> Result<Self, KeyError> {
         let (text, origin) = match file {
             Some(path) => (
-                std::fs::read_to_string(path)
-                    .map_err(|source| KeyError::Unreadable(path.to_owned(), source))?,
+                std::fs::read_to_string(path).map_err(|source| KeyError::Unreadable(path.to_owned(), source))?,
                 path.display().to_string(),
             ),
             None => match std::env::var(VARIABLE) {
@@ -52,12 +51,9 @@ impl Interceptor for ApiKey {
             return Ok(request);
         };
         let text = |key| request.metadata().get(key).and_then(|v| v.to_str().ok());
-        let given = text("api-key")
-            .or_else(|| text("authorization").and_then(|value| value.strip_prefix("Bearer ")));
+        let given = text("api-key").or_else(|| text("authorization").and_then(|value| value.strip_prefix("Bearer ")));
         match given {
-            None => Err(Status::unauthenticated(
-                "Must provide an API key or an Authorization bearer token",
-            )),
+            None => Err(Status::unauthenticated("Must provide an API key or an Authorization bearer token")),
             Some(given) if given == &**expected => Ok(request),
             Some(_) => Err(Status::unauthenticated("Invalid API key or JWT")),
         }

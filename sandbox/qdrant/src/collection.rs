@@ -8,8 +8,8 @@ use parking_lot::RwLock;
 use prost::Message;
 use qdrant_client::qdrant::value::Kind;
 use qdrant_client::qdrant::{
-    CollectionConfig, CollectionInfo, CollectionParams, CollectionStatus, CreateCollection,
-    OptimizerStatus, StrictModeConfig, Value,
+    CollectionConfig, CollectionInfo, CollectionParams, CollectionStatus, CreateCollection, OptimizerStatus,
+    StrictModeConfig, Value,
 };
 use qdrant_edge::{EdgeShard, JsonPath, OperationError, PayloadFieldSchema, UpdateOperation};
 use uuid::Uuid;
@@ -36,11 +36,7 @@ impl Collection {
     }
 
     /// The collection in `folder`, with the writes that its log holds.
-    pub fn load(
-        folders: &Path,
-        folder: &str,
-        definition: CreateCollection,
-    ) -> Result<Self, OperationError> {
+    pub fn load(folders: &Path, folder: &str, definition: CreateCollection) -> Result<Self, OperationError> {
         let shard = EdgeShard::load(&folders.join(folder), None)?;
         Ok(Self::new(folder.to_owned(), shard, definition))
     }
@@ -76,20 +72,12 @@ impl Collection {
     }
 
     /// Merges strict mode's settings and metadata into the definition.
-    pub fn amend(
-        &self,
-        strict_mode: Option<StrictModeConfig>,
-        metadata: HashMap<String, Value>,
-    ) -> Result<(), Error> {
+    pub fn amend(&self, strict_mode: Option<StrictModeConfig>, metadata: HashMap<String, Value>) -> Result<(), Error> {
         let mut definition = self.definition.write();
         if let Some(diff) = strict_mode {
             // Protobuf's own merge is what is wanted: fields that are set win, the rest stays.
-            let current = definition
-                .strict_mode_config
-                .get_or_insert_with(StrictModeConfig::default);
-            current
-                .merge(diff.encode_to_vec().as_slice())
-                .map_err(|error| Error::Internal(error.to_string()))?;
+            let current = definition.strict_mode_config.get_or_insert_with(StrictModeConfig::default);
+            current.merge(diff.encode_to_vec().as_slice()).map_err(|error| Error::Internal(error.to_string()))?;
         }
         for (key, value) in metadata {
             match value.kind {
@@ -102,11 +90,7 @@ impl Collection {
 
     /// Strict mode's settings, if it is enabled.
     pub fn strict_mode(&self) -> Option<StrictModeConfig> {
-        self.definition
-            .read()
-            .strict_mode_config
-            .clone()
-            .filter(|config| config.enabled.unwrap_or_default())
+        self.definition.read().strict_mode_config.clone().filter(|config| config.enabled.unwrap_or_default())
     }
 
     /// The payload indexes by field.
@@ -141,17 +125,11 @@ impl Collection {
     pub fn info(&self) -> Result<CollectionInfo, Error> {
         let info = self.shard.info()?;
         let definition = self.definition();
-        let payload_schema = info
-            .payload_schema
-            .into_iter()
-            .map(|(field, info)| (field.to_string(), index::to_info(info)))
-            .collect();
+        let payload_schema =
+            info.payload_schema.into_iter().map(|(field, info)| (field.to_string(), index::to_info(info))).collect();
         Ok(CollectionInfo {
             status: CollectionStatus::Green.into(),
-            optimizer_status: Some(OptimizerStatus {
-                ok: true,
-                error: String::new(),
-            }),
+            optimizer_status: Some(OptimizerStatus { ok: true, error: String::new() }),
             segments_count: info.segments_count as u64,
             config: Some(CollectionConfig {
                 params: Some(CollectionParams {

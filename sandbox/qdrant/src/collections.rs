@@ -7,14 +7,12 @@ use std::time::Instant;
 
 use qdrant_client::qdrant::collections_server::Collections;
 use qdrant_client::qdrant::{
-    ChangeAliases, CollectionClusterInfoRequest, CollectionClusterInfoResponse,
-    CollectionDescription, CollectionExists, CollectionExistsRequest, CollectionExistsResponse,
-    CollectionOperationResponse, CreateCollection, CreateShardKeyRequest, CreateShardKeyResponse,
-    DeleteCollection, DeleteShardKeyRequest, DeleteShardKeyResponse, GetCollectionInfoRequest,
-    GetCollectionInfoResponse, ListAliasesRequest, ListAliasesResponse,
-    ListCollectionAliasesRequest, ListCollectionsRequest, ListCollectionsResponse,
-    ListShardKeysRequest, ListShardKeysResponse, UpdateCollection,
-    UpdateCollectionClusterSetupRequest, UpdateCollectionClusterSetupResponse,
+    ChangeAliases, CollectionClusterInfoRequest, CollectionClusterInfoResponse, CollectionDescription,
+    CollectionExists, CollectionExistsRequest, CollectionExistsResponse, CollectionOperationResponse, CreateCollection,
+    CreateShardKeyRequest, CreateShardKeyResponse, DeleteCollection, DeleteShardKeyRequest, DeleteShardKeyResponse,
+    GetCollectionInfoRequest, GetCollectionInfoResponse, ListAliasesRequest, ListAliasesResponse,
+    ListCollectionAliasesRequest, ListCollectionsRequest, ListCollectionsResponse, ListShardKeysRequest,
+    ListShardKeysResponse, UpdateCollection, UpdateCollectionClusterSetupRequest, UpdateCollectionClusterSetupResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -50,10 +48,7 @@ impl CollectionsService {
     ) -> Result<Response<CollectionOperationResponse>, Status> {
         let begun = Instant::now();
         let result = self.run(work).await?;
-        Ok(Response::new(CollectionOperationResponse {
-            result,
-            time: begun.elapsed().as_secs_f64(),
-        }))
+        Ok(Response::new(CollectionOperationResponse { result, time: begun.elapsed().as_secs_f64() }))
     }
 }
 
@@ -81,26 +76,15 @@ impl Collections for CollectionsService {
     ) -> Result<Response<GetCollectionInfoResponse>, Status> {
         let begun = Instant::now();
         let name = request.into_inner().collection_name;
-        let info = self
-            .run(move |registry| registry.get(&name)?.info())
-            .await?;
-        Ok(Response::new(GetCollectionInfoResponse {
-            result: Some(info),
-            time: begun.elapsed().as_secs_f64(),
-        }))
+        let info = self.run(move |registry| registry.get(&name)?.info()).await?;
+        Ok(Response::new(GetCollectionInfoResponse { result: Some(info), time: begun.elapsed().as_secs_f64() }))
     }
 
-    async fn list(
-        &self,
-        _: Request<ListCollectionsRequest>,
-    ) -> Result<Response<ListCollectionsResponse>, Status> {
+    async fn list(&self, _: Request<ListCollectionsRequest>) -> Result<Response<ListCollectionsResponse>, Status> {
         let begun = Instant::now();
         let names = self.run(|registry| Ok(registry.names())).await?;
         Ok(Response::new(ListCollectionsResponse {
-            collections: names
-                .into_iter()
-                .map(|name| CollectionDescription { name })
-                .collect(),
+            collections: names.into_iter().map(|name| CollectionDescription { name }).collect(),
             time: begun.elapsed().as_secs_f64(),
         }))
     }
@@ -110,8 +94,7 @@ impl Collections for CollectionsService {
         request: Request<CreateCollection>,
     ) -> Result<Response<CollectionOperationResponse>, Status> {
         let request = request.into_inner();
-        self.operate(|registry| registry.create(request).map(|()| true))
-            .await
+        self.operate(|registry| registry.create(request).map(|()| true)).await
     }
 
     async fn update(
@@ -121,15 +104,8 @@ impl Collections for CollectionsService {
         let request = request.into_inner();
         self.operate(|registry| {
             refuse_tuning(&request)?;
-            let UpdateCollection {
-                collection_name,
-                strict_mode_config,
-                metadata,
-                ..
-            } = request;
-            registry
-                .update(&collection_name, strict_mode_config, metadata)
-                .map(|()| true)
+            let UpdateCollection { collection_name, strict_mode_config, metadata, .. } = request;
+            registry.update(&collection_name, strict_mode_config, metadata).map(|()| true)
         })
         .await
     }
@@ -147,8 +123,7 @@ impl Collections for CollectionsService {
         request: Request<ChangeAliases>,
     ) -> Result<Response<CollectionOperationResponse>, Status> {
         let actions = request.into_inner().actions;
-        self.operate(|registry| registry.change_aliases(actions).map(|()| true))
-            .await
+        self.operate(|registry| registry.change_aliases(actions).map(|()| true)).await
     }
 
     async fn list_collection_aliases(
@@ -157,25 +132,14 @@ impl Collections for CollectionsService {
     ) -> Result<Response<ListAliasesResponse>, Status> {
         let begun = Instant::now();
         let name = request.into_inner().collection_name;
-        let aliases = self
-            .run(move |registry| Ok(registry.aliases(Some(&name))))
-            .await?;
-        Ok(Response::new(ListAliasesResponse {
-            aliases,
-            time: begun.elapsed().as_secs_f64(),
-        }))
+        let aliases = self.run(move |registry| Ok(registry.aliases(Some(&name)))).await?;
+        Ok(Response::new(ListAliasesResponse { aliases, time: begun.elapsed().as_secs_f64() }))
     }
 
-    async fn list_aliases(
-        &self,
-        _: Request<ListAliasesRequest>,
-    ) -> Result<Response<ListAliasesResponse>, Status> {
+    async fn list_aliases(&self, _: Request<ListAliasesRequest>) -> Result<Response<ListAliasesResponse>, Status> {
         let begun = Instant::now();
         let aliases = self.run(|registry| Ok(registry.aliases(None))).await?;
-        Ok(Response::new(ListAliasesResponse {
-            aliases,
-            time: begun.elapsed().as_secs_f64(),
-        }))
+        Ok(Response::new(ListAliasesResponse { aliases, time: begun.elapsed().as_secs_f64() }))
     }
 
     async fn collection_exists(
@@ -184,9 +148,7 @@ impl Collections for CollectionsService {
     ) -> Result<Response<CollectionExistsResponse>, Status> {
         let begun = Instant::now();
         let name = request.into_inner().collection_name;
-        let exists = self
-            .run(move |registry| Ok(registry.get(&name).is_ok()))
-            .await?;
+        let exists = self.run(move |registry| Ok(registry.get(&name).is_ok())).await?;
         Ok(Response::new(CollectionExistsResponse {
             result: Some(CollectionExists { exists }),
             time: begun.elapsed().as_secs_f64(),

@@ -1,5 +1,7 @@
 //! Errors with the texts and the gRPC codes of a Qdrant server.
 
+use std::io::{self, Write};
+
 use qdrant_edge::OperationError;
 use tonic::Status;
 
@@ -30,6 +32,11 @@ pub enum Error {
     /// The engine or the disk failed.
     #[error("Service internal error: {0}")]
     Internal(String),
+}
+
+/// Prints to standard error. A parent that has closed it is no reason to fail.
+pub fn report(message: &str) {
+    let _ = writeln!(io::stderr(), "qdrant-sandbox: {message}");
 }
 
 impl Error {
@@ -83,9 +90,7 @@ impl From<Error> for Status {
         match error {
             Error::NotFound(_) => Status::not_found(text),
             Error::AlreadyExists(_) => Status::already_exists(text),
-            Error::BadInput(_) | Error::BadRequest(_) | Error::Malformed(_) => {
-                Status::invalid_argument(text)
-            }
+            Error::BadInput(_) | Error::BadRequest(_) | Error::Malformed(_) => Status::invalid_argument(text),
             Error::Unimplemented(_) => Status::unimplemented(text),
             Error::Timeout(_) => Status::deadline_exceeded(text),
             Error::Internal(_) => Status::internal(text),
@@ -97,8 +102,8 @@ impl From<Error> for Status {
 ///
 /// Written out as `tonic::async_trait` would write them, because it does not look into macros.
 macro_rules! unimplemented_calls {
-    ($($name:ident($request:ty) -> $response:ty;)*) => {$(
-        fn $name<'service, 'call>(
+    ($($call:ident($request:ty) -> $response:ty;)*) => {$(
+        fn $call<'service, 'call>(
             &'service self,
             _: Request<$request>,
         ) -> Pin<Box<dyn Future<Output = Result<Response<$response>, Status>> + Send + 'call>>
@@ -106,7 +111,8 @@ macro_rules! unimplemented_calls {
             'service: 'call,
             Self: 'call,
         {
-            let error = Error::Unimplemented(stringify!($name).to_owned());
+            let call = concat!("the call ", stringify!($call));
+            let error = Error::Unimplemented(call.to_owned());
             Box::pin(std::future::ready(Err(error.into())))
         }
     )*};

@@ -13,10 +13,7 @@ pub struct HealthService;
 
 #[tonic::async_trait]
 impl Qdrant for HealthService {
-    async fn health_check(
-        &self,
-        _: Request<HealthCheckRequest>,
-    ) -> Result<Response<HealthCheckReply>, Status> {
+    async fn health_check(&self, _: Request<HealthCheckRequest>) -> Result<Response<HealthCheckReply>, Status> {
         Ok(Response::new(HealthCheckReply {
             title: "qdrant-sandbox: a test server over Qdrant's engine".to_owned(),
             version: VERSION.to_owned(),

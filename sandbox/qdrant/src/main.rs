@@ -25,6 +25,7 @@ mod health;
 mod manifest;
 mod points;
 mod registry;
+mod snapshots;
 mod strict_mode;
 mod writes;
 
@@ -39,6 +40,7 @@ use clap::Parser;
 use qdrant_client::qdrant::collections_server::CollectionsServer;
 use qdrant_client::qdrant::points_server::PointsServer;
 use qdrant_client::qdrant::qdrant_server::QdrantServer;
+use qdrant_client::qdrant::snapshots_server::SnapshotsServer;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -52,6 +54,7 @@ use crate::collections::CollectionsService;
 use crate::health::HealthService;
 use crate::points::PointsService;
 use crate::registry::Registry;
+use crate::snapshots::SnapshotsService;
 
 /// How often changed collections are flushed, as a Qdrant server does: it bounds the log.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
@@ -103,7 +106,7 @@ async fn main() -> ExitCode {
                 message = format!("{message}: {cause}");
                 source = cause.source();
             }
-            eprintln!("qdrant-sandbox: {message}");
+            error::report(&message);
             ExitCode::FAILURE
         }
     }
@@ -114,12 +117,8 @@ async fn serve(args: Args) -> Result<(), ServeError> {
     let registry = Arc::new(open(&args.data)?);
 
     let wanted = SocketAddr::from(([127, 0, 0, 1], args.port));
-    let listener = TcpListener::bind(wanted)
-        .await
-        .map_err(|source| ServeError::Listen(wanted, source))?;
-    let address = listener
-        .local_addr()
-        .map_err(|source| ServeError::Listen(wanted, source))?;
+    let listener = TcpListener::bind(wanted).await.map_err(|source| ServeError::Listen(wanted, source))?;
+    let address = listener.local_addr().map_err(|source| ServeError::Listen(wanted, source))?;
 
     let points = PointsServer::new(PointsService::new(Arc::clone(&registry)))
         .accept_compressed(Gzip)
@@ -132,7 +131,8 @@ async fn serve(args: Args) -> Result<(), ServeError> {
         // As on a real server, the health check answers without a key.
         .add_service(QdrantServer::new(HealthService).accept_compressed(Gzip))
         .add_service(InterceptedService::new(points, key.clone()))
-        .add_service(InterceptedService::new(collections, key))
+        .add_service(InterceptedService::new(collections, key.clone()))
+        .add_service(SnapshotsServer::with_interceptor(SnapshotsService, key))
         .serve_with_incoming(TcpListenerStream::new(listener));
 
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;

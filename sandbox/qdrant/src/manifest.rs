@@ -41,8 +41,7 @@ impl Manifest {
     /// The manifest of the folder `data`; an empty one if there is none yet.
     pub fn load(data: &Path) -> io::Result<Self> {
         match fs::read(data.join(FILE)) {
-            Ok(bytes) => Self::decode(bytes.as_slice())
-                .map_err(|error| io::Error::new(ErrorKind::InvalidData, error)),
+            Ok(bytes) => Self::decode(bytes.as_slice()).map_err(|error| io::Error::new(ErrorKind::InvalidData, error)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(error),
         }

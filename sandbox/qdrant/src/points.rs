@@ -7,28 +7,24 @@ use std::time::Instant;
 
 use qdrant_client::qdrant::points_server::Points;
 use qdrant_client::qdrant::{
-    ClearPayloadPoints, CountPoints, CountResponse, CountResult, CreateFieldIndexCollection,
-    CreateVectorNameRequest, DeleteFieldIndexCollection, DeletePayloadPoints, DeletePointVectors,
-    DeletePoints, DeleteVectorNameRequest, DiscoverBatchPoints, DiscoverBatchResponse,
-    DiscoverPoints, DiscoverResponse, FacetCounts, FacetResponse, GetPoints, GetResponse,
-    PointsOperationResponse, QueryBatchPoints, QueryBatchResponse, QueryGroupsResponse,
+    ClearPayloadPoints, CountPoints, CountResponse, CountResult, CreateFieldIndexCollection, CreateVectorNameRequest,
+    DeleteFieldIndexCollection, DeletePayloadPoints, DeletePointVectors, DeletePoints, DeleteVectorNameRequest,
+    DiscoverBatchPoints, DiscoverBatchResponse, DiscoverPoints, DiscoverResponse, FacetCounts, FacetResponse,
+    GetPoints, GetResponse, PointsOperationResponse, QueryBatchPoints, QueryBatchResponse, QueryGroupsResponse,
     QueryPointGroups, QueryPoints, QueryResponse, RecommendBatchPoints, RecommendBatchResponse,
-    RecommendGroupsResponse, RecommendPointGroups, RecommendPoints, RecommendResponse,
-    ScrollPoints, ScrollResponse, SearchBatchPoints, SearchBatchResponse, SearchGroupsResponse,
-    SearchMatrixOffsetsResponse, SearchMatrixPairsResponse, SearchMatrixPoints, SearchPointGroups,
-    SearchPoints, SearchResponse, SetPayloadPoints, UpdateBatchPoints, UpdateBatchResponse,
-    UpdatePointVectors, UpsertPoints,
+    RecommendGroupsResponse, RecommendPointGroups, RecommendPoints, RecommendResponse, ScrollPoints, ScrollResponse,
+    SearchBatchPoints, SearchBatchResponse, SearchGroupsResponse, SearchMatrixOffsetsResponse,
+    SearchMatrixPairsResponse, SearchMatrixPoints, SearchPointGroups, SearchPoints, SearchResponse, SetPayloadPoints,
+    UpdateBatchPoints, UpdateBatchResponse, UpdatePointVectors, UpsertPoints,
 };
 use qdrant_edge::{
-    CountRequest, CreateIndex, FacetRequest, FieldIndexOperations, Filter, RetrieveRequest,
-    ScrollRequest,
+    CountRequest, CreateIndex, FacetRequest, FieldIndexOperations, Filter, RetrieveRequest, ScrollRequest,
 };
 use tonic::{Request, Response, Status};
 
 use crate::collection::Collection;
 use crate::convert::{
-    self, facet_hit, filter, index, json_path, payload_selector, point_id, point_ids,
-    vector_selector,
+    self, facet_hit, filter, index, json_path, payload_selector, point_id, point_ids, vector_selector,
 };
 use crate::error::Error;
 use crate::registry::Registry;
@@ -98,10 +94,7 @@ fn reading(filter: &Option<Filter>) -> Option<(&Filter, Access)> {
 
 #[tonic::async_trait]
 impl Points for PointsService {
-    async fn upsert(
-        &self,
-        request: Request<UpsertPoints>,
-    ) -> Result<Response<PointsOperationResponse>, Status> {
+    async fn upsert(&self, request: Request<UpsertPoints>) -> Result<Response<PointsOperationResponse>, Status> {
         let request = request.into_inner();
         if request.update_filter.is_some() || request.update_mode.unwrap_or_default() != 0 {
             return Err(Error::Unimplemented("conditional upserts".to_owned()).into());
@@ -111,10 +104,7 @@ impl Points for PointsService {
         self.write(request.collection_name, write, answer).await
     }
 
-    async fn delete(
-        &self,
-        request: Request<DeletePoints>,
-    ) -> Result<Response<PointsOperationResponse>, Status> {
+    async fn delete(&self, request: Request<DeletePoints>) -> Result<Response<PointsOperationResponse>, Status> {
         let request = request.into_inner();
         let answer = Answer::new(request.wait, request.timeout);
         let write = Write::delete(request.points)?;
@@ -186,10 +176,7 @@ impl Points for PointsService {
         self.write(request.collection_name, write, answer).await
     }
 
-    async fn update_batch(
-        &self,
-        request: Request<UpdateBatchPoints>,
-    ) -> Result<Response<UpdateBatchResponse>, Status> {
+    async fn update_batch(&self, request: Request<UpdateBatchPoints>) -> Result<Response<UpdateBatchResponse>, Status> {
         let begun = Instant::now();
         let request = request.into_inner();
         let answer = Answer::new(request.wait, request.timeout);
@@ -197,19 +184,13 @@ impl Points for PointsService {
             .operations
             .into_iter()
             .map(|update| {
-                let operation = update
-                    .operation
-                    .ok_or_else(|| Error::missing("Operation"))?;
+                let operation = update.operation.ok_or_else(|| Error::missing("Operation"))?;
                 Write::batched(operation)
             })
             .collect::<Result<_, Error>>()?;
         let registry = Arc::clone(&self.registry);
         let result = apply(registry, request.collection_name, writes, answer).await?;
-        Ok(Response::new(UpdateBatchResponse {
-            result,
-            time: begun.elapsed().as_secs_f64(),
-            usage: None,
-        }))
+        Ok(Response::new(UpdateBatchResponse { result, time: begun.elapsed().as_secs_f64(), usage: None }))
     }
 
     async fn get(&self, request: Request<GetPoints>) -> Result<Response<GetResponse>, Status> {
@@ -222,10 +203,7 @@ impl Points for PointsService {
         };
         let records = self
             .read(request.collection_name, move |collection| {
-                let checked = Checked {
-                    timeout: request.timeout,
-                    ..Checked::default()
-                };
+                let checked = Checked { timeout: request.timeout, ..Checked::default() };
                 strict_mode::check(collection, &checked)?;
                 Ok(collection.shard().retrieve(wanted)?)
             })
@@ -237,10 +215,7 @@ impl Points for PointsService {
         }))
     }
 
-    async fn scroll(
-        &self,
-        request: Request<ScrollPoints>,
-    ) -> Result<Response<ScrollResponse>, Status> {
+    async fn scroll(&self, request: Request<ScrollPoints>) -> Result<Response<ScrollResponse>, Status> {
         let begun = Instant::now();
         let request = request.into_inner();
         if request.order_by.is_some() {
@@ -275,16 +250,10 @@ impl Points for PointsService {
         }))
     }
 
-    async fn count(
-        &self,
-        request: Request<CountPoints>,
-    ) -> Result<Response<CountResponse>, Status> {
+    async fn count(&self, request: Request<CountPoints>) -> Result<Response<CountResponse>, Status> {
         let begun = Instant::now();
         let request = request.into_inner();
-        let wanted = CountRequest {
-            filter: optional_filter(request.filter)?,
-            exact: request.exact.unwrap_or(true),
-        };
+        let wanted = CountRequest { filter: optional_filter(request.filter)?, exact: request.exact.unwrap_or(true) };
         let count = self
             .read(request.collection_name, move |collection| {
                 let checked = Checked {
@@ -298,18 +267,13 @@ impl Points for PointsService {
             })
             .await?;
         Ok(Response::new(CountResponse {
-            result: Some(CountResult {
-                count: count as u64,
-            }),
+            result: Some(CountResult { count: count as u64 }),
             time: begun.elapsed().as_secs_f64(),
             usage: None,
         }))
     }
 
-    async fn facet(
-        &self,
-        request: Request<FacetCounts>,
-    ) -> Result<Response<FacetResponse>, Status> {
+    async fn facet(&self, request: Request<FacetCounts>) -> Result<Response<FacetResponse>, Status> {
         let begun = Instant::now();
         let request = request.into_inner();
         let limit = request.limit.unwrap_or(DEFAULT_LIMIT);

@@ -8,13 +8,11 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use qdrant_client::qdrant::alias_operations::Action;
-use qdrant_client::qdrant::{
-    AliasDescription, AliasOperations, CreateCollection, StrictModeConfig, Value,
-};
+use qdrant_client::qdrant::{AliasDescription, AliasOperations, CreateCollection, StrictModeConfig, Value};
 use qdrant_edge::OperationError;
 
 use crate::collection::Collection;
-use crate::error::Error;
+use crate::error::{Error, report};
 use crate::manifest::{Entry, Manifest};
 
 const MAX_NAME: usize = 255;
@@ -46,7 +44,7 @@ pub enum OpenError {
     Locked(#[source] fs::TryLockError),
     /// The engine does not open a collection.
     #[error("the engine cannot load collection `{0}`")]
-    Load(String, #[source] OperationError),
+    Load(String, #[source] Box<OperationError>),
 }
 
 impl Registry {
@@ -58,16 +56,13 @@ impl Registry {
         lock.try_lock().map_err(OpenError::Locked)?;
 
         let manifest = Manifest::load(data)?;
-        let mut state = State {
-            aliases: manifest.aliases.into_iter().collect(),
-            ..State::default()
-        };
+        let mut state = State { aliases: manifest.aliases.into_iter().collect(), ..State::default() };
         let mut known = Vec::new();
         for entry in manifest.collections {
             let definition = entry.definition.unwrap_or_default();
             let name = definition.collection_name.clone();
             let collection = Collection::load(&folders(data), &entry.folder, definition)
-                .map_err(|source| OpenError::Load(name.clone(), source))?;
+                .map_err(|source| OpenError::Load(name.clone(), Box::new(source)))?;
             state.collections.insert(name, Arc::new(collection));
             known.push(entry.folder);
         }
@@ -77,11 +72,7 @@ impl Registry {
                 fs::remove_dir_all(folder.path())?;
             }
         }
-        Ok(Self {
-            data: data.to_owned(),
-            state: RwLock::new(state),
-            _lock: lock,
-        })
+        Ok(Self { data: data.to_owned(), state: RwLock::new(state), _lock: lock })
     }
 
     /// Creates a collection.
@@ -135,10 +126,7 @@ impl Registry {
         metadata: HashMap<String, Value>,
     ) -> Result<(), Error> {
         let state = self.state.write();
-        let collection = state
-            .collections
-            .get(name)
-            .ok_or_else(|| Error::no_collection(name))?;
+        let collection = state.collections.get(name).ok_or_else(|| Error::no_collection(name))?;
         let before = collection.definition();
         collection.amend(strict_mode, metadata)?;
         self.save(&state).inspect_err(|_| collection.define(before))
@@ -153,11 +141,7 @@ impl Registry {
     pub fn get(&self, name: &str) -> Result<Arc<Collection>, Error> {
         let state = self.state.read();
         let target = state.aliases.get(name).map_or(name, String::as_str);
-        state
-            .collections
-            .get(target)
-            .cloned()
-            .ok_or_else(|| Error::no_collection(name))
+        state.collections.get(target).cloned().ok_or_else(|| Error::no_collection(name))
     }
 
     /// The aliases of the collection `of`, or all, in order.
@@ -167,10 +151,7 @@ impl Registry {
             .aliases
             .iter()
             .filter(|(_, target)| of.is_none_or(|name| name == target.as_str()))
-            .map(|(alias, target)| AliasDescription {
-                alias_name: alias.clone(),
-                collection_name: target.clone(),
-            })
+            .map(|(alias, target)| AliasDescription { alias_name: alias.clone(), collection_name: target.clone() })
             .collect()
     }
 
@@ -185,8 +166,7 @@ impl Registry {
                         return Err(Error::no_collection(&create.collection_name));
                     }
                     next.refuse_collection(&create.alias_name)?;
-                    next.aliases
-                        .insert(create.alias_name, create.collection_name);
+                    next.aliases.insert(create.alias_name, create.collection_name);
                 }
                 Action::RenameAlias(rename) => {
                     let old = &rename.old_alias_name;
@@ -210,7 +190,7 @@ impl Registry {
         let collections: Vec<_> = self.state.read().collections.values().cloned().collect();
         for collection in collections {
             if let Err(error) = collection.flush() {
-                eprintln!("qdrant-sandbox: a flush failed: {error}");
+                report(&format!("a flush failed: {error}"));
             }
         }
     }
@@ -222,19 +202,14 @@ impl Registry {
     }
 
     fn save(&self, state: &State) -> Result<(), Error> {
-        state
-            .manifest()
-            .save(&self.data)
-            .map_err(|error| Error::Internal(format!("cannot save the manifest: {error}")))
+        state.manifest().save(&self.data).map_err(|error| Error::Internal(format!("cannot save the manifest: {error}")))
     }
 }
 
 impl State {
     fn refuse_collection(&self, name: &str) -> Result<(), Error> {
         if self.collections.contains_key(name) {
-            return Err(Error::AlreadyExists(format!(
-                "Collection `{name}` already exists!"
-            )));
+            return Err(Error::AlreadyExists(format!("Collection `{name}` already exists!")));
         }
         Ok(())
     }

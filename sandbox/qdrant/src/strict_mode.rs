@@ -9,8 +9,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use qdrant_client::qdrant::StrictModeConfig;
 use qdrant_edge::{
-    AnyVariants, Condition, FieldCondition, Filter, JsonPath, Match, PayloadFieldSchema,
-    PayloadSchemaParams, PayloadSchemaType, RangeInterface, ValueVariants,
+    AnyVariants, Condition, FieldCondition, Filter, JsonPath, Match, PayloadFieldSchema, PayloadSchemaParams,
+    PayloadSchemaType, RangeInterface, ValueVariants,
 };
 use uuid::Uuid;
 
@@ -46,17 +46,9 @@ pub fn check(collection: &Collection, request: &Checked<'_>) -> Result<(), Error
     let Some(config) = collection.strict_mode() else {
         return Ok(());
     };
-    check_limit(
-        request.timeout,
-        config.max_timeout.map(u64::from),
-        "timeout",
-    )?;
+    check_limit(request.timeout, config.max_timeout.map(u64::from), "timeout")?;
     check_limit(request.upserts, config.upsert_max_batchsize, "upsert limit")?;
-    check_limit(
-        request.limit,
-        config.max_query_limit.map(u64::from),
-        "limit",
-    )?;
+    check_limit(request.limit, config.max_query_limit.map(u64::from), "limit")?;
     if let Some((filter, access)) = request.filter {
         check_size(filter, &config)?;
         let unindexed_allowed = match access {
@@ -68,10 +60,7 @@ pub fn check(collection: &Collection, request: &Checked<'_>) -> Result<(), Error
         }
     }
     if request.exact && config.search_allow_exact == Some(false) {
-        return Err(Error::strict_mode(
-            "Exact search disabled!",
-            "Set exact=false.",
-        ));
+        return Err(Error::strict_mode("Exact search disabled!", "Set exact=false."));
     }
     Ok(())
 }
@@ -97,10 +86,7 @@ fn check_size(filter: &Filter, config: &StrictModeConfig) -> Result<(), Error> {
         ));
     }
     let conditions = filter.total_conditions_count() as u64;
-    if let Some(limit) = config
-        .filter_max_conditions
-        .filter(|limit| conditions > *limit)
-    {
+    if let Some(limit) = config.filter_max_conditions.filter(|limit| conditions > *limit) {
         return Err(Error::strict_mode(
             &format!("Filter condition limit reached ({conditions} > {limit})"),
             "Reduce the amount of conditions of your filter.",
@@ -118,11 +104,7 @@ fn check_size(filter: &Filter, config: &StrictModeConfig) -> Result<(), Error> {
 
 type Indexes = HashMap<JsonPath, PayloadFieldSchema>;
 
-fn check_indexed(
-    prefix: Option<&JsonPath>,
-    filter: &Filter,
-    indexes: &Indexes,
-) -> Result<(), Error> {
+fn check_indexed(prefix: Option<&JsonPath>, filter: &Filter, indexes: &Indexes) -> Result<(), Error> {
     for condition in filter.iter_conditions() {
         let (key, usable) = match condition {
             Condition::Field(field) => (&field.key, usable_for_field(field)),
@@ -138,10 +120,9 @@ fn check_indexed(
                 check_indexed(Some(&array), nested.filter(), indexes)?;
                 continue;
             }
-            Condition::HasId(_)
-            | Condition::HasVector(_)
-            | Condition::Slice(_)
-            | Condition::CustomIdChecker(_) => continue,
+            Condition::HasId(_) | Condition::HasVector(_) | Condition::Slice(_) | Condition::CustomIdChecker(_) => {
+                continue;
+            }
         };
         let key = JsonPath::extend_or_new(prefix, key);
         let indexed = indexes.get(&key).is_some_and(|schema| {

@@ -1,5 +1,6 @@
 //! Writes: what a request asks for, as the engine's operation, and when it is answered.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,14 +8,13 @@ use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
 use qdrant_client::qdrant::points_update_operation::Operation;
 use qdrant_client::qdrant::{PointStruct, PointsSelector, UpdateResult, UpdateStatus, Value};
 use qdrant_edge::{
-    DeletePayloadOp, Filter, PayloadOps, PointId, PointInsertOperations, PointOperations,
-    SetPayloadOp, UpdateOperation,
+    DeletePayloadOp, Filter, PayloadOps, PointId, PointInsertOperations, PointOperations, SetPayloadOp, UpdateOperation,
 };
 use tonic::Status;
 
 use crate::collection::Collection;
 use crate::convert::{filter, json_path, payload, payload_keys, point, point_ids};
-use crate::error::Error;
+use crate::error::{Error, report};
 use crate::registry::Registry;
 use crate::strict_mode::{self, Access, Checked};
 
@@ -35,10 +35,7 @@ pub struct Answer {
 impl Answer {
     /// As the request's `wait` and `timeout` (in seconds) say.
     pub fn new(wait: Option<bool>, timeout: Option<u64>) -> Self {
-        Self {
-            wait: wait.unwrap_or_default(),
-            timeout,
-        }
+        Self { wait: wait.unwrap_or_default(), timeout }
     }
 }
 
@@ -51,9 +48,7 @@ impl Selected {
     fn new(selector: Option<PointsSelector>) -> Result<Self, Error> {
         match selector.and_then(|selector| selector.points_selector_one_of) {
             Some(PointsSelectorOneOf::Points(list)) => Ok(Self::Ids(point_ids(list.ids)?)),
-            Some(PointsSelectorOneOf::Filter(wanted)) => {
-                Ok(Self::Filter(filter::to_engine(wanted)?))
-            }
+            Some(PointsSelectorOneOf::Filter(wanted)) => Ok(Self::Filter(filter::to_engine(wanted)?)),
             None => Err(Error::missing("PointsSelector")),
         }
     }
@@ -68,11 +63,7 @@ impl Selected {
 
 impl Write {
     fn new(operation: UpdateOperation, filter: Option<Filter>) -> Self {
-        Self {
-            operation,
-            filter,
-            upserts: None,
-        }
+        Self { operation, filter, upserts: None }
     }
 
     /// An upsert.
@@ -81,30 +72,21 @@ impl Write {
         let upserts = Some(points.len() as u64);
         let insert = PointInsertOperations::PointsList(points);
         let operation = UpdateOperation::PointOperation(PointOperations::UpsertPoints(insert));
-        Ok(Self {
-            upserts,
-            ..Self::new(operation, None)
-        })
+        Ok(Self { upserts, ..Self::new(operation, None) })
     }
 
     /// A delete of points.
     pub fn delete(selector: Option<PointsSelector>) -> Result<Self, Error> {
         let (operation, filter) = match Selected::new(selector)? {
             Selected::Ids(ids) => (PointOperations::DeletePoints { ids }, None),
-            Selected::Filter(filter) => (
-                PointOperations::DeletePointsByFilter(filter.clone()),
-                Some(filter),
-            ),
+            Selected::Filter(filter) => (PointOperations::DeletePointsByFilter(filter.clone()), Some(filter)),
         };
-        Ok(Self::new(
-            UpdateOperation::PointOperation(operation),
-            filter,
-        ))
+        Ok(Self::new(UpdateOperation::PointOperation(operation), filter))
     }
 
     /// Sets keys of the payload, under `key` if given.
     pub fn set_payload(
-        values: std::collections::HashMap<String, Value>,
+        values: HashMap<String, Value>,
         selector: Option<PointsSelector>,
         key: Option<String>,
     ) -> Result<Self, Error> {
@@ -114,45 +96,27 @@ impl Write {
     }
 
     /// Replaces the payload.
-    pub fn overwrite_payload(
-        values: std::collections::HashMap<String, Value>,
-        selector: Option<PointsSelector>,
-    ) -> Result<Self, Error> {
+    pub fn overwrite_payload(values: HashMap<String, Value>, selector: Option<PointsSelector>) -> Result<Self, Error> {
         let (operation, filter) = payload_operation(values, selector, None)?;
         let operation = UpdateOperation::PayloadOperation(PayloadOps::OverwritePayload(operation));
         Ok(Self::new(operation, filter))
     }
 
     /// Removes keys of the payload.
-    pub fn delete_payload(
-        keys: Vec<String>,
-        selector: Option<PointsSelector>,
-    ) -> Result<Self, Error> {
+    pub fn delete_payload(keys: Vec<String>, selector: Option<PointsSelector>) -> Result<Self, Error> {
         let (points, filter) = Selected::new(selector)?.split();
-        let operation = PayloadOps::DeletePayload(DeletePayloadOp {
-            keys: payload_keys(keys)?,
-            points,
-            filter: filter.clone(),
-        });
-        Ok(Self::new(
-            UpdateOperation::PayloadOperation(operation),
-            filter,
-        ))
+        let operation =
+            PayloadOps::DeletePayload(DeletePayloadOp { keys: payload_keys(keys)?, points, filter: filter.clone() });
+        Ok(Self::new(UpdateOperation::PayloadOperation(operation), filter))
     }
 
     /// Removes the payload.
     pub fn clear_payload(selector: Option<PointsSelector>) -> Result<Self, Error> {
         let (operation, filter) = match Selected::new(selector)? {
             Selected::Ids(points) => (PayloadOps::ClearPayload { points }, None),
-            Selected::Filter(filter) => (
-                PayloadOps::ClearPayloadByFilter(filter.clone()),
-                Some(filter),
-            ),
+            Selected::Filter(filter) => (PayloadOps::ClearPayloadByFilter(filter.clone()), Some(filter)),
         };
-        Ok(Self::new(
-            UpdateOperation::PayloadOperation(operation),
-            filter,
-        ))
+        Ok(Self::new(UpdateOperation::PayloadOperation(operation), filter))
     }
 
     /// A change of the payload indexes.
@@ -168,19 +132,11 @@ impl Write {
             }
             Operation::Upsert(list) => Self::upsert(list.points),
             Operation::DeletePoints(delete) => Self::delete(delete.points),
-            Operation::SetPayload(set) => {
-                Self::set_payload(set.payload, set.points_selector, set.key)
-            }
-            Operation::OverwritePayload(set) => {
-                Self::overwrite_payload(set.payload, set.points_selector)
-            }
-            Operation::DeletePayload(delete) => {
-                Self::delete_payload(delete.keys, delete.points_selector)
-            }
+            Operation::SetPayload(set) => Self::set_payload(set.payload, set.points_selector, set.key),
+            Operation::OverwritePayload(set) => Self::overwrite_payload(set.payload, set.points_selector),
+            Operation::DeletePayload(delete) => Self::delete_payload(delete.keys, delete.points_selector),
             Operation::ClearPayload(clear) => Self::clear_payload(clear.points),
-            _ => Err(Error::Unimplemented(
-                "changes of vectors and deprecated operations in a batch".to_owned(),
-            )),
+            _ => Err(Error::Unimplemented("changes of vectors and deprecated operations in a batch".to_owned())),
         }
     }
 
@@ -196,7 +152,7 @@ impl Write {
 }
 
 fn payload_operation(
-    values: std::collections::HashMap<String, Value>,
+    values: HashMap<String, Value>,
     selector: Option<PointsSelector>,
     key: Option<String>,
 ) -> Result<(SetPayloadOp, Option<Filter>), Error> {
@@ -234,31 +190,27 @@ pub async fn apply(
                 Ok(number) => Ok(Some(number)),
                 Err(error) if answer.wait => Err(error),
                 Err(error) => {
-                    eprintln!("qdrant-sandbox: an acknowledged write failed: {error}");
+                    report(&format!("an acknowledged write failed: {error}"));
                     Ok(None)
                 }
             })
             .collect::<Result<Vec<_>, Error>>()
     });
     let done = match answer.timeout.filter(|_| answer.wait) {
-        Some(seconds) => tokio::time::timeout(Duration::from_secs(seconds), work).await,
-        None => Ok(work.await),
+        // No time at all: what that answers must not depend on how fast the work is.
+        Some(0) => None,
+        Some(seconds) => tokio::time::timeout(Duration::from_secs(seconds), work).await.ok(),
+        None => Some(work.await),
     };
     let (numbers, status) = match done {
-        Ok(joined) => (
+        Some(joined) => (
             joined.map_err(|error| Status::internal(error.to_string()))??,
             match answer.wait {
                 true => UpdateStatus::Completed,
                 false => UpdateStatus::Acknowledged,
             },
         ),
-        Err(_) => (vec![None; count], UpdateStatus::WaitTimeout),
+        None => (vec![None; count], UpdateStatus::WaitTimeout),
     };
-    Ok(numbers
-        .into_iter()
-        .map(|operation_id| UpdateResult {
-            operation_id,
-            status: status.into(),
-        })
-        .collect())
+    Ok(numbers.into_iter().map(|operation_id| UpdateResult { operation_id, status: status.into() }).collect())
 }

@@ -5,9 +5,9 @@ use qdrant_client::qdrant::r#match::MatchValue as Wanted;
 use qdrant_client::qdrant::{self as grpc};
 use qdrant_edge::external::ordered_float::OrderedFloat;
 use qdrant_edge::{
-    AnyVariants, Condition, FieldCondition, Filter, HasIdCondition, HasVectorCondition,
-    IsEmptyCondition, IsNullCondition, Match, MatchAny, MatchExcept, MatchTextAny, MinShould,
-    Nested, NestedCondition, Range, RangeInterface, ValuesCount,
+    AnyVariants, Condition, FieldCondition, Filter, HasIdCondition, HasVectorCondition, IsEmptyCondition,
+    IsNullCondition, Match, MatchAny, MatchExcept, MatchTextAny, MinShould, Nested, NestedCondition, Range,
+    RangeInterface, ValuesCount,
 };
 
 use super::{json_path, point_ids};
@@ -37,41 +37,21 @@ fn conditions(conditions: Vec<grpc::Condition>) -> Result<Option<Vec<Condition>>
     if conditions.is_empty() {
         return Ok(None);
     }
-    conditions
-        .into_iter()
-        .map(condition)
-        .collect::<Result<_, _>>()
-        .map(Some)
+    conditions.into_iter().map(condition).collect::<Result<_, _>>().map(Some)
 }
 
 fn condition(condition: grpc::Condition) -> Result<Condition, Error> {
-    let condition = condition
-        .condition_one_of
-        .ok_or_else(|| Error::missing("Condition"))?;
+    let condition = condition.condition_one_of.ok_or_else(|| Error::missing("Condition"))?;
     Ok(match condition {
         ConditionOneOf::Field(field) => Condition::Field(field_condition(field)?),
-        ConditionOneOf::IsEmpty(empty) => {
-            Condition::IsEmpty(IsEmptyCondition::from(json_path(&empty.key)?))
-        }
-        ConditionOneOf::IsNull(null) => {
-            Condition::IsNull(IsNullCondition::from(json_path(&null.key)?))
-        }
-        ConditionOneOf::HasId(ids) => Condition::HasId(
-            point_ids(ids.has_id)?
-                .into_iter()
-                .collect::<HasIdCondition>(),
-        ),
-        ConditionOneOf::HasVector(vector) => {
-            Condition::HasVector(HasVectorCondition::from(vector.has_vector))
-        }
+        ConditionOneOf::IsEmpty(empty) => Condition::IsEmpty(IsEmptyCondition::from(json_path(&empty.key)?)),
+        ConditionOneOf::IsNull(null) => Condition::IsNull(IsNullCondition::from(json_path(&null.key)?)),
+        ConditionOneOf::HasId(ids) => Condition::HasId(point_ids(ids.has_id)?.into_iter().collect::<HasIdCondition>()),
+        ConditionOneOf::HasVector(vector) => Condition::HasVector(HasVectorCondition::from(vector.has_vector)),
         ConditionOneOf::Filter(filter) => Condition::Filter(to_engine(filter)?),
         ConditionOneOf::Nested(nested) => Condition::Nested(NestedCondition::new(Nested {
             key: json_path(&nested.key)?,
-            filter: to_engine(
-                nested
-                    .filter
-                    .ok_or_else(|| Error::missing("Nested filter"))?,
-            )?,
+            filter: to_engine(nested.filter.ok_or_else(|| Error::missing("Nested filter"))?)?,
         })),
         ConditionOneOf::Slice(_) => {
             return Err(Error::Unimplemented("slice conditions".to_owned()));
@@ -80,8 +60,7 @@ fn condition(condition: grpc::Condition) -> Result<Condition, Error> {
 }
 
 fn field_condition(field: grpc::FieldCondition) -> Result<FieldCondition, Error> {
-    if field.geo_bounding_box.is_some() || field.geo_radius.is_some() || field.geo_polygon.is_some()
-    {
+    if field.geo_bounding_box.is_some() || field.geo_radius.is_some() || field.geo_polygon.is_some() {
         return Err(Error::Unimplemented("geographic conditions".to_owned()));
     }
     if field.datetime_range.is_some() {
@@ -102,24 +81,16 @@ fn field_condition(field: grpc::FieldCondition) -> Result<FieldCondition, Error>
 
 fn matching(wanted: grpc::Match) -> Result<Match, Error> {
     let wanted = wanted.match_value.ok_or_else(|| Error::missing("Match"))?;
-    let strings =
-        |list: grpc::RepeatedStrings| AnyVariants::Strings(list.strings.into_iter().collect());
-    let integers =
-        |list: grpc::RepeatedIntegers| AnyVariants::Integers(list.integers.into_iter().collect());
+    let strings = |list: grpc::RepeatedStrings| AnyVariants::Strings(list.strings.into_iter().collect());
+    let integers = |list: grpc::RepeatedIntegers| AnyVariants::Integers(list.integers.into_iter().collect());
     Ok(match wanted {
         Wanted::Keyword(keyword) => Match::from(keyword),
         Wanted::Integer(integer) => Match::from(integer),
         Wanted::Boolean(flag) => Match::from(flag),
         Wanted::Keywords(list) => Match::Any(MatchAny { any: strings(list) }),
-        Wanted::Integers(list) => Match::Any(MatchAny {
-            any: integers(list),
-        }),
-        Wanted::ExceptKeywords(list) => Match::Except(MatchExcept {
-            except: strings(list),
-        }),
-        Wanted::ExceptIntegers(list) => Match::Except(MatchExcept {
-            except: integers(list),
-        }),
+        Wanted::Integers(list) => Match::Any(MatchAny { any: integers(list) }),
+        Wanted::ExceptKeywords(list) => Match::Except(MatchExcept { except: strings(list) }),
+        Wanted::ExceptIntegers(list) => Match::Except(MatchExcept { except: integers(list) }),
         Wanted::Text(text) => Match::Text(text.into()),
         Wanted::TextAny(text_any) => Match::TextAny(MatchTextAny { text_any }),
         Wanted::Phrase(phrase) => Match::Phrase(phrase.into()),
@@ -139,10 +110,5 @@ fn range(range: grpc::Range) -> RangeInterface {
 
 fn values_count(count: grpc::ValuesCount) -> ValuesCount {
     let bound = |bound: Option<u64>| bound.map(|bound| bound as usize);
-    ValuesCount {
-        lt: bound(count.lt),
-        gt: bound(count.gt),
-        gte: bound(count.gte),
-        lte: bound(count.lte),
-    }
+    ValuesCount { lt: bound(count.lt), gt: bound(count.gt), gte: bound(count.gte), lte: bound(count.lte) }
 }

@@ -17,9 +17,8 @@ use qdrant_client::qdrant::{
     self as grpc, FacetHit, PointStruct, RetrievedPoint, WithPayloadSelector, WithVectorsSelector,
 };
 use qdrant_edge::{
-    FacetValue, FacetValueHit, JsonPath, Payload, PayloadSelector, PayloadSelectorExclude,
-    PayloadSelectorInclude, PointId, PointStructPersisted, Record, WithPayloadInterface,
-    WithVector,
+    FacetValue, FacetValueHit, JsonPath, Payload, PayloadSelector, PayloadSelectorExclude, PayloadSelectorInclude,
+    PointId, PointStructPersisted, Record, WithPayloadInterface, WithVector,
 };
 use uuid::Uuid;
 
@@ -32,9 +31,7 @@ pub fn point_id(id: grpc::PointId) -> Result<PointId, Error> {
         Some(PointIdOptions::Uuid(text)) => Uuid::parse_str(&text)
             .map(PointId::Uuid)
             .map_err(|_| Error::Malformed(format!("Unable to parse UUID: {text}"))),
-        None => Err(Error::Malformed(
-            "No ID options provided in the point id".to_owned(),
-        )),
+        None => Err(Error::Malformed("No ID options provided in the point id".to_owned())),
     }
 }
 
@@ -48,9 +45,7 @@ fn point_id_to_grpc(id: PointId) -> grpc::PointId {
         PointId::NumId(number) => PointIdOptions::Num(number),
         PointId::Uuid(uuid) => PointIdOptions::Uuid(uuid.to_string()),
     };
-    grpc::PointId {
-        point_id_options: Some(options),
-    }
+    grpc::PointId { point_id_options: Some(options) }
 }
 
 /// The id at which the next page begins.
@@ -60,8 +55,7 @@ pub fn next_page(id: Option<PointId>) -> Option<grpc::PointId> {
 
 /// A payload key: a path into JSON.
 pub fn json_path(text: &str) -> Result<JsonPath, Error> {
-    text.parse()
-        .map_err(|()| Error::Malformed(format!("Invalid json path: '{text}'")))
+    text.parse().map_err(|()| Error::Malformed(format!("Invalid json path: '{text}'")))
 }
 
 fn json_paths(texts: &[String]) -> Result<Vec<JsonPath>, Error> {
@@ -75,12 +69,7 @@ pub fn payload_keys(texts: Vec<String>) -> Result<Vec<JsonPath>, Error> {
 
 /// A point's payload.
 pub fn payload(values: HashMap<String, grpc::Value>) -> Payload {
-    Payload(
-        values
-            .into_iter()
-            .map(|(key, value)| (key, value.into_json()))
-            .collect(),
-    )
+    Payload(values.into_iter().map(|(key, value)| (key, value.into_json())).collect())
 }
 
 /// A point to store.
@@ -105,10 +94,7 @@ pub fn record(record: Record) -> RetrievedPoint {
 }
 
 /// Which payload to return; all of it if nothing is said and `default` is set.
-pub fn payload_selector(
-    selector: Option<WithPayloadSelector>,
-    default: bool,
-) -> Result<WithPayloadInterface, Error> {
+pub fn payload_selector(selector: Option<WithPayloadSelector>, default: bool) -> Result<WithPayloadInterface, Error> {
     let Some(options) = selector.and_then(|selector| selector.selector_options) else {
         return Ok(WithPayloadInterface::Bool(default));
     };
@@ -144,10 +130,5 @@ pub fn facet_hit(hit: FacetValueHit) -> FacetHit {
         FacetValue::Uuid(uuid) => Variant::StringValue(Uuid::from_u128(uuid).to_string()),
         FacetValue::Bool(flag) => Variant::BoolValue(flag),
     };
-    FacetHit {
-        value: Some(grpc::FacetValue {
-            variant: Some(variant),
-        }),
-        count: hit.count as u64,
-    }
+    FacetHit { value: Some(grpc::FacetValue { variant: Some(variant) }), count: hit.count as u64 }
 }

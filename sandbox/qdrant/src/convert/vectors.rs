@@ -2,13 +2,10 @@
 
 use qdrant_client::qdrant::vectors::VectorsOptions;
 use qdrant_client::qdrant::{
-    DenseVector, MultiDenseVector, NamedVectorsOutput, SparseVector, Vector, VectorOutput, Vectors,
-    VectorsOutput, vector, vector_output, vectors_output,
+    DenseVector, MultiDenseVector, NamedVectorsOutput, SparseVector, Vector, VectorOutput, Vectors, VectorsOutput,
+    vector, vector_output, vectors_output,
 };
-use qdrant_edge::{
-    DEFAULT_VECTOR_NAME, VectorInternal, VectorPersisted, VectorStructInternal,
-    VectorStructPersisted,
-};
+use qdrant_edge::{DEFAULT_VECTOR_NAME, VectorInternal, VectorPersisted, VectorStructInternal, VectorStructPersisted};
 
 use crate::error::Error;
 
@@ -25,11 +22,7 @@ pub fn to_engine(vectors: Option<Vectors>) -> Result<VectorStructPersisted, Erro
             }
         },
         Some(VectorsOptions::Vectors(named)) => VectorStructPersisted::Named(
-            named
-                .vectors
-                .into_iter()
-                .map(|(name, value)| Ok((name, vector(value)?)))
-                .collect::<Result<_, Error>>()?,
+            named.vectors.into_iter().map(|(name, value)| Ok((name, vector(value)?))).collect::<Result<_, Error>>()?,
         ),
     })
 }
@@ -38,12 +31,12 @@ fn vector(vector: Vector) -> Result<VectorPersisted, Error> {
     match vector.vector {
         Some(vector::Vector::Dense(dense)) => Ok(VectorPersisted::Dense(dense.data)),
         Some(vector::Vector::Sparse(sparse)) => sparse_vector(sparse),
-        Some(vector::Vector::MultiDense(multi)) => Ok(VectorPersisted::MultiDense(
-            multi.vectors.into_iter().map(|dense| dense.data).collect(),
-        )),
-        Some(
-            vector::Vector::Document(_) | vector::Vector::Image(_) | vector::Vector::Object(_),
-        ) => Err(Error::Unimplemented("inference".to_owned())),
+        Some(vector::Vector::MultiDense(multi)) => {
+            Ok(VectorPersisted::MultiDense(multi.vectors.into_iter().map(|dense| dense.data).collect()))
+        }
+        Some(vector::Vector::Document(_) | vector::Vector::Image(_) | vector::Vector::Object(_)) => {
+            Err(Error::Unimplemented("inference".to_owned()))
+        }
         None => flat_vector(vector),
     }
 }
@@ -53,22 +46,14 @@ fn vector(vector: Vector) -> Result<VectorPersisted, Error> {
 #[allow(deprecated)]
 fn flat_vector(vector: Vector) -> Result<VectorPersisted, Error> {
     match (vector.indices, vector.vectors_count) {
-        (Some(indices), _) => sparse_vector(SparseVector {
-            values: vector.data,
-            indices: indices.data,
-        }),
+        (Some(indices), _) => sparse_vector(SparseVector { values: vector.data, indices: indices.data }),
         (None, Some(count)) => {
             let count = count as usize;
-            if count == 0 || vector.data.is_empty() || vector.data.len() % count != 0 {
-                return Err(Error::BadInput(format!(
-                    "{} numbers are not {count} vectors",
-                    vector.data.len()
-                )));
+            if count == 0 || vector.data.is_empty() || !vector.data.len().is_multiple_of(count) {
+                return Err(Error::BadInput(format!("{} numbers are not {count} vectors", vector.data.len())));
             }
             let size = vector.data.len() / count;
-            Ok(VectorPersisted::MultiDense(
-                vector.data.chunks(size).map(<[f32]>::to_vec).collect(),
-            ))
+            Ok(VectorPersisted::MultiDense(vector.data.chunks(size).map(<[f32]>::to_vec).collect()))
         }
         (None, None) => Ok(VectorPersisted::Dense(vector.data)),
     }
@@ -77,10 +62,7 @@ fn flat_vector(vector: Vector) -> Result<VectorPersisted, Error> {
 /// The engine wants the indices sorted.
 fn sparse_vector(sparse: SparseVector) -> Result<VectorPersisted, Error> {
     if sparse.indices.len() != sparse.values.len() {
-        return Err(Error::invalid_field(
-            "indices",
-            "must be the same length as values",
-        ));
+        return Err(Error::invalid_field("indices", "must be the same length as values"));
     }
     let mut elements: Vec<_> = sparse.indices.into_iter().zip(sparse.values).collect();
     elements.sort_by_key(|(index, _)| *index);
@@ -100,37 +82,22 @@ pub fn to_grpc(vectors: VectorStructInternal) -> VectorsOutput {
         VectorStructInternal::MultiDense(multi) => {
             vectors_output::VectorsOptions::Vector(output(VectorInternal::MultiDense(multi)))
         }
-        VectorStructInternal::Named(named) => {
-            vectors_output::VectorsOptions::Vectors(NamedVectorsOutput {
-                vectors: named
-                    .into_iter()
-                    .map(|(name, vector)| (name, output(vector)))
-                    .collect(),
-            })
-        }
+        VectorStructInternal::Named(named) => vectors_output::VectorsOptions::Vectors(NamedVectorsOutput {
+            vectors: named.into_iter().map(|(name, vector)| (name, output(vector))).collect(),
+        }),
     };
-    VectorsOutput {
-        vectors_options: Some(options),
-    }
+    VectorsOutput { vectors_options: Some(options) }
 }
 
 fn output(vector: VectorInternal) -> VectorOutput {
     let vector = match vector {
         VectorInternal::Dense(data) => vector_output::Vector::Dense(DenseVector { data }),
-        VectorInternal::Sparse(sparse) => vector_output::Vector::Sparse(SparseVector {
-            values: sparse.values,
-            indices: sparse.indices,
-        }),
+        VectorInternal::Sparse(sparse) => {
+            vector_output::Vector::Sparse(SparseVector { values: sparse.values, indices: sparse.indices })
+        }
         VectorInternal::MultiDense(multi) => vector_output::Vector::MultiDense(MultiDenseVector {
-            vectors: multi
-                .into_multi_vectors()
-                .into_iter()
-                .map(|data| DenseVector { data })
-                .collect(),
+            vectors: multi.into_multi_vectors().into_iter().map(|data| DenseVector { data }).collect(),
         }),
     };
-    VectorOutput {
-        vector: Some(vector),
-        ..VectorOutput::default()
-    }
+    VectorOutput { vector: Some(vector), ..VectorOutput::default() }
 }

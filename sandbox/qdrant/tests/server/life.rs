@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use qdrant_client::Qdrant;
 use qdrant_client::qdrant::{
-    Condition, CreateAliasBuilder, CreateCollectionBuilder, DeletePointsBuilder, Distance,
-    FieldType, Filter, StrictModeConfigBuilder, VectorParamsBuilder,
+    Condition, CreateAliasBuilder, CreateCollectionBuilder, DeletePointsBuilder, Distance, FieldType, Filter,
+    StrictModeConfigBuilder, VectorParamsBuilder,
 };
 use serde_json::json;
 use tonic::Code;
@@ -27,10 +27,7 @@ async fn every_other_call_needs_the_key() {
     let sandbox = Sandbox::start_with_key(Some("a key"));
     assert!(sandbox.client().list_collections().await.is_ok());
     assert_refused(
-        sandbox
-            .client_with_key(Some("another"))
-            .list_collections()
-            .await,
+        sandbox.client_with_key(Some("another")).list_collections().await,
         Code::Unauthenticated,
         "Invalid API key or JWT",
     );
@@ -38,11 +35,7 @@ async fn every_other_call_needs_the_key() {
     let missing = "Must provide an API key or an Authorization bearer token";
     assert_refused(without.list_aliases().await, Code::Unauthenticated, missing);
     let delete = DeletePointsBuilder::new("docs").points(Filter::default());
-    assert_refused(
-        without.delete_points(delete).await,
-        Code::Unauthenticated,
-        missing,
-    );
+    assert_refused(without.delete_points(delete).await, Code::Unauthenticated, missing);
 }
 
 /// Everything that has to outlive the process.
@@ -52,26 +45,16 @@ async fn fill(client: &Qdrant) {
             CreateCollectionBuilder::new("docs")
                 .vectors_config(VectorParamsBuilder::new(4, Distance::Dot))
                 .metadata(HashMap::from([("pin".to_owned(), json!("x"))]))
-                .strict_mode_config(
-                    StrictModeConfigBuilder::default()
-                        .enabled(true)
-                        .max_query_limit(5000),
-                ),
+                .strict_mode_config(StrictModeConfigBuilder::default().enabled(true).max_query_limit(5000)),
         )
         .await
         .unwrap();
-    client
-        .create_alias(CreateAliasBuilder::new("docs", "live"))
-        .await
-        .unwrap();
+    client.create_alias(CreateAliasBuilder::new("docs", "live")).await.unwrap();
     index(client, "docs", "k", FieldType::Keyword).await;
     let points = (0..300).map(|id| point(id, json!({"k": format!("v{}", id % 3)})));
     upsert(client, "docs", points.collect()).await;
     let dead = Filter::must([Condition::matches("k", "v0".to_owned())]);
-    client
-        .delete_points(DeletePointsBuilder::new("live").points(dead).wait(true))
-        .await
-        .unwrap();
+    client.delete_points(DeletePointsBuilder::new("live").points(dead).wait(true)).await.unwrap();
     collection(client, "gone").await;
     client.delete_collection("gone").await.unwrap();
 }
@@ -82,23 +65,11 @@ async fn assert_filled(client: &Qdrant) {
     assert_eq!(total(client, "docs").await, 200);
     let collections = client.list_collections().await.unwrap().collections;
     assert_eq!(collections.len(), 1);
-    let info = client
-        .collection_info("live")
-        .await
-        .unwrap()
-        .result
-        .unwrap();
+    let info = client.collection_info("live").await.unwrap().result.unwrap();
     assert_eq!(info.points_count, Some(200));
     let config = info.config.unwrap();
-    assert_eq!(
-        config.strict_mode_config.unwrap().max_query_limit,
-        Some(5000)
-    );
-    let metadata: BTreeMap<_, _> = config
-        .metadata
-        .into_iter()
-        .map(|(key, value)| (key, value.into_json()))
-        .collect();
+    assert_eq!(config.strict_mode_config.unwrap().max_query_limit, Some(5000));
+    let metadata: BTreeMap<_, _> = config.metadata.into_iter().map(|(key, value)| (key, value.into_json())).collect();
     assert_eq!(metadata, BTreeMap::from([("pin".to_owned(), json!("x"))]));
 }
 
@@ -156,11 +127,7 @@ async fn the_key_comes_from_a_file_and_an_empty_one_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key");
     std::fs::write(&file, "\n").unwrap();
-    let output = command(&folder.path().join("data"))
-        .arg("--api-key-file")
-        .arg(&file)
-        .output()
-        .unwrap();
+    let output = command(&folder.path().join("data")).arg("--api-key-file").arg(&file).output().unwrap();
     assert!(!output.status.success());
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("is empty"), "{text}");
@@ -169,10 +136,7 @@ async fn the_key_comes_from_a_file_and_an_empty_one_is_refused() {
     let sandbox = Sandbox::start_with_key_file(&file, "from a file");
     assert!(sandbox.client().list_collections().await.is_ok());
     assert_refused(
-        sandbox
-            .client_with_key(Some("other"))
-            .list_collections()
-            .await,
+        sandbox.client_with_key(Some("other")).list_collections().await,
         Code::Unauthenticated,
         "Invalid API key",
     );

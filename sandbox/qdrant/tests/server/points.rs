@@ -6,11 +6,10 @@ use qdrant_client::qdrant::vector_output::Vector as Output;
 use qdrant_client::qdrant::with_payload_selector::SelectorOptions;
 use qdrant_client::qdrant::with_vectors_selector::SelectorOptions as WithVectors;
 use qdrant_client::qdrant::{
-    Condition, CreateCollectionBuilder, DeletePointsBuilder, Distance, FacetCountsBuilder, Filter,
-    GetPointsBuilder, MultiVectorComparator, MultiVectorConfigBuilder, NamedVectors,
-    PayloadExcludeSelector, PointId, PointStruct, QueryPointsBuilder, ScrollPointsBuilder,
-    SparseVectorParamsBuilder, SparseVectorsConfigBuilder, UpsertPointsBuilder, Vector,
-    VectorParamsBuilder, VectorsConfigBuilder,
+    Condition, CreateCollectionBuilder, DeletePointsBuilder, Distance, FacetCountsBuilder, Filter, GetPointsBuilder,
+    MultiVectorComparator, MultiVectorConfigBuilder, NamedVectors, PayloadExcludeSelector, PointId, PointStruct,
+    QueryPointsBuilder, ScrollPointsBuilder, SparseVectorParamsBuilder, SparseVectorsConfigBuilder,
+    UpsertPointsBuilder, Vector, VectorParamsBuilder, VectorsConfigBuilder,
 };
 use serde_json::json;
 use tonic::Code;
@@ -23,14 +22,7 @@ async fn scroll_pages_by_id_and_returns_only_the_payload_that_is_asked_for() {
     let sandbox = Sandbox::start();
     let client = sandbox.client();
     collection(&client, "docs").await;
-    let points = (0..25)
-        .map(|id| {
-            point(
-                id,
-                json!({"course_id": format!("c{}", id % 2), "text": "long"}),
-            )
-        })
-        .collect();
+    let points = (0..25).map(|id| point(id, json!({"course_id": format!("c{}", id % 2), "text": "long"}))).collect();
     upsert(&client, "docs", points).await;
 
     let mut offset: Option<PointId> = None;
@@ -38,9 +30,7 @@ async fn scroll_pages_by_id_and_returns_only_the_payload_that_is_asked_for() {
     loop {
         let mut request = ScrollPointsBuilder::new("docs")
             .limit(10)
-            .with_payload(SelectorOptions::Include(
-                vec!["course_id".to_owned()].into(),
-            ))
+            .with_payload(SelectorOptions::Include(vec!["course_id".to_owned()].into()))
             .with_vectors(false);
         if let Some(offset) = offset.take() {
             request = request.offset(offset);
@@ -60,13 +50,8 @@ async fn scroll_pages_by_id_and_returns_only_the_payload_that_is_asked_for() {
 
     let filtered = ScrollPointsBuilder::new("docs")
         .limit(100)
-        .filter(Filter::must([Condition::matches(
-            "course_id",
-            "c1".to_owned(),
-        )]))
-        .with_payload(SelectorOptions::Exclude(PayloadExcludeSelector {
-            fields: vec!["course_id".to_owned()],
-        }))
+        .filter(Filter::must([Condition::matches("course_id", "c1".to_owned())]))
+        .with_payload(SelectorOptions::Exclude(PayloadExcludeSelector { fields: vec!["course_id".to_owned()] }))
         .with_vectors(true);
     let page = client.scroll(filtered).await.unwrap();
     assert_eq!(page.result.len(), 12);
@@ -77,18 +62,9 @@ async fn scroll_pages_by_id_and_returns_only_the_payload_that_is_asked_for() {
             other => panic!("not a dense vector: {other:?}"),
         }
     }
-    let default = client
-        .scroll(ScrollPointsBuilder::new("docs"))
-        .await
-        .unwrap();
+    let default = client.scroll(ScrollPointsBuilder::new("docs")).await.unwrap();
     assert_eq!(default.result.len(), 10);
-    assert_refused(
-        client
-            .scroll(ScrollPointsBuilder::new("docs").limit(0))
-            .await,
-        Code::InvalidArgument,
-        "limit",
-    );
+    assert_refused(client.scroll(ScrollPointsBuilder::new("docs").limit(0)).await, Code::InvalidArgument, "limit");
 }
 
 #[tokio::test]
@@ -105,19 +81,12 @@ async fn named_sparse_and_multi_vectors_come_back_as_they_were_stored() {
     let mut sparse = SparseVectorsConfigBuilder::default();
     sparse.add_named_vector_params("sparse", SparseVectorParamsBuilder::default());
     client
-        .create_collection(
-            CreateCollectionBuilder::new("docs")
-                .vectors_config(vectors)
-                .sparse_vectors_config(sparse),
-        )
+        .create_collection(CreateCollectionBuilder::new("docs").vectors_config(vectors).sparse_vectors_config(sparse))
         .await
         .unwrap();
     let named = NamedVectors::default()
         .add_vector("dense", Vector::new_dense(vec![1.0, 2.0, 3.0]))
-        .add_vector(
-            "multi",
-            Vector::new_multi(vec![vec![1.0, 2.0], vec![3.0, 4.0]]),
-        )
+        .add_vector("multi", Vector::new_multi(vec![vec![1.0, 2.0], vec![3.0, 4.0]]))
         .add_vector("sparse", Vector::new_sparse(vec![7, 2], vec![0.5, 0.25]));
     let stored = PointStruct::new(1, named, Payload::new());
     upsert(&client, "docs", vec![stored]).await;
@@ -139,10 +108,7 @@ async fn named_sparse_and_multi_vectors_come_back_as_they_were_stored() {
     }
     match vectors.get_vector_by_name("sparse") {
         Some(Output::Sparse(sparse)) => {
-            assert_eq!(
-                (sparse.indices, sparse.values),
-                (vec![2, 7], vec![0.25, 0.5])
-            );
+            assert_eq!((sparse.indices, sparse.values), (vec![2, 7], vec![0.25, 0.5]));
         }
         other => panic!("not a sparse vector: {other:?}"),
     }
@@ -155,8 +121,7 @@ async fn named_sparse_and_multi_vectors_come_back_as_they_were_stored() {
     assert!(vectors.get_vector_by_name("sparse").is_none());
 
     let unknown = NamedVectors::default().add_vector("other", Vector::new_dense(vec![1.0]));
-    let request =
-        UpsertPointsBuilder::new("docs", vec![PointStruct::new(2, unknown, Payload::new())]);
+    let request = UpsertPointsBuilder::new("docs", vec![PointStruct::new(2, unknown, Payload::new())]);
     assert_refused(
         client.upsert_points(request.wait(true)).await,
         Code::InvalidArgument,
@@ -172,7 +137,7 @@ async fn what_is_not_implemented_says_so() {
     assert_refused(
         client.query(QueryPointsBuilder::new("docs")).await,
         Code::Unimplemented,
-        "qdrant-sandbox does not implement query",
+        "qdrant-sandbox does not implement the call query",
     );
     assert_refused(client.list_snapshots("docs").await, Code::Unimplemented, "");
 }
@@ -183,16 +148,8 @@ async fn ids_and_keys_that_are_none_are_refused() {
     let client = sandbox.client();
     collection(&client, "docs").await;
     let request = UpsertPointsBuilder::new("docs", vec![point("../../etc", json!({}))]);
-    assert_refused(
-        client.upsert_points(request).await,
-        Code::InvalidArgument,
-        "Unable to parse UUID: ../../etc",
-    );
-    assert_refused(
-        client.facet(FacetCountsBuilder::new("docs", "a[")).await,
-        Code::InvalidArgument,
-        "a[",
-    );
+    assert_refused(client.upsert_points(request).await, Code::InvalidArgument, "Unable to parse UUID: ../../etc");
+    assert_refused(client.facet(FacetCountsBuilder::new("docs", "a[")).await, Code::InvalidArgument, "a[");
     assert_refused(
         client.delete_points(DeletePointsBuilder::new("docs")).await,
         Code::InvalidArgument,
@@ -205,16 +162,8 @@ async fn payload_values_keep_their_kinds() {
     let sandbox = Sandbox::start();
     let client = sandbox.client();
     collection(&client, "docs").await;
-    upsert(
-        &client,
-        "docs",
-        vec![point(1, json!({"i": 3, "d": 3.5, "t": "3", "n": null}))],
-    )
-    .await;
-    let page = client
-        .scroll(ScrollPointsBuilder::new("docs"))
-        .await
-        .unwrap();
+    upsert(&client, "docs", vec![point(1, json!({"i": 3, "d": 3.5, "t": "3", "n": null}))]).await;
+    let page = client.scroll(ScrollPointsBuilder::new("docs")).await.unwrap();
     let payload = &page.result[0].payload;
     assert_eq!(payload["i"].kind, Some(Kind::IntegerValue(3)));
     assert_eq!(payload["d"].kind, Some(Kind::DoubleValue(3.5)));

@@ -1,8 +1,8 @@
 //! What strict mode refuses, and what it lets through.
 
 use qdrant_client::qdrant::{
-    Condition, CountPointsBuilder, DeletePointsBuilder, FacetCountsBuilder, FieldType, Filter,
-    PointId, ScrollPointsBuilder, StrictModeConfigBuilder, UpsertPointsBuilder, ValuesCount,
+    Condition, CountPointsBuilder, DeletePointsBuilder, FacetCountsBuilder, FieldType, Filter, PointId,
+    ScrollPointsBuilder, StrictModeConfigBuilder, UpsertPointsBuilder, ValuesCount,
 };
 use serde_json::json;
 use tonic::Code;
@@ -47,15 +47,9 @@ async fn settings_that_are_not_enabled_refuse_nothing() {
     let client = sandbox.client();
     collection(&client, "docs").await;
     enable_strict_mode(&client, "docs", settings().max_query_limit(1)).await;
-    let off = qdrant_client::qdrant::UpdateCollectionBuilder::new("docs")
-        .strict_mode_config(settings().enabled(false));
+    let off = qdrant_client::qdrant::UpdateCollectionBuilder::new("docs").strict_mode_config(settings().enabled(false));
     client.update_collection(off).await.unwrap();
-    assert!(
-        client
-            .scroll(ScrollPointsBuilder::new("docs").limit(2))
-            .await
-            .is_ok()
-    );
+    assert!(client.scroll(ScrollPointsBuilder::new("docs").limit(2)).await.is_ok());
 }
 
 #[tokio::test]
@@ -98,20 +92,13 @@ async fn unindexed_keys_are_refused_for_reads_and_for_writes() {
     let text = "Bad request: Index required but not found for \"k\" of one of the following \
                 types: [keyword]. Help: Create an index for this key or use a different filter.";
 
-    enable_strict_mode(
-        &client,
-        "docs",
-        settings().unindexed_filtering_retrieve(false),
-    )
-    .await;
+    enable_strict_mode(&client, "docs", settings().unindexed_filtering_retrieve(false)).await;
     assert_refused(count().await, INVALID, text);
     assert_refused(scroll().await, INVALID, text);
     assert_refused(facet().await, INVALID, text);
     assert!(delete().await.is_ok());
 
-    let only_writes = settings()
-        .unindexed_filtering_retrieve(true)
-        .unindexed_filtering_update(false);
+    let only_writes = settings().unindexed_filtering_retrieve(true).unindexed_filtering_update(false);
     enable_strict_mode(&client, "docs", only_writes).await;
     assert_refused(delete().await, INVALID, text);
     assert!(count().await.is_ok());
@@ -129,18 +116,12 @@ async fn which_index_a_condition_needs_depends_on_what_it_asks() {
     let sandbox = Sandbox::start();
     let client = sandbox.client();
     let uuid = Uuid::new_v4().to_string();
-    let few = ValuesCount {
-        lt: Some(2),
-        ..ValuesCount::default()
-    };
+    let few = ValuesCount { lt: Some(2), ..ValuesCount::default() };
     let conditions = || {
         [
             ("text", Condition::matches("k", "a".to_owned())),
             ("uuid", Condition::matches("k", vec![uuid.clone()])),
-            (
-                "uuid and text",
-                Condition::matches("k", vec![uuid.clone(), "a".to_owned()]),
-            ),
+            ("uuid and text", Condition::matches("k", vec![uuid.clone(), "a".to_owned()])),
             ("integer", Condition::matches("k", vec![1, 2])),
             ("bool", Condition::matches("k", true)),
             ("nothing", Condition::matches("k", Vec::<String>::new())),
@@ -151,42 +132,17 @@ async fn which_index_a_condition_needs_depends_on_what_it_asks() {
     };
     for (kind, allowed) in [
         (None, &["nothing"][..]),
-        (
-            Some(FieldType::Keyword),
-            &[
-                "text",
-                "uuid",
-                "uuid and text",
-                "nothing",
-                "number",
-                "absence",
-                "null",
-            ],
-        ),
-        (
-            Some(FieldType::Uuid),
-            &["uuid", "nothing", "number", "absence", "null"],
-        ),
-        (
-            Some(FieldType::Integer),
-            &["integer", "nothing", "number", "absence", "null"],
-        ),
-        (
-            Some(FieldType::Bool),
-            &["bool", "nothing", "number", "absence", "null"],
-        ),
+        (Some(FieldType::Keyword), &["text", "uuid", "uuid and text", "nothing", "number", "absence", "null"]),
+        (Some(FieldType::Uuid), &["uuid", "nothing", "number", "absence", "null"]),
+        (Some(FieldType::Integer), &["integer", "nothing", "number", "absence", "null"]),
+        (Some(FieldType::Bool), &["bool", "nothing", "number", "absence", "null"]),
     ] {
         let name = format!("{kind:?}");
         collection(&client, &name).await;
         if let Some(kind) = kind {
             index(&client, &name, "k", kind).await;
         }
-        enable_strict_mode(
-            &client,
-            &name,
-            settings().unindexed_filtering_retrieve(false),
-        )
-        .await;
+        enable_strict_mode(&client, &name, settings().unindexed_filtering_retrieve(false)).await;
         let mut passed = Vec::new();
         for (what, condition) in conditions() {
             let filter = Filter::must([condition]);
@@ -200,9 +156,7 @@ async fn which_index_a_condition_needs_depends_on_what_it_asks() {
     }
     let absent = Filter::must([Condition::is_empty("k")]);
     assert_refused(
-        client
-            .count(CountPointsBuilder::new("None").filter(absent))
-            .await,
+        client.count(CountPointsBuilder::new("None").filter(absent)).await,
         INVALID,
         "types: [bool, datetime, float, geo, integer, keyword, keyword (with prefix: true), text, \
          text (with phrase_matching: true), uuid]",
@@ -215,18 +169,13 @@ async fn exact_counts_long_timeouts_and_large_upserts_can_be_forbidden() {
     let client = sandbox.client();
     collection(&client, "docs").await;
     index(&client, "docs", "k", FieldType::Keyword).await;
-    let bounds = settings()
-        .search_allow_exact(false)
-        .max_timeout(5)
-        .upsert_max_batchsize(2);
+    let bounds = settings().search_allow_exact(false).max_timeout(5).upsert_max_batchsize(2);
     enable_strict_mode(&client, "docs", bounds).await;
     let exact = "Bad request: Exact search disabled!. Help: Set exact=false.";
     let count = |exact| client.count(CountPointsBuilder::new("docs").exact(exact));
     assert_refused(count(true).await, INVALID, exact);
     assert!(count(false).await.is_ok());
-    let facet = client
-        .facet(FacetCountsBuilder::new("docs", "k").exact(true))
-        .await;
+    let facet = client.facet(FacetCountsBuilder::new("docs", "k").exact(true)).await;
     assert_refused(facet, INVALID, exact);
 
     let slow = DeletePointsBuilder::new("docs").points(Filter::default());
@@ -237,9 +186,7 @@ async fn exact_counts_long_timeouts_and_large_upserts_can_be_forbidden() {
     );
     let points = (0..3).map(|id| point(id, json!({}))).collect::<Vec<_>>();
     assert_refused(
-        client
-            .upsert_points(UpsertPointsBuilder::new("docs", points).wait(true))
-            .await,
+        client.upsert_points(UpsertPointsBuilder::new("docs", points).wait(true)).await,
         INVALID,
         "Limit exceeded 3 > 2 for \"upsert limit\"",
     );

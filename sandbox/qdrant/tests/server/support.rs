@@ -49,14 +49,7 @@ impl Sandbox {
 
     fn spawn(mut command: Command, data: TempDir, key: Option<&str>) -> Self {
         let (child, stdin, address) = start(&mut command);
-        Self {
-            command,
-            child,
-            stdin: Some(stdin),
-            address,
-            data,
-            key: key.map(str::to_owned),
-        }
+        Self { command, child, stdin: Some(stdin), address, data, key: key.map(str::to_owned) }
     }
 
     /// Kills the server as `kill -9` does, and starts it again on the same folder.
@@ -109,9 +102,7 @@ impl Sandbox {
 
     /// A client with that key.
     pub fn client_with_key(&self, key: Option<&str>) -> Qdrant {
-        let mut config = Qdrant::from_url(&self.address)
-            .timeout(PATIENCE)
-            .skip_compatibility_check();
+        let mut config = Qdrant::from_url(&self.address).timeout(PATIENCE).skip_compatibility_check();
         if let Some(key) = key {
             config = config.api_key(key);
         }
@@ -147,13 +138,9 @@ pub fn command(data: &Path) -> Command {
 fn start(command: &mut Command) -> (Child, ChildStdin, String) {
     let mut child = command.spawn().unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let address = line
-        .trim()
-        .strip_prefix("listening on ")
-        .unwrap_or_else(|| panic!("the server did not start: {line:?}"));
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address =
+        line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("the server did not start: {line:?}"));
     let stdin = child.stdin.take().unwrap();
     (child, stdin, format!("http://{address}"))
 }
