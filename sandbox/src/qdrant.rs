@@ -156,10 +156,21 @@ fn command(folder: &Path, port: u16, with_key: bool) -> Result<Vec<OsString>> {
     Ok(command)
 }
 
-/// The server's program: `QDRANT_SANDBOX_BIN`, or where `make engine` leaves it.
+/// The server's program: `QDRANT_SANDBOX_BIN`, or where `make engine` leaves it in the clone that this process runs in.
+///
+/// The clone is looked for from the working folder upwards, and only then where this crate was compiled: a build folder
+/// that several clones share does not tell them apart.
 fn engine() -> Result<PathBuf> {
-    let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("qdrant/target/debug/qdrant-sandbox");
-    let path = std::env::var_os("QDRANT_SANDBOX_BIN").map_or_else(built, PathBuf::from);
-    ensure!(path.is_file(), "no Qdrant server at {}: `make engine` builds it", path.display());
-    path.canonicalize().context("resolving the path of the Qdrant server")
+    if let Some(given) = std::env::var_os("QDRANT_SANDBOX_BIN").map(PathBuf::from) {
+        ensure!(given.is_file(), "no Qdrant server at {}, which QDRANT_SANDBOX_BIN names", given.display());
+        return Ok(given);
+    }
+    let compiled_in = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned);
+    let here = std::env::current_dir()?;
+    here.ancestors()
+        .map(Path::to_owned)
+        .chain(compiled_in)
+        .map(|folder| folder.join("sandbox/qdrant/target/debug/qdrant-sandbox"))
+        .find(|path| path.is_file())
+        .context("the Qdrant test server is not built: `make engine` builds it")
 }
