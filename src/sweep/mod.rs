@@ -11,10 +11,10 @@ mod batch;
 mod condemned;
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -71,6 +71,17 @@ pub struct Swept {
     pub error: Option<String>,
 }
 
+/// Why there are no more batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Every handle that was located has had its batch.
+    Exhausted,
+    /// The run was asked to stop.
+    Stopped,
+    /// The store failed too often.
+    Left,
+}
+
 impl Sweeper<'_> {
     /// Sweeps the given orphans of a store. Does not fail: what went wrong is in the result, and what was not done is
     /// still there for the next run.
@@ -85,17 +96,26 @@ impl Sweeper<'_> {
         }
         let (sender, receiver) = mpsc::channel(AHEAD);
         let mut kept = BTreeSet::new();
-        let (located, ()) =
-            join(store.locate(&targets, sender), self.batches(store, receiver, &mut swept, &mut kept)).await;
-        if swept.error.is_none() && !self.stop.is_cancelled() {
-            match located {
-                Ok(()) => {
-                    let whole = orphans.iter().filter(|orphan| orphan.found.entangled == 0);
-                    let keys = whole.map(|orphan| (orphan.source, orphan.course));
-                    swept.gone = keys.filter(|key| !kept.contains(key)).collect();
-                }
-                Err(error) => swept.error = Some(chain(&error)),
+        let located = {
+            let mut locate = store.locate(&targets, sender);
+            let mut batches = pin!(self.batches(store, receiver, &mut swept, &mut kept));
+            tokio::select! {
+                located = &mut locate => Some((located, batches.await)),
+                end = &mut batches => match end {
+                    End::Exhausted => Some((locate.await, end)),
+                    // Whatever else there is to locate, nobody would delete it now.
+                    End::Stopped | End::Left => None,
+                },
             }
+        };
+        match located {
+            Some((Ok(()), End::Exhausted)) => {
+                let whole = orphans.iter().filter(|orphan| orphan.found.entangled == 0);
+                let keys = whole.map(|orphan| (orphan.source, orphan.course));
+                swept.gone = keys.filter(|key| !kept.contains(key)).collect();
+            }
+            Some((Err(error), End::Exhausted)) => swept.error = Some(chain(&error)),
+            _ => {}
         }
         swept
     }
@@ -106,17 +126,23 @@ impl Sweeper<'_> {
         mut handles: mpsc::Receiver<Handle>,
         swept: &mut Swept,
         kept: &mut BTreeSet<OrphanKey>,
-    ) {
+    ) -> End {
         let mut size = 1;
         let mut failures_in_a_row = 0;
-        while !self.stop.is_cancelled() {
+        loop {
             let mut batch = Vec::new();
             while batch.len() < size {
-                let Some(handle) = handles.recv().await else { break };
-                batch.push(handle);
+                tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return End::Stopped,
+                    handle = handles.recv() => match handle {
+                        Some(handle) => batch.push(handle),
+                        None => break,
+                    },
+                }
             }
             if batch.is_empty() {
-                return;
+                return End::Exhausted;
             }
             let done = self.batch(store, batch).await;
             let failed = done.failed;
@@ -129,7 +155,7 @@ impl Sweeper<'_> {
                     swept.error = Some(format!(
                         "left for the next run after {FAILURES_IN_A_ROW} failed batches in a row: {cause}"
                     ));
-                    return;
+                    return End::Left;
                 }
             } else {
                 failures_in_a_row = 0;
