@@ -1,0 +1,254 @@
+//! `course-gc serve`: runs on schedule until it is told to stop, and answers probes meanwhile.
+//!
+//! One loop ticks each second. It has at most one thing under way, in a task of its own: a look at the ledger, or a run.
+//! So two runs never overlap, and the loop's heartbeat goes on however long a run takes. What to do next is decided by
+//! [`next`], from the database's time alone.
+//!
+//! Replicas need nothing but the ledger: each looks at when the last run started, whoever did it, and the lock decides
+//! between two that start at once. Whoever is late stands by.
+//!
+//! Nothing is retried inside a run; the next due one does. A run that fails before it could note its start would be due
+//! again at once, so a pause comes in between.
+
+mod next;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::net::TcpListener;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
+use tokio_cron_scheduler::JobSchedulerError;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::clock;
+use crate::domain::report::{Mode, RunReport};
+use crate::errors::chain;
+use crate::http::{Health, Unwell, router};
+use crate::ledger::{Ledger, LedgerError};
+use crate::reconcile::{Collector, RunError, reconcile};
+use crate::schedule::Ticker;
+use crate::telemetry::events;
+use crate::telemetry::metrics::Metrics;
+
+use next::{Known, LOOK_AGAIN, PAUSE_FAILED, PAUSE_LOCKED, Step, View, next};
+
+/// How long a run has to end its batch once it is told to stop; Kubernetes kills after 30 s by default.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// How long answers that are under way have to end after that.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Why serving ended, or did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}; is it another program's, or not this machine's? (`http.listen`)")]
+    Bind {
+        /// The configured address.
+        address: SocketAddr,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The ticks do not come.
+    #[error("the schedule's ticks cannot be started")]
+    Ticker(#[source] JobSchedulerError),
+    /// The HTTP server ended by itself.
+    #[error("the HTTP server ended")]
+    Http(#[source] std::io::Error),
+}
+
+/// Listens on `listen` (port 0: any free one) and runs on schedule until `stop` is cancelled; then lets the run under way
+/// finish its batch, and closes the HTTP server last.
+///
+/// # Errors
+/// If it cannot listen or tick, or if the HTTP server ends by itself. A run's errors do not end it.
+pub async fn serve(
+    collector: Arc<Collector>,
+    metrics: Arc<Metrics>,
+    listen: SocketAddr,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    let bind = |source| ServeError::Bind { address: listen, source };
+    let listener = TcpListener::bind(listen).await.map_err(bind)?;
+    serve_on(collector, metrics, listener, stop).await
+}
+
+/// As [`serve`], on a listener that is there already.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_on(
+    collector: Arc<Collector>,
+    metrics: Arc<Metrics>,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    events::listening(listener.local_addr().map_err(ServeError::Http)?);
+    let health = Arc::new(Health::new(Arc::clone(&collector.clock)));
+    let close = CancellationToken::new();
+    let closing = close.clone().cancelled_owned();
+    let app = router(Arc::clone(&metrics), Arc::clone(&health));
+    let server = axum::serve(listener, app).with_graceful_shutdown(closing).into_future();
+    let mut http = AbortOnDropHandle::new(tokio::spawn(server));
+    let ticker = Ticker::start().await.map_err(ServeError::Ticker)?;
+    let mut activator = Activator::new(collector, metrics, health, stop);
+    let ended = tokio::select! {
+        () = activator.turn(&ticker) => {
+            activator.settle().await;
+            close.cancel();
+            // Whoever holds a connection open for longer is cut off.
+            timeout(CLOSE_WITHIN, &mut http).await.map_or(Ok(()), http_ended)
+        }
+        ended = &mut http => {
+            activator.stop.cancel();
+            activator.settle().await;
+            http_ended(ended)
+        }
+    };
+    ticker.shutdown().await.map_err(ServeError::Ticker)?;
+    ended
+}
+
+fn http_ended(ended: Result<std::io::Result<()>, JoinError>) -> Result<(), ServeError> {
+    ended.map_err(std::io::Error::other).flatten().map_err(ServeError::Http)
+}
+
+/// What was under way, and what came of it.
+enum Done {
+    Looked(Result<Seen, LedgerError>),
+    // A report is large, and there is one at a time.
+    Ran(Box<Result<RunReport, RunError>>),
+}
+
+/// When the last run started, and what time it is, both in the database's time.
+type Seen = (Option<DateTime<Utc>>, DateTime<Utc>);
+
+/// The loop.
+struct Activator {
+    collector: Arc<Collector>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    stop: CancellationToken,
+    known: Known,
+    /// Whether the ledger could be used when it was last looked at.
+    ledger_up: Option<bool>,
+    /// At most one task.
+    work: JoinSet<Done>,
+}
+
+impl Activator {
+    fn new(collector: Arc<Collector>, metrics: Arc<Metrics>, health: Arc<Health>, stop: CancellationToken) -> Self {
+        let (known, work) = (Known::default(), JoinSet::new());
+        Self { collector, metrics, health, stop, known, ledger_up: None, work }
+    }
+
+    /// Looks and runs, until it is told to stop.
+    async fn turn(&mut self, ticker: &Ticker) {
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = ticker.tick() => {}
+                Some(done) = self.work.join_next() => self.absorb(done),
+            }
+            self.health.beat();
+            if self.work.is_empty() {
+                self.begin();
+            }
+        }
+    }
+
+    /// Waits for what is under way, but not for ever: a run that is cut off is one that crashed, and the next goes on.
+    async fn settle(&mut self) {
+        self.health.stop();
+        while let Some(done) = match timeout(STOP_WITHIN, self.work.join_next()).await {
+            Ok(done) => done,
+            Err(_) => return events::run_abandoned(STOP_WITHIN.as_secs()),
+        } {
+            self.absorb(done);
+        }
+    }
+
+    fn begin(&mut self) {
+        let collector = Arc::clone(&self.collector);
+        match next(&collector.schedule, &self.known, self.now()) {
+            Step::Wait => {}
+            Step::Look => {
+                self.work.spawn(async move { Done::Looked(look(&collector.ledger).await) });
+            }
+            Step::Run => {
+                self.health.run_began();
+                let stop = self.stop.clone();
+                self.work.spawn(async move { Done::Ran(Box::new(reconcile(&collector, Mode::Run, &stop).await)) });
+            }
+        }
+    }
+
+    fn absorb(&mut self, done: Result<Done, JoinError>) {
+        match done {
+            Ok(Done::Looked(seen)) => self.looked(seen),
+            Ok(Done::Ran(ended)) => self.ran(*ended),
+            Err(error) => {
+                events::panicked(&self.metrics, Mode::Run, &error);
+                self.pause(PAUSE_FAILED);
+            }
+        }
+    }
+
+    fn looked(&mut self, seen: Result<Seen, LedgerError>) {
+        let up = seen.is_ok();
+        let changed = self.ledger_up.replace(up) != Some(up);
+        match seen {
+            Ok((last_start, database_time)) => {
+                // Taken after the answer, so that what is added since never runs ahead of the database.
+                self.known.view = Some(View { last_start, database_time, looked_at: self.now() });
+                self.health.set_ready(Ok(()));
+                if changed {
+                    events::ledger_up(&self.metrics);
+                }
+            }
+            Err(error) => {
+                self.known.view = None;
+                self.known.look_after = self.now() + LOOK_AGAIN;
+                self.health.set_ready(Err(Unwell::Ledger(chain(&error))));
+                if changed {
+                    events::ledger_down(&self.metrics, &error);
+                }
+            }
+        }
+    }
+
+    fn ran(&mut self, ended: Result<RunReport, RunError>) {
+        let pause = match &ended {
+            Ok(_) | Err(RunError::Stopped) => Duration::ZERO,
+            Err(RunError::Locked(_)) => PAUSE_LOCKED,
+            Err(RunError::Liveness(_) | RunError::Ledger(_)) => PAUSE_FAILED,
+        };
+        match ended {
+            Ok(report) => events::run_finished(&self.metrics, &report, clock::wall()),
+            Err(error) => events::run_failed(&self.metrics, Mode::Run, &error),
+        }
+        self.pause(pause);
+    }
+
+    /// After a run, whatever came of it: another may be due after this, by a new look.
+    fn pause(&mut self, pause: Duration) {
+        self.health.run_ended();
+        self.known.view = None;
+        self.known.run_after = self.now() + pause;
+    }
+
+    /// Since boot.
+    fn now(&self) -> Duration {
+        self.collector.clock.since_boot()
+    }
+}
+
+/// Makes sure that the ledger is the one that this program knows, and asks when the last run started.
+async fn look(ledger: &Ledger) -> Result<Seen, LedgerError> {
+    ledger.check_version().await?;
+    ledger.last_start().await
+}

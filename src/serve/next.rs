@@ -1,0 +1,157 @@
+//! What the serve loop does now: pure, so that every case is a unit test.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::schedule::{Due, Schedule, due};
+
+/// How old a look at the ledger may become.
+pub const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// After a look that failed.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// A look is fresh enough to start a run by; between two looks another collector may have started one.
+const FRESH: Duration = Duration::from_secs(2);
+/// After a run that another collector's lock kept from beginning.
+pub const PAUSE_LOCKED: Duration = Duration::from_secs(5);
+/// After a run that failed: it may not have come as far as noting its start, and would be due at once.
+pub const PAUSE_FAILED: Duration = Duration::from_secs(30);
+
+/// What a look at the ledger showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View {
+    /// When the last run started, by whoever did it, in the database's time.
+    pub last_start: Option<DateTime<Utc>>,
+    /// What time it was in the database.
+    pub database_time: DateTime<Utc>,
+    /// When that was, since boot.
+    pub looked_at: Duration,
+}
+
+impl View {
+    /// The database's time now: what it was, and what has passed here since.
+    fn database_time(&self, now: Duration) -> DateTime<Utc> {
+        let passed = TimeDelta::from_std(self.age(now)).unwrap_or(TimeDelta::MAX);
+        self.database_time.checked_add_signed(passed).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+
+    fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.looked_at)
+    }
+}
+
+/// What the loop knows. Times are since boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Known {
+    /// The last look; `None` before the first, and after whatever made it wrong.
+    pub view: Option<View>,
+    /// No look before this.
+    pub look_after: Duration,
+    /// No run before this.
+    pub run_after: Duration,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing yet.
+    Wait,
+    /// Look at the ledger.
+    Look,
+    /// Run.
+    Run,
+}
+
+/// Decides what to do at `now`, when nothing is under way.
+pub fn next(schedule: &Schedule, known: &Known, now: Duration) -> Step {
+    let Some(view) = known.view else {
+        return if now < known.look_after { Step::Wait } else { Step::Look };
+    };
+    let due = due(schedule, view.last_start, view.database_time(now)) == Due::Now && now >= known.run_after;
+    match view.age(now) {
+        age if due && age <= FRESH => Step::Run,
+        age if due || age >= LOOK_EVERY => Step::Look,
+        _ => Step::Wait,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono_tz::UTC;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    /// When the view was taken, since boot.
+    const LOOKED: Duration = Duration::from_secs(1000);
+
+    fn schedule() -> Schedule {
+        Schedule::new("*/15 * * * *", UTC).unwrap()
+    }
+
+    fn at(text: &str) -> DateTime<Utc> {
+        format!("2026-06-01T{text}Z").parse().unwrap()
+    }
+
+    /// A look at 12:14:50 that showed a start at `last_start`.
+    fn known(last_start: Option<&str>) -> Known {
+        let view = View { last_start: last_start.map(at), database_time: at("12:14:50"), looked_at: LOOKED };
+        Known { view: Some(view), ..Known::default() }
+    }
+
+    #[test]
+    fn the_ledger_is_looked_at_first() {
+        assert_eq!(next(&schedule(), &Known::default(), Duration::ZERO), Step::Look);
+    }
+
+    #[test]
+    fn after_a_look_that_failed_it_pauses() {
+        let known = Known { look_after: 5 * SECOND, ..Known::default() };
+        assert_eq!(next(&schedule(), &known, 4 * SECOND), Step::Wait);
+        assert_eq!(next(&schedule(), &known, 5 * SECOND), Step::Look);
+    }
+
+    #[test]
+    fn a_first_and_a_missed_run_start_at_once() {
+        assert_eq!(next(&schedule(), &known(None), LOOKED), Step::Run);
+        assert_eq!(next(&schedule(), &known(Some("11:59:00")), LOOKED + SECOND), Step::Run);
+    }
+
+    #[test]
+    fn a_run_starts_only_after_a_fresh_look() {
+        let known = known(Some("12:00:00"));
+        assert_eq!(next(&schedule(), &known, LOOKED), Step::Wait);
+        assert_eq!(next(&schedule(), &known, LOOKED + 9 * SECOND), Step::Wait);
+        // 12:15 in the database, by a look ten seconds ago: somebody may have started since.
+        assert_eq!(next(&schedule(), &known, LOOKED + 10 * SECOND), Step::Look);
+    }
+
+    #[test]
+    fn a_look_grows_old() {
+        let known = known(Some("12:14:49"));
+        assert_eq!(next(&schedule(), &known, LOOKED + LOOK_EVERY - SECOND), Step::Look, "it is 12:15:04");
+        let idle = Known { view: known.view.map(|view| View { database_time: at("12:14:49"), ..view }), ..known };
+        let later = Known { view: idle.view.map(|view| View { last_start: Some(at("12:15:00")), ..view }), ..idle };
+        assert_eq!(next(&schedule(), &later, LOOKED + LOOK_EVERY - SECOND), Step::Wait);
+        assert_eq!(next(&schedule(), &later, LOOKED + LOOK_EVERY), Step::Look);
+    }
+
+    #[test]
+    fn after_a_run_that_failed_it_pauses_though_it_is_due() {
+        let known = Known { run_after: LOOKED + PAUSE_FAILED, ..known(None) };
+        assert_eq!(next(&schedule(), &known, LOOKED), Step::Wait);
+        assert_eq!(next(&schedule(), &known, LOOKED + PAUSE_FAILED - SECOND), Step::Look, "only the look is old");
+        assert_eq!(next(&schedule(), &known, LOOKED + PAUSE_FAILED), Step::Look, "due again, after a fresh look");
+        let looked = View { looked_at: LOOKED + PAUSE_FAILED, ..known.view.unwrap() };
+        let fresh = Known { view: Some(looked), ..known };
+        assert_eq!(next(&schedule(), &fresh, LOOKED + PAUSE_FAILED), Step::Run);
+    }
+
+    #[test]
+    fn the_machines_clock_does_not_matter() {
+        // The machine believes it to be years later or earlier: only what passed since boot counts.
+        let known = known(Some("12:14:00"));
+        assert_eq!(next(&schedule(), &known, LOOKED), Step::Wait);
+        assert_eq!(next(&schedule(), &known, Duration::ZERO), Step::Wait, "and a clock read before counts as none");
+    }
+}

@@ -1,0 +1,158 @@
+//! What happens, told once: each function writes the log line and moves the metrics that belong to it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use chrono::{DateTime, Utc};
+use tokio::task::JoinError;
+
+use super::metrics::Metrics;
+use crate::domain::plan::Decision;
+use crate::domain::report::{Mode, RunReport, StoreReport, Verdict};
+use crate::errors::chain;
+use crate::ledger::LedgerError;
+use crate::reconcile::RunError;
+
+/// A line whose level is known only when it is written.
+macro_rules! line {
+    ($level:expr, $($field:tt)+) => {
+        match $level {
+            tracing::Level::ERROR => tracing::error!($($field)+),
+            tracing::Level::WARN => tracing::warn!($($field)+),
+            _ => tracing::info!($($field)+),
+        }
+    };
+}
+
+/// The HTTP server listens.
+pub fn listening(address: SocketAddr) {
+    tracing::info!(%address, "listening");
+}
+
+/// A run, or a plan, ended with a report: one line for it and one for each store.
+pub fn run_finished(metrics: &Metrics, report: &RunReport, now: DateTime<Utc>) {
+    metrics.record(report, now.timestamp_millis() as f64 / 1000.0);
+    for store in &report.stores {
+        store_finished(report, store);
+    }
+    let swept = report.swept();
+    let orphans = || report.stores.iter().flat_map(|store| &store.sources).flat_map(|source| &source.orphans);
+    let held = orphans().filter(|orphan| !orphan.decision.sweeps()).count();
+    line!(
+        level(report.verdict),
+        run = %report.run,
+        mode = report.mode.as_str(),
+        verdict = report.verdict.as_str(),
+        seconds = rounded(report.seconds),
+        orphans = orphans().count(),
+        held,
+        deleted = swept.deleted,
+        failed = swept.failed,
+        unattempted = swept.unattempted,
+        spared = swept.spared,
+        stopped = report.stopped,
+        halt = report.halt,
+        "run finished"
+    );
+}
+
+fn store_finished(report: &RunReport, store: &StoreReport) {
+    let swept = store.swept();
+    let whole = store.error.is_none() && swept.failed == 0;
+    line!(
+        if whole { tracing::Level::INFO } else { tracing::Level::WARN },
+        run = %report.run,
+        store = store.name,
+        complete = store.complete,
+        decisions = decisions(store),
+        unrecognised = store.sources.iter().map(|source| source.unrecognised.count).sum::<u64>(),
+        deleted = swept.deleted,
+        bytes = swept.bytes,
+        absent = swept.absent,
+        failed = swept.failed,
+        unattempted = swept.unattempted,
+        spared = swept.spared,
+        error = store.error,
+        cause = store.failures.first(),
+        "store finished"
+    );
+    if !store.live_after_delete.is_empty() {
+        let courses: Vec<String> = store.live_after_delete.iter().map(ToString::to_string).collect();
+        tracing::error!(
+            run = %report.run,
+            store = store.name,
+            courses = courses.join(" "),
+            "courses were live when asked again after their batch was deleted; compare their resources with a backup"
+        );
+    }
+}
+
+/// How many orphans by what was decided: `breaker_share=2 grace=1 sweep=3`.
+fn decisions(store: &StoreReport) -> String {
+    let mut groups: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for orphan in store.sources.iter().flat_map(|source| &source.orphans) {
+        let group = match orphan.decision {
+            Decision::Sweep => "sweep",
+            Decision::SweepExcept { .. } => "sweep_except",
+            Decision::Held(hold) => hold.as_str(),
+        };
+        *groups.entry(group).or_default() += 1;
+    }
+    let groups: Vec<String> = groups.into_iter().map(|(group, count)| format!("{group}={count}")).collect();
+    groups.join(" ")
+}
+
+fn level(verdict: Verdict) -> tracing::Level {
+    match verdict {
+        Verdict::Clean | Verdict::Done => tracing::Level::INFO,
+        Verdict::Held | Verdict::Partly => tracing::Level::WARN,
+        Verdict::Failed => tracing::Level::ERROR,
+    }
+}
+
+/// A run ended without a report.
+pub fn run_failed(metrics: &Metrics, mode: Mode, error: &RunError) {
+    match error {
+        RunError::Locked(_) => run_locked(metrics, error),
+        RunError::Stopped => tracing::info!("the run was stopped before it touched any store"),
+        _ => broke_off(metrics, mode, &chain(error)),
+    }
+}
+
+/// What the loop had under way panicked, which is an error of this program.
+pub fn panicked(metrics: &Metrics, mode: Mode, error: &JoinError) {
+    broke_off(metrics, mode, &error.to_string());
+}
+
+fn broke_off(metrics: &Metrics, mode: Mode, error: &str) {
+    metrics.runs.with_label_values(&[mode.as_str(), Verdict::Failed.as_str()]).inc();
+    tracing::error!(mode = mode.as_str(), error, "run failed");
+}
+
+/// A run was due while another collector was at work: this one stands by.
+pub fn run_locked(metrics: &Metrics, error: &RunError) {
+    metrics.runs_locked.inc();
+    tracing::debug!(error = chain(error), "standing by");
+}
+
+/// The ledger answers, and its tables are those that this program knows.
+pub fn ledger_up(metrics: &Metrics) {
+    metrics.ledger_up.set(1);
+    tracing::info!("the ledger is there");
+}
+
+/// The ledger does not answer, or not as it should. To be called when that begins, or its cause changes.
+pub fn ledger_down(metrics: &Metrics, error: &LedgerError) {
+    metrics.ledger_up.set(0);
+    tracing::error!(error = chain(error), "the ledger cannot be used: nothing runs until it can");
+}
+
+/// The run under way did not end in time after it was asked to stop.
+pub fn run_abandoned(seconds: u64) {
+    tracing::warn!(seconds, "the run did not stop in time and is abandoned; the next run goes on from its intents");
+}
+
+/// Milliseconds are exact enough for a line that people read.
+fn rounded(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
+}
