@@ -6,3 +6,6 @@
 pub mod events;
 pub mod metrics;
 pub mod subscriber;
+
+#[cfg(test)]
+mod tests;

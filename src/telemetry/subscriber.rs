@@ -21,7 +21,12 @@ pub fn init(format: LogFormat, level: Level) {
 }
 
 /// A subscriber that writes to `writer`; `colours` are for text only.
-fn subscriber<W>(format: LogFormat, level: Level, writer: W, colours: bool) -> Box<dyn Subscriber + Send + Sync>
+pub(super) fn subscriber<W>(
+    format: LogFormat,
+    level: Level,
+    writer: W,
+    colours: bool,
+) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -37,7 +42,7 @@ where
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
@@ -58,19 +63,24 @@ mod tests {
         }
     }
 
-    /// What is written when the program and a library each log a line at each of these levels.
-    fn written(format: LogFormat, level: Level) -> Vec<String> {
+    /// The lines that are written while `act` acts.
+    pub fn lines(format: LogFormat, level: Level, act: impl FnOnce()) -> Vec<String> {
         let page = Page::default();
         let writer = page.clone();
-        with_default(subscriber(format, level, move || writer.clone(), false), || {
+        with_default(subscriber(format, level, move || writer.clone(), false), act);
+        let bytes = page.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// What is written when the program and a library log lines of several levels.
+    fn written(format: LogFormat, level: Level) -> Vec<String> {
+        lines(format, level, || {
             tracing::error!(run = 7, "ours, an error");
             tracing::info!(run = 7, "ours, a piece of news");
             tracing::debug!("ours, a detail");
             tracing::warn!(target: "sqlx::query", "theirs, a warning");
             tracing::info!(target: "sqlx::query", "theirs, a piece of news");
-        });
-        let bytes = page.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+        })
     }
 
     #[test]
@@ -102,6 +112,7 @@ mod tests {
     fn a_second_start_changes_nothing() {
         init(LogFormat::Text, Level::ERROR);
         init(LogFormat::Json, Level::TRACE);
+        assert!(tracing::enabled!(target: "course_gc", Level::ERROR));
         assert!(!tracing::enabled!(target: "course_gc", Level::INFO));
     }
 }
