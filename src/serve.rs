@@ -72,9 +72,11 @@ pub async fn serve(
     listen: SocketAddr,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let bind = |source| ServeError::Bind { address: listen, source };
-    let listener = TcpListener::bind(listen).await.map_err(bind)?;
-    serve_on(collector, metrics, listener, stop).await
+    serve_on(collector, metrics, bind(listen).await?, stop).await
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })
 }
 
 /// As [`serve`], on a listener that is there already.
@@ -252,3 +254,6 @@ async fn look(ledger: &Ledger) -> Result<Seen, LedgerError> {
     ledger.check_version().await?;
     ledger.last_start().await
 }
+
+#[cfg(test)]
+mod tests;

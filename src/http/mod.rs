@@ -88,3 +88,6 @@ async fn in_time(request: Request, next: Next) -> Response {
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "no answer in time\n").into_response(),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

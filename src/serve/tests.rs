@@ -1,0 +1,311 @@
+//! The loop on a real Postgres, with a store in memory, asked over HTTP as a probe or Prometheus asks.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sandbox::Database;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::clock::MachineClock;
+use crate::domain::evidence::Graces;
+use crate::domain::ids::{CourseId, IdType};
+use crate::domain::inventory::{Amount, Census, SourceIndex};
+use crate::domain::plan::Limits;
+use crate::http::tests::{Answer, ask};
+use crate::liveness::LivenessSource;
+use crate::postgres::Postgres;
+use crate::reconcile::ManagedStore;
+use crate::schedule::Schedule;
+use crate::stores::{Handle, Outcome, Removed, Store, StoreError, Targets};
+use crate::sweep::Condemned;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Due at the first start, and then not for as long as a test takes.
+const YEARLY: &str = "0 0 1 1 *";
+const EACH_SECOND: &str = "* * * * * *";
+
+/// A store in memory that holds one resource for each of its courses.
+struct Shelf {
+    sources: Vec<String>,
+    courses: std::sync::Mutex<BTreeSet<CourseId>>,
+    /// An inventory begins: it takes until this is open.
+    open: watch::Receiver<bool>,
+    entered: watch::Sender<bool>,
+}
+
+#[async_trait]
+impl Store for Shelf {
+    fn name(&self) -> &str {
+        "shelf"
+    }
+
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+
+    fn sources(&self) -> &[String] {
+        &self.sources
+    }
+
+    fn batch_limit(&self) -> usize {
+        10
+    }
+
+    async fn identity(&self) -> Result<String, StoreError> {
+        Ok("this process".into())
+    }
+
+    async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {
+        self.entered.send_replace(true);
+        self.open.clone().wait_for(|open| *open).await.map_err(|_| StoreError::Stopped)?;
+        for course in self.courses.lock().unwrap().iter() {
+            census.observe(SourceIndex(0), *course, Amount::one(b"it", Some(1)), Vec::new);
+        }
+        Ok(())
+    }
+
+    async fn locate(&self, targets: &Targets, handles: mpsc::Sender<Handle>) -> Result<(), StoreError> {
+        let held = self.courses.lock().unwrap().clone();
+        for owner in targets.of(SourceIndex(0)).filter(|course| held.contains(course)) {
+            let handle = Handle { source: SourceIndex(0), owner, mentions: Vec::new(), key: Bytes::new() };
+            handles.send(handle).await.map_err(|_| StoreError::Stopped)?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, batch: &Condemned) -> Removed {
+        let mut courses = self.courses.lock().unwrap();
+        let mut delete = |handle: &Handle| match courses.remove(&handle.owner) {
+            true => Outcome::Deleted { resources: 1, bytes: Some(1) },
+            false => Outcome::Absent,
+        };
+        Removed { outcomes: batch.handles().iter().map(&mut delete).collect() }
+    }
+
+    async fn remaining(&self, targets: &Targets) -> Result<Vec<(SourceIndex, CourseId, u64)>, StoreError> {
+        let courses = self.courses.lock().unwrap();
+        let wanted = targets.of(SourceIndex(0)).filter(|course| courses.contains(course));
+        Ok(wanted.map(|course| (SourceIndex(0), course, 1)).collect())
+    }
+}
+
+/// A database in which the courses 1, 2 and 3 are live.
+async fn campus() -> Database {
+    let database = Database::create().await.unwrap();
+    execute(&database, "CREATE TABLE courses (id bigint); INSERT INTO courses VALUES (1), (2), (3)").await;
+    database
+}
+
+async fn execute(database: &Database, statement: &'static str) {
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
+}
+
+fn ledger(database: &Database) -> Ledger {
+    Ledger::new(postgres(database, "the ledger"), IdType::Integer).unwrap()
+}
+
+fn postgres(database: &Database, what: &str) -> Postgres {
+    Postgres {
+        what: what.into(),
+        url: database.url().to_owned().into(),
+        call_timeout: Duration::from_secs(10),
+        application: "course-gc test".into(),
+    }
+}
+
+/// A collector that serves, as the program's process does.
+struct Serving {
+    address: SocketAddr,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), ServeError>>,
+    shelf: Arc<Shelf>,
+    /// Lets inventories go on.
+    open: watch::Sender<bool>,
+}
+
+impl Serving {
+    /// Starts; the shelf has something of the courses 1 to 4.
+    async fn start(database: &Database, cron: &str) -> Self {
+        let (open, opened) = watch::channel(false);
+        let shelf = Arc::new(Shelf {
+            sources: vec!["all".into()],
+            courses: std::sync::Mutex::new((1..=4).map(CourseId::Integer).collect()),
+            open: opened,
+            entered: watch::Sender::new(false),
+        });
+        let graces = Graces { departed: Duration::ZERO, stranger: Duration::ZERO };
+        let collector = Collector {
+            installation: "test".into(),
+            id_type: IdType::Integer,
+            liveness: vec![LivenessSource {
+                name: "campus".into(),
+                postgres: postgres(database, "liveness source campus"),
+                query: "SELECT id FROM public.courses".into(),
+            }],
+            ledger: ledger(database),
+            stores: vec![ManagedStore { store: shelf.clone(), exclusive: vec![true] }],
+            limits: Limits {
+                graces,
+                breaker_share: 100,
+                breaker_share_strangers: 100,
+                breaker_courses: 100,
+                breaker_bytes: 1_000_000,
+                cap_courses: None,
+            },
+            refuse_below: 1,
+            refuse_drop: 50,
+            confirmation: Duration::from_secs(5),
+            schedule: Schedule::new(cron, chrono_tz::UTC).unwrap(),
+            clock: Arc::new(MachineClock),
+        };
+        let metrics = Arc::new(Metrics::new(&[("shelf", "memory")]).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(serve_on(Arc::new(collector), metrics, listener, stop.clone()));
+        Self { address, stop, task, shelf, open }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        ask(self.address, "GET", path).await.unwrap()
+    }
+
+    /// The value of a series; `None` if it is not there.
+    async fn metric(&self, series: &str) -> Option<f64> {
+        let body = self.get("/metrics").await.body;
+        body.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+    }
+
+    /// Waits until a series is at least so much.
+    async fn until_metric(&self, series: &str, least: f64) {
+        let reached = async {
+            while self.metric(series).await.is_none_or(|value| value < least) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if timeout(PATIENCE, reached).await.is_err() {
+            panic!("{series} is not {least}: {}", self.get("/metrics").await.body);
+        }
+    }
+
+    /// Waits until an inventory has begun.
+    async fn until_it_runs(&self) {
+        let mut entered = self.shelf.entered.subscribe();
+        timeout(PATIENCE, entered.wait_for(|entered| *entered)).await.unwrap().unwrap();
+    }
+
+    async fn end(self) -> Result<(), ServeError> {
+        self.stop.cancel();
+        timeout(PATIENCE, self.task).await.unwrap().unwrap()
+    }
+}
+
+fn runs(verdict: &str) -> String {
+    format!("course_gc_runs_total{{mode=\"run\",verdict=\"{verdict}\"}}")
+}
+
+#[tokio::test]
+async fn it_runs_at_its_first_start_says_so_and_stops() {
+    let database = campus().await;
+    ledger(&database).migrate().await.unwrap();
+    let serving = Serving::start(&database, YEARLY).await;
+    serving.until_it_runs().await;
+    assert_eq!(serving.get("/healthz").await.status, 200, "while a run is under way");
+    assert_eq!(serving.get("/readyz").await.status, 200);
+    assert_eq!(serving.metric(&runs("done")).await, Some(0.0));
+    serving.open.send_replace(true);
+    serving.until_metric(&runs("done"), 1.0).await;
+    assert_eq!(serving.metric("course_gc_resources_deleted_total{store=\"shelf\"}").await, Some(1.0));
+    assert_eq!(serving.metric("course_gc_live_courses{source=\"campus\"}").await, Some(3.0));
+    assert!(serving.metric("course_gc_last_success_timestamp_seconds").await > Some(1e9));
+    let stages = serving.get("/metrics").await.body;
+    let stages: Vec<&str> =
+        stages.lines().filter(|line| line.starts_with("course_gc_stage_duration_seconds_count")).collect();
+    assert_eq!(stages.len(), 5, "no stage appears with the first run: {stages:?}");
+    assert!(stages.iter().all(|line| line.ends_with(" 1")), "and every one is timed: {stages:?}");
+    assert_eq!(*serving.shelf.courses.lock().unwrap(), (1..=3).map(CourseId::Integer).collect());
+    let address = serving.address;
+    serving.end().await.unwrap();
+    assert!(ask(address, "GET", "/healthz").await.is_none(), "nobody listens any more");
+    assert_eq!(ledger(&database).latest(10, false).await.unwrap().len(), 1, "the next run is due next year");
+}
+
+#[tokio::test]
+async fn s10_a_second_stands_by_and_takes_over_when_the_first_is_gone() {
+    let database = campus().await;
+    ledger(&database).migrate().await.unwrap();
+    let first = Serving::start(&database, EACH_SECOND).await;
+    first.until_it_runs().await;
+    let second = Serving::start(&database, EACH_SECOND).await;
+    second.open.send_replace(true);
+    second.until_metric("course_gc_runs_locked_total", 1.0).await;
+    assert_eq!(second.get("/healthz").await.status, 200);
+    assert_eq!(second.get("/readyz").await.status, 200);
+    assert_eq!(second.metric(&runs("failed")).await, Some(0.0), "standing by is no failure");
+    assert_eq!(second.shelf.courses.lock().unwrap().len(), 4, "and touches nothing");
+    first.end().await.unwrap();
+    second.until_metric(&runs("done"), 1.0).await;
+    second.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_run_under_way_is_stopped_in_order() {
+    let database = campus().await;
+    ledger(&database).migrate().await.unwrap();
+    let serving = Serving::start(&database, YEARLY).await;
+    serving.until_it_runs().await;
+    serving.end().await.unwrap();
+    let runs = ledger(&database).latest(10, false).await.unwrap();
+    assert_eq!(runs.len(), 1);
+    assert!(runs[0].finished_at.is_some(), "it wrote its end: {runs:?}");
+    ledger(&database).lock().await.unwrap().release().await;
+}
+
+#[tokio::test]
+async fn without_the_ledgers_tables_it_waits_for_them() {
+    let database = campus().await;
+    let serving = Serving::start(&database, YEARLY).await;
+    serving.open.send_replace(true);
+    let told = async {
+        while !serving.get("/readyz").await.body.contains("run `course-gc migrate`") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, told).await.unwrap();
+    assert_eq!(serving.get("/readyz").await.status, 503);
+    assert_eq!(serving.get("/healthz").await.status, 200, "a restart would not help");
+    assert_eq!(serving.metric("course_gc_ledger_up").await, Some(0.0));
+    ledger(&database).migrate().await.unwrap();
+    serving.until_metric(&runs("done"), 1.0).await;
+    assert_eq!(serving.metric("course_gc_ledger_up").await, Some(1.0));
+    assert_eq!(serving.get("/readyz").await.status, 200);
+    serving.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_run_that_fails_is_counted_and_ends_nothing() {
+    let database = campus().await;
+    ledger(&database).migrate().await.unwrap();
+    execute(&database, "DROP TABLE courses").await;
+    let serving = Serving::start(&database, EACH_SECOND).await;
+    serving.open.send_replace(true);
+    serving.until_metric(&runs("failed"), 1.0).await;
+    assert_eq!(serving.get("/healthz").await.status, 200);
+    assert_eq!(serving.get("/readyz").await.status, 200);
+    assert_eq!(serving.shelf.courses.lock().unwrap().len(), 4);
+    serving.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named() {
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let error = bind(address).await.unwrap_err().to_string();
+    assert!(error.starts_with(&format!("cannot listen on {address}; ")), "{error}");
+}
