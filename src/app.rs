@@ -14,7 +14,6 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::liveness::LivenessSource;
 use crate::postgres::Postgres;
 use crate::reconcile::{Collector, ManagedStore};
-use crate::schedule::{Schedule, ScheduleError};
 use crate::stores::files::{Layout, LayoutError};
 use crate::stores::template::{Template, TemplateError};
 use crate::stores::{StoreError, files, qdrant, redis};
@@ -22,9 +21,6 @@ use crate::stores::{StoreError, files, qdrant, redis};
 /// Why a configuration that was read makes no collector.
 #[derive(Debug, thiserror::Error)]
 pub enum AssemblyError {
-    /// The schedule.
-    #[error("the schedule cannot be used")]
-    Schedule(#[source] ScheduleError),
     /// The ledger.
     #[error("the ledger cannot be used")]
     Ledger(#[source] LedgerError),
@@ -57,11 +53,6 @@ pub enum AssemblyError {
     },
 }
 
-/// What the stores are called and of what kind they are: `(name, kind)`.
-pub fn store_names(config: &Config) -> Vec<(String, &'static str)> {
-    config.stores.iter().map(|(name, store)| (name.to_owned(), store.kind())).collect()
-}
-
 /// The ledger alone, for commands that touch nothing else.
 ///
 /// # Errors
@@ -76,8 +67,6 @@ pub fn ledger(config: &Config) -> Result<Ledger, AssemblyError> {
 /// # Errors
 /// If a part of the configuration cannot be used.
 pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
-    let schedule =
-        Schedule::new(config.schedule.cron.as_str(), config.schedule.timezone).map_err(AssemblyError::Schedule)?;
     let liveness = config.liveness.iter().map(|(name, source)| LivenessSource {
         name: name.to_owned(),
         postgres: postgres(config, format!("liveness source {name}"), &source.url),
@@ -102,7 +91,7 @@ pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
         refuse_below: limits.refuse_below,
         refuse_drop: limits.refuse_drop.get(),
         confirmation: limits.confirmation,
-        schedule,
+        schedule: config.schedule.schedule(),
         clock: Arc::new(MachineClock),
     })
 }

@@ -4,15 +4,18 @@ mod render;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
-use crate::app;
 use crate::config::{self, Config, ConfigErrors};
 use crate::domain::report::Mode;
 use crate::reconcile::{RunError, reconcile};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{events, subscriber};
+use crate::{app, clock, serve};
 
 /// Exit code: something could not be done at all.
 const FAILED: u8 = 1;
@@ -54,6 +57,8 @@ enum Command {
     Plan,
     /// Look, decide and sweep, once.
     Run,
+    /// Run on the schedule, with health and metrics over HTTP, until SIGTERM.
+    Serve,
     /// Show the latest runs.
     Status,
     /// Create the ledger's tables, or bring them up to date.
@@ -94,9 +99,16 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let config = loaded.config;
+    subscriber::init(config.log.format, config.log.level);
     match cli.command {
         Command::Plan => activate(cli, &config, Mode::Plan).await,
         Command::Run => activate(cli, &config, Mode::Run).await,
+        Command::Serve => {
+            let collector = Arc::new(app::collector(&config)?);
+            let metrics = Arc::new(metrics(&config)?);
+            serve::serve(collector, metrics, config.http.listen, stop_on_signal()?).await?;
+            Ok(0)
+        }
         Command::Status => status(cli, &config).await,
         Command::Migrate => {
             app::ledger(&config)?.migrate().await?;
@@ -109,7 +121,9 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
 /// One activation from the command line.
 async fn activate(cli: &Cli, config: &Config, mode: Mode) -> anyhow::Result<u8> {
     let collector = app::collector(config)?;
+    let metrics = metrics(config)?;
     let report = reconcile(&collector, mode, &stop_on_signal()?).await?;
+    events::run_finished(&metrics, &report, clock::wall());
     answer(cli.output, &render::report(&report), || serde_json::to_value(&report).unwrap_or_default())?;
     Ok(report.verdict.exit_code())
 }
@@ -170,6 +184,11 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
         }
     });
     Ok(stop)
+}
+
+fn metrics(config: &Config) -> anyhow::Result<Metrics> {
+    let stores: Vec<(&str, &str)> = config.stores.iter().map(|(name, store)| (name, store.kind())).collect();
+    Ok(Metrics::new(&stores)?)
 }
 
 /// The environment, for the configuration alone; variables that are no text cannot be meant.
