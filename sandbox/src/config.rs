@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use crate::{Addresses, campus::IdKind};
+use crate::{
+    Addresses,
+    campus::{IdKind, KEY_TEMPLATES},
+};
 
 /// What differs from one test, or the demo, to the next.
 #[derive(Clone, Debug)]
@@ -38,20 +41,6 @@ impl Default for Settings {
     }
 }
 
-/// The shapes of a campus' keys.
-const TEMPLATES: [&str; 10] = [
-    "phase1_cache:{course_id}",
-    "file_cache:{course_id}:*",
-    "lesson_md:{course_id}:*",
-    "lesson:uuid:{course_id}:*",
-    "doc_class:v2:{course_id}:*",
-    "generation:lock:{course_id}",
-    "rag:{course_id}:*",
-    "idempotency:generation-{course_id}-*",
-    "idempotency:auto-{course_id}-stage6-lesson-*",
-    "idempotency:worker-fallback-stage*-{course_id}*",
-];
-
 /// The text of the configuration file. The URLs are not in it, since they may hold passwords: see [`environment`].
 pub fn file(addresses: &Addresses, settings: &Settings) -> String {
     let Settings { departed, stranger, exclusive, cron, listen, limits, ids } = settings;
@@ -61,7 +50,7 @@ pub fn file(addresses: &Addresses, settings: &Settings) -> String {
     };
     let limits: String = limits.iter().map(|line| format!("  {line}\n")).collect();
     let template = |text: &&str| format!("      - {{ template: \"{text}\", exclusive: {exclusive} }}\n");
-    let templates: String = TEMPLATES.iter().map(template).collect();
+    let templates: String = KEY_TEMPLATES.iter().map(template).collect();
     let files = addresses.files.display();
     let alias = &addresses.alias;
     format!(

@@ -15,7 +15,6 @@
 //! nodes would be walked.
 
 use std::collections::{BTreeMap, HashSet};
-use std::error::Error;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,6 +29,7 @@ use super::template::{Claim, Template, Templates};
 use super::{Handle, Outcome, Removed, Store, StoreError, Targets};
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Amount, Census, SourceIndex, fingerprint};
+use crate::errors::chain;
 use crate::sweep::Condemned;
 
 mod link;
@@ -265,12 +265,6 @@ impl Seen {
     fn first_time(&mut self, key: &[u8]) -> bool {
         self.0.insert(fingerprint(key))
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn Error) -> String {
-    std::iter::successors(error.source(), |cause: &&dyn Error| (*cause).source())
-        .fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
 #[cfg(test)]

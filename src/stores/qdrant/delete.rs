@@ -1,13 +1,13 @@
 //! Deleting a batch: count, send once while the confirmation is fresh, count again.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 
 use super::QdrantStore;
 use super::collection::Collection;
 use super::values::Which;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
+use crate::errors::chain;
 use crate::stores::{Outcome, Removed, StoreError};
 use crate::sweep::Condemned;
 
@@ -29,7 +29,7 @@ impl QdrantStore {
         let collections = match self.still_located().await {
             Ok(collections) => collections,
             Err(error) => {
-                outcomes.fill(Outcome::Failed(words(&error)));
+                outcomes.fill(Outcome::Failed(chain(&error)));
                 return Removed { outcomes };
             }
         };
@@ -78,7 +78,7 @@ impl QdrantStore {
         let before = match self.counts(collection, Which::Owned, &courses).await {
             Ok(before) => before,
             Err(error) => {
-                let cause = words(&error);
+                let cause = chain(&error);
                 chunk.iter().for_each(|(place, _)| set(*place, Outcome::Failed(cause.clone())));
                 return Err(Stop);
             }
@@ -118,21 +118,10 @@ impl QdrantStore {
                 Ok(())
             }
             Err(error) => {
-                let cause = words(&error);
+                let cause = chain(&error);
                 there.iter().for_each(|(place, _)| set(*place, Outcome::Failed(cause.clone())));
                 Err(Stop)
             }
         }
     }
-}
-
-/// An error with its causes, in one line.
-fn words(error: &StoreError) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    words
 }
