@@ -2,7 +2,7 @@
 //!
 //! One loop ticks each second. It has at most one thing under way, in a task of its own: a look at the ledger, or a run.
 //! So two runs never overlap, and the loop's heartbeat goes on however long a run takes. What to do next is decided by
-//! [`next`], from the database's time alone.
+//! `next`, from the database's time alone.
 //!
 //! Replicas need nothing but the ledger: each looks at when the last run started, whoever did it, and the lock decides
 //! between two that start at once. Whoever is late stands by.
