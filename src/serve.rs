@@ -27,7 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::clock;
 use crate::domain::report::{Mode, RunReport};
 use crate::errors::chain;
-use crate::http::{Health, Unwell, router};
+use crate::http::{self, Health, Unwell};
 use crate::ledger::{Ledger, LedgerError};
 use crate::reconcile::{Collector, RunError, reconcile};
 use crate::schedule::Ticker;
@@ -92,10 +92,8 @@ pub async fn serve_on(
     events::listening(listener.local_addr().map_err(ServeError::Http)?);
     let health = Arc::new(Health::new(Arc::clone(&collector.clock)));
     let close = CancellationToken::new();
-    let closing = close.clone().cancelled_owned();
-    let app = router(Arc::clone(&metrics), Arc::clone(&health));
-    let server = axum::serve(listener, app).with_graceful_shutdown(closing).into_future();
-    let mut http = AbortOnDropHandle::new(tokio::spawn(server));
+    let answering = http::answer(listener, Arc::clone(&metrics), Arc::clone(&health), close.clone());
+    let mut http = AbortOnDropHandle::new(tokio::spawn(answering));
     let ticker = Ticker::start().await.map_err(ServeError::Ticker)?;
     let mut activator = Activator::new(collector, metrics, health, stop);
     let ended = tokio::select! {

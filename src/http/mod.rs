@@ -7,9 +7,11 @@
 //! | `/metrics` | all series in Prometheus's text format |
 //!
 //! Handlers see metrics and a [`Health`], never a store or the ledger: a probe costs nothing, and no request can reach
-//! what it should not. No request's body is read.
+//! what it should not. No request's body is read, every answer is due within [`ANSWER_WITHIN`], and a connection on which
+//! nothing comes is closed after [`PATIENCE`].
 
 mod health;
+mod patience;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +22,20 @@ use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::net::TcpListener;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
+
+use patience::Patient;
 
 pub use health::{Health, Unwell};
 
 /// The longest that an answer may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// The longest silence on a connection; longer than Prometheus usually waits between two scrapes.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 #[derive(Clone)]
 struct Shared {
@@ -35,8 +43,25 @@ struct Shared {
     health: Arc<Health>,
 }
 
+/// Answers on `listener` until `close` is cancelled and what is under way is answered.
+///
+/// # Errors
+/// If the server ends by itself.
+pub async fn answer(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    close: CancellationToken,
+) -> std::io::Result<()> {
+    answer_patiently(Patient::new(listener, PATIENCE), router(metrics, health), close).await
+}
+
+async fn answer_patiently(listener: Patient, router: Router, close: CancellationToken) -> std::io::Result<()> {
+    axum::serve(listener, router).with_graceful_shutdown(close.cancelled_owned()).await
+}
+
 /// All paths.
-pub fn router(metrics: Arc<Metrics>, health: Arc<Health>) -> Router {
+fn router(metrics: Arc<Metrics>, health: Arc<Health>) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
@@ -40,12 +40,16 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
+        Self::with_patience(PATIENCE).await
+    }
+
+    async fn with_patience(patience: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let health = Arc::new(Health::new(Arc::new(MachineClock)));
         let metrics = Arc::new(Metrics::new(&[("cache", "redis")]).unwrap());
         let app = router(metrics, Arc::clone(&health));
-        let task = tokio::spawn(axum::serve(listener, app).into_future());
+        let task = tokio::spawn(answer_patiently(Patient::new(listener, patience), app, CancellationToken::new()));
         Self { address, health, _task: AbortOnDropHandle::new(task) }
     }
 
@@ -97,4 +101,36 @@ async fn what_is_not_there_is_answered_in_words() {
     assert!(refused.head.contains("allow: get,head"), "{}", refused.head);
     let head = server.ask("HEAD", "/healthz").await;
     assert_eq!((head.status, head.body.as_str()), (200, ""));
+}
+
+#[tokio::test]
+async fn half_a_request_holds_no_connection() {
+    let server = Server::with_patience(Duration::from_millis(100)).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost:").await.unwrap();
+    let mut answer = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+    assert!(closed.is_ok(), "it is closed, in whatever way");
+    assert!(answer.is_empty());
+}
+
+#[tokio::test]
+async fn closing_lets_an_answer_end_and_takes_no_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (asked, close) = (Arc::new(tokio::sync::Notify::new()), CancellationToken::new());
+    let (begun, closing) = (Arc::clone(&asked), close.clone());
+    let slow = get(move || async move {
+        begun.notify_one();
+        closing.cancelled().await;
+        "late"
+    });
+    let app = Router::new().route("/slow", slow);
+    let server = tokio::spawn(answer_patiently(Patient::new(listener, PATIENCE), app, close.clone()));
+    let answer = tokio::spawn(ask(address, "GET", "/slow"));
+    asked.notified().await;
+    close.cancel();
+    assert_eq!(answer.await.unwrap().unwrap().body, "late");
+    server.await.unwrap().unwrap();
+    assert!(ask(address, "GET", "/slow").await.is_none());
 }
