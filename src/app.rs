@@ -6,12 +6,14 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use crate::clock::MachineClock;
-use crate::config::{Config, CourseIdKind, FilesStore, QdrantStore, RedisStore, SecretUrl, StoreConfig};
+use crate::config::{
+    Config, CourseIdKind, FilesStore, LivenessAccept, QdrantStore, RedisStore, SecretUrl, StoreConfig,
+};
 use crate::domain::evidence::Graces;
 use crate::domain::ids::IdType;
 use crate::domain::plan::Limits;
 use crate::ledger::{Ledger, LedgerError};
-use crate::liveness::LivenessSource;
+use crate::liveness::{LivenessSource, Risk};
 use crate::postgres::Postgres;
 use crate::reconcile::{Collector, ManagedStore};
 use crate::stores::files::{Layout, LayoutError};
@@ -71,6 +73,7 @@ pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
         name: name.to_owned(),
         postgres: postgres(config, format!("liveness source {name}"), &source.url),
         query: source.query.clone(),
+        accepted: source.i_accept.iter().map(|accept| risk(*accept)).collect(),
     });
     let stores = config.stores.iter().map(|(name, store)| managed(config, name, store));
     let limits = &config.limits;
@@ -100,6 +103,15 @@ fn id_type(config: &Config) -> IdType {
     match config.course_id {
         CourseIdKind::Uuid => IdType::Uuid,
         CourseIdKind::Integer => IdType::Integer,
+    }
+}
+
+fn risk(accepted: LivenessAccept) -> Risk {
+    match accepted {
+        LivenessAccept::ForeignTables => Risk::ForeignTables,
+        LivenessAccept::MaterializedViews => Risk::MaterializedViews,
+        LivenessAccept::SubscribedTables => Risk::SubscribedTables,
+        LivenessAccept::FunctionSettings => Risk::FunctionSettings,
     }
 }
 

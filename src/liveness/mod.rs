@@ -10,6 +10,7 @@
 //! look dead), and a snapshot held open for the run (it cannot see what was committed since).
 
 mod copy;
+mod relations;
 
 use std::collections::BTreeSet;
 
@@ -25,6 +26,7 @@ use crate::domain::live_set::LiveSet;
 use crate::postgres::{AdvisoryLock, LockSession, Postgres, PostgresError};
 
 use copy::CopyDecoder;
+pub use relations::{Finding, Risk};
 
 /// Where to ask for live courses: a database and a query that returns one column of ids.
 #[derive(Debug, Clone)]
@@ -35,6 +37,8 @@ pub struct LivenessSource {
     pub postgres: Postgres,
     /// The query, without a semicolon.
     pub query: String,
+    /// What a person accepted that may hide rows.
+    pub accepted: BTreeSet<Risk>,
 }
 
 /// All liveness sources, each with its lock.
@@ -59,7 +63,7 @@ impl Liveness {
     ///
     /// # Errors
     /// If one cannot be reached, is no primary, is locked by somebody else, or if its query does not return one column of
-    /// ids.
+    /// ids, or reads what may hide rows (S4).
     pub async fn lock(id_type: IdType, sources: &[LivenessSource]) -> Result<Self, PostgresError> {
         let mut asked = Vec::with_capacity(sources.len());
         for source in sources {
@@ -67,6 +71,14 @@ impl Liveness {
             let mut question = session.ask().await?;
             let id = column(&source.postgres, id_type, &source.query, question.connection()).await?;
             question.end().await?;
+            let findings = relations::look(&source.postgres, &source.query).await?;
+            if let Some(finding) = relations::refused(&findings, &source.accepted) {
+                return Err(source.postgres.nonsense(format!(
+                    "{finding}; read the application's own tables instead, or accept it: \
+                     `i_accept: [{}]` at this liveness source",
+                    finding.risk.as_str()
+                )));
+            }
             let array = match id_type {
                 IdType::Uuid => "uuid",
                 IdType::Integer => "int8",

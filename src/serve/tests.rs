@@ -144,6 +144,7 @@ impl Serving {
             installation: "test".into(),
             id_type: IdType::Integer,
             liveness: vec![LivenessSource {
+                accepted: Default::default(),
                 name: "campus".into(),
                 postgres: postgres(database, "liveness source campus"),
                 query: "SELECT id FROM public.courses".into(),

@@ -2,3 +2,4 @@
 
 mod campus;
 mod support;
+mod truth;
