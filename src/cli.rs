@@ -59,8 +59,16 @@ enum Command {
     Run,
     /// Run on the schedule, with health and metrics over HTTP, until SIGTERM.
     Serve,
-    /// Show the latest runs.
+    /// Show the latest runs, and whether deleting is paused.
     Status,
+    /// Keep every replica from deleting anything, from its next batch on, until `resume`.
+    Pause {
+        /// Why; shown in plans and reports.
+        #[arg(long)]
+        reason: String,
+    },
+    /// End a pause.
+    Resume,
     /// Create the ledger's tables, or bring them up to date.
     Migrate,
     /// Show or check the configuration.
@@ -110,6 +118,15 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
             Ok(0)
         }
         Command::Status => status(cli, &config).await,
+        Command::Pause { ref reason } => {
+            let pause = app::ledger(&config)?.pause(reason).await?;
+            answer(cli.output, &render::pause(&pause), || serde_json::json!({ "paused": pause }))
+        }
+        Command::Resume => {
+            let ended = app::ledger(&config)?.resume().await?;
+            let text = if ended.is_some() { "resumed" } else { "there was no pause" };
+            answer(cli.output, text, || serde_json::json!({ "resumed": ended }))
+        }
         Command::Migrate => {
             app::ledger(&config)?.migrate().await?;
             answer(cli.output, "the ledger's tables are up to date", || serde_json::json!({ "migrated": true }))
@@ -132,7 +149,12 @@ async fn status(cli: &Cli, config: &Config) -> anyhow::Result<u8> {
     let ledger = app::ledger(config)?;
     ledger.check_version().await?;
     let runs = ledger.latest(STATUS_RUNS, cli.output == Output::Json).await?;
-    answer(cli.output, &render::runs(&runs), || serde_json::json!({ "runs": runs }))
+    let paused = ledger.paused().await?;
+    answer(
+        cli.output,
+        &render::status(&runs, paused.as_ref()),
+        || serde_json::json!({ "paused": paused, "runs": runs }),
+    )
 }
 
 fn answer(output: Output, text: &str, json: impl FnOnce() -> serde_json::Value) -> anyhow::Result<u8> {

@@ -126,8 +126,8 @@ async fn pass(
     watch.stage(&mut report, "inventory");
     let views = stages::find_orphans(collector, locks, &report, &inventories).await?;
     watch.stage(&mut report, "orphans");
-    let recent = collector.ledger.recent().await?;
-    let plan = decide(views, &recent, &collector.limits);
+    let world = stages::read_world(collector, &mut report).await?;
+    let plan = decide(views, &world, &collector.limits);
     stages::record_plan(collector, &inventories, &plan, &mut report).await?;
     watch.stage(&mut report, "plan");
     if report.mode == Mode::Run {

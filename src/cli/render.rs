@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use crate::domain::plan::{Decision, Hold};
 use crate::domain::report::{Mode, OrphanReport, RunReport, SourceReport, StoreReport, Tally};
-use crate::ledger::RunSummary;
+use crate::ledger::{Pause, RunSummary};
 
 /// How many orphans are listed one by one.
 const LISTED: usize = 20;
@@ -20,6 +20,9 @@ pub(super) fn report(report: &RunReport) -> String {
     if let Some(halt) = &report.halt {
         let _ = writeln!(text, "halted, no store was touched: {halt}");
     }
+    if let Some(reason) = &report.paused {
+        let _ = writeln!(text, "paused, nothing is deleted until `course-gc resume`: {reason}");
+    }
     if !report.stores.is_empty() {
         let _ = writeln!(text, "\n{}", sources(report));
         let _ = write!(text, "{}", orphans(report));
@@ -31,10 +34,17 @@ pub(super) fn report(report: &RunReport) -> String {
     text
 }
 
-/// The latest runs.
-pub(super) fn runs(runs: &[RunSummary]) -> String {
+/// A pause that is in force.
+pub(super) fn pause(pause: &Pause) -> String {
+    let since = pause.paused_at.format("%Y-%m-%d %H:%M:%S UTC");
+    format!("paused by {} since {since}: {}", pause.paused_by, pause.reason)
+}
+
+/// The latest runs, and a pause if one is in force.
+pub(super) fn status(runs: &[RunSummary], paused: Option<&Pause>) -> String {
+    let paused = paused.map(|paused| format!("{}\n\n", pause(paused))).unwrap_or_default();
     if runs.is_empty() {
-        return "no run yet".to_owned();
+        return format!("{paused}no run yet");
     }
     let mut table = table(&["started", "what", "took", "verdict", "run"]);
     for run in runs {
@@ -44,7 +54,7 @@ pub(super) fn runs(runs: &[RunSummary]) -> String {
         let started = run.started_at.format("%Y-%m-%d %H:%M:%S UTC").to_string();
         table.add_row([started, run.mode.clone(), took, verdict, run.run.to_string()]);
     }
-    table.to_string()
+    format!("{paused}{table}")
 }
 
 fn table(header: &[&str]) -> Table {
@@ -140,6 +150,7 @@ fn decision(decision: Decision) -> String {
 fn explain(hold: Hold) -> &'static str {
     match hold {
         Hold::Incomplete => "what depends on it could not be read",
+        Hold::Paused => "a person paused all deleting (`course-gc resume`)",
         Hold::NotExclusive => "never seen live, in a source that is not exclusive",
         Hold::Breaker { .. } => "breaker: too much would go",
         Hold::Grace { .. } => "grace",

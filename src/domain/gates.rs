@@ -20,27 +20,46 @@ pub struct Recent {
     pub bytes: u64,
 }
 
+/// What the gates know besides the stores.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct World {
+    /// What went recently.
+    pub recent: Recent,
+    /// A person paused all deleting.
+    pub paused: bool,
+}
+
 /// Decides about every orphan.
-pub fn decide(stores: Vec<StoreView>, recent: &Recent, limits: &Limits) -> Plan {
-    let run_wide = run_wide_breaker(&stores, recent, limits);
-    let mut plan = Plan { stores: stores.into_iter().map(|store| decide_store(store, run_wide, limits)).collect() };
+pub fn decide(stores: Vec<StoreView>, world: &World, limits: &Limits) -> Plan {
+    let overall = Overall { paused: world.paused, breaker: run_wide_breaker(&stores, &world.recent, limits) };
+    let mut plan = Plan { stores: stores.into_iter().map(|store| decide_store(store, overall, limits)).collect() };
     if let Some(cap) = limits.cap_courses {
         hold_beyond_cap(&mut plan, cap);
     }
     plan
 }
 
-fn decide_store(store: StoreView, run_wide: Option<Breaker>, limits: &Limits) -> Vec<Decided> {
+/// What holds the orphans of every store alike.
+#[derive(Debug, Clone, Copy)]
+struct Overall {
+    paused: bool,
+    breaker: Option<Breaker>,
+}
+
+fn decide_store(store: StoreView, overall: Overall, limits: &Limits) -> Vec<Decided> {
     let shares = share_breakers(&store, limits);
     let decide = |orphan: &Orphan| {
         if !store.complete {
             return Decision::Held(Hold::Incomplete);
         }
+        if overall.paused {
+            return Decision::Held(Hold::Paused);
+        }
         if !store.source(orphan.source).is_some_and(|source| source.sweepable(orphan.evidence)) {
             return Decision::Held(Hold::NotExclusive);
         }
         let share = shares.get(&(orphan.source, orphan.evidence)).copied();
-        if let Some(breaker) = run_wide.or(share) {
+        if let Some(breaker) = overall.breaker.or(share) {
             return Decision::Held(Hold::Breaker { breaker });
         }
         if let Some(left) = grace_left(orphan, limits.graces) {
@@ -166,7 +185,7 @@ mod tests {
     }
 
     fn only(view: StoreView) -> Decision {
-        decide(vec![view], &Recent::default(), &LIMITS).stores[0][0].decision
+        decide(vec![view], &World::default(), &LIMITS).stores[0][0].decision
     }
 
     fn held(view: StoreView) -> Option<Hold> {
@@ -186,6 +205,13 @@ mod tests {
         let mut view = store(vec![Orphan { referenced: true, accrued: Duration::ZERO, ..orphan(1) }]);
         view.complete = false;
         assert_eq!(held(view), Some(Hold::Incomplete));
+    }
+
+    #[test]
+    fn a_pause_holds_everything_that_was_looked_at() {
+        let world = World { paused: true, ..World::default() };
+        let plan = decide(vec![store(vec![orphan(1), orphan(2)])], &world, &LIMITS);
+        assert!(plan.iter().all(|decided| decided.decision == Decision::Held(Hold::Paused)));
     }
 
     #[test]
@@ -239,7 +265,7 @@ mod tests {
     fn s8_strangers_have_a_stricter_breaker_that_spares_the_departed() {
         let mut orphans: Vec<_> = (0..15).map(|n| Orphan { evidence: Evidence::Stranger, ..orphan(n) }).collect();
         orphans.push(orphan(99));
-        let plan = decide(vec![store(orphans)], &Recent::default(), &LIMITS);
+        let plan = decide(vec![store(orphans)], &World::default(), &LIMITS);
         assert_eq!(plan.sweeps(0).map(|orphan| orphan.course).collect::<Vec<_>>(), [CourseId::Integer(99)]);
     }
 
@@ -255,10 +281,10 @@ mod tests {
         limits.breaker_courses = 5;
         let recent = Recent { courses: (100..105).map(CourseId::Integer).collect(), bytes: 0 };
         let view = store(vec![orphan(1)]);
-        let plan = decide(vec![view.clone()], &recent, &limits);
+        let plan = decide(vec![view.clone()], &World { recent, paused: false }, &limits);
         assert_eq!(plan.stores[0][0].decision, Decision::Held(Hold::Breaker { breaker: Breaker::Courses }));
         let recent = Recent { courses: BTreeSet::new(), bytes: LIMITS.breaker_bytes };
-        let plan = decide(vec![view], &recent, &LIMITS);
+        let plan = decide(vec![view], &World { recent, paused: false }, &LIMITS);
         assert_eq!(plan.stores[0][0].decision, Decision::Held(Hold::Breaker { breaker: Breaker::Bytes }));
     }
 
@@ -268,7 +294,7 @@ mod tests {
         limits.cap_courses = Some(1);
         let old = Orphan { accrued: Duration::from_secs(9999), ..orphan(7) };
         let stores = vec![store(vec![orphan(1), old.clone()]), store(vec![orphan(7)])];
-        let plan = decide(stores, &Recent::default(), &limits);
+        let plan = decide(stores, &World::default(), &limits);
         let swept: Vec<_> = (0..2).flat_map(|store| plan.sweeps(store)).map(|orphan| orphan.course).collect();
         assert_eq!(swept, [CourseId::Integer(7), CourseId::Integer(7)]);
         assert_eq!(plan.stores[0][0].decision, Decision::Held(Hold::Cap));
@@ -291,7 +317,7 @@ mod tests {
         fn nothing_that_any_gate_holds_is_swept(orphans in proptest::collection::vec(any_orphan(), 0..40), live in 0u64..80, exclusive: bool, complete: bool, cap in proptest::option::of(0u64..10)) {
             let view = StoreView { sources: vec![SourceView { live_courses: live, exclusive }], orphans, complete };
             let limits = Limits { cap_courses: cap, ..LIMITS };
-            let plan = decide(vec![view.clone()], &Recent::default(), &limits);
+            let plan = decide(vec![view.clone()], &World::default(), &limits);
             prop_assert_eq!(plan.stores[0].len(), view.orphans.len(), "every orphan gets a decision");
             let swept: BTreeSet<_> = plan.sweeps(0).map(|orphan| orphan.course).collect();
             prop_assert!(cap.is_none_or(|cap| swept.len() as u64 <= cap));

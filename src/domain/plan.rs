@@ -14,6 +14,8 @@ use super::inventory::SourceIndex;
 pub enum Hold {
     /// What its store depends on could not be read completely (S4).
     Incomplete,
+    /// A person paused all deleting.
+    Paused,
     /// A stranger in a source that nobody declared exclusively ours: reported only.
     NotExclusive,
     /// Too much would go (S8).
@@ -50,8 +52,9 @@ pub enum Breaker {
 
 impl Hold {
     /// Every name that [`Hold::as_str`] gives, for metrics that exist from the start.
-    pub const NAMES: [&'static str; 10] = [
+    pub const NAMES: [&'static str; 11] = [
         "incomplete",
+        "paused",
         "not_exclusive",
         "breaker_share",
         "breaker_stranger_share",
@@ -67,6 +70,7 @@ impl Hold {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Incomplete => "incomplete",
+            Self::Paused => "paused",
             Self::NotExclusive => "not_exclusive",
             Self::Breaker { breaker: Breaker::Share } => "breaker_share",
             Self::Breaker { breaker: Breaker::StrangerShare } => "breaker_stranger_share",
@@ -81,7 +85,7 @@ impl Hold {
 
     /// True if it stays held until a person does something.
     pub fn needs_a_person(self) -> bool {
-        matches!(self, Self::Breaker { .. })
+        matches!(self, Self::Breaker { .. } | Self::Paused)
     }
 }
 

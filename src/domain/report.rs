@@ -251,6 +251,8 @@ pub struct RunReport {
     pub verdict: Verdict,
     /// Why no store was touched, if the live set is not to be believed (S3).
     pub halt: Option<String>,
+    /// Why a person paused all deleting, if so.
+    pub paused: Option<String>,
     /// Live ids by source and together.
     pub live: Vec<LiveReport>,
     /// By store.
@@ -272,6 +274,7 @@ impl RunReport {
             seconds: 0.0,
             verdict: Verdict::Failed,
             halt: None,
+            paused: None,
             live: Vec::new(),
             stores: Vec::new(),
             stopped: false,
@@ -317,7 +320,9 @@ impl RunReport {
             return Verdict::Partly;
         }
         let decisions = || self.stores.iter().flat_map(|store| &store.sources).flat_map(|source| &source.orphans);
-        if decisions().any(|orphan| matches!(orphan.decision, Decision::Held(hold) if hold.needs_a_person())) {
+        if self.paused.is_some()
+            || decisions().any(|orphan| matches!(orphan.decision, Decision::Held(hold) if hold.needs_a_person()))
+        {
             return Verdict::Held;
         }
         if decisions().any(|orphan| orphan.decision.sweeps()) { Verdict::Done } else { Verdict::Clean }

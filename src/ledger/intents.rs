@@ -15,26 +15,28 @@ use crate::domain::report::Tally;
 pub struct IntentId(i64);
 
 impl Ledger {
-    /// Writes down what a batch is meant to delete. Committed when this returns.
+    /// Writes down what a batch is meant to delete. Committed when this returns; `None` if a pause is in force: then nothing
+    /// was written, and nothing may be deleted.
     ///
     /// # Errors
-    /// If the ledger does not answer: then nothing may be deleted.
+    /// If the ledger does not answer: then nothing may be deleted either.
     pub async fn open_intent(
         &self,
         run: Uuid,
         store: &str,
         courses: &BTreeSet<CourseId>,
         handles: usize,
-    ) -> Result<IntentId, LedgerError> {
+    ) -> Result<Option<IntentId>, LedgerError> {
         let insert = sqlx::query_scalar(
-            "INSERT INTO course_gc.intents (run_id, store, courses, handles) VALUES ($1, $2, $3, $4) RETURNING id",
+            "INSERT INTO course_gc.intents (run_id, store, courses, handles) SELECT $1, $2, $3, $4 \
+             WHERE NOT EXISTS (SELECT FROM course_gc.pauses WHERE resumed_at IS NULL) RETURNING id",
         )
         .bind(run)
         .bind(store)
         .bind(texts(courses))
         .bind(stored(handles as u64))
-        .fetch_one(&self.pool);
-        Ok(IntentId(self.call("writing an intent", insert).await?))
+        .fetch_optional(&self.pool);
+        Ok(self.call("writing an intent", insert).await?.map(IntentId))
     }
 
     /// Writes down what came of it. `deleted` are the courses of which something went.

@@ -7,6 +7,7 @@
 mod intents;
 mod known;
 mod orphans;
+mod pauses;
 mod runs;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::postgres::{AdvisoryLock, LockSession, Postgres, PostgresError};
 
 pub use intents::IntentId;
 pub use orphans::Place;
+pub use pauses::Pause;
 pub use runs::RunSummary;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Collector, RunError};
 use crate::clock::Clock;
 use crate::domain::diff::{self, Knowledge, Orphan};
+use crate::domain::gates::World;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Census, Inventory, Unrecognised};
 use crate::domain::live_set::{Halt, LiveSet, Population, judge};
@@ -207,6 +208,13 @@ async fn referenced(
     }
 }
 
+/// Reads what the gates judge by besides the stores: what went recently, and whether a person paused.
+pub async fn read_world(collector: &Collector, report: &mut RunReport) -> Result<World, RunError> {
+    let recent = collector.ledger.recent().await?;
+    report.paused = collector.ledger.paused().await?.map(|pause| pause.reason);
+    Ok(World { recent, paused: report.paused.is_some() })
+}
+
 /// Writes the decisions into the ledger and, with what was seen, into the report.
 pub async fn record_plan(
     collector: &Collector,
@@ -285,6 +293,9 @@ pub async fn sweep(
         collector.ledger.close_orphans(place, &swept.gone).await?;
         for (source, tally) in entry.sources.iter_mut().zip(&swept.tallies) {
             source.swept = *tally;
+        }
+        if swept.paused && report.paused.is_none() {
+            report.paused = Some("paused while sweeping".to_owned());
         }
         entry.error = entry.error.take().or(swept.error);
         entry.failures = swept.failures;

@@ -27,6 +27,8 @@ enum Unconfirmed {
 pub(super) struct Done {
     /// True if a call failed, or something was left unattempted.
     pub failed: bool,
+    /// True if a pause kept the batch from beginning.
+    pub paused: bool,
     tallies: Vec<(SourceIndex, Tally)>,
     kept: BTreeSet<OrphanKey>,
     failures: Vec<String>,
@@ -88,7 +90,11 @@ impl Sweeper<'_> {
         let mut done = Done::default();
         let owners: BTreeSet<CourseId> = handles.iter().map(|handle| handle.owner).collect();
         let intent = match self.ledger.open_intent(self.run, store.name(), &owners, handles.len()).await {
-            Ok(intent) => intent,
+            Ok(Some(intent)) => intent,
+            Ok(None) => {
+                done.paused = true;
+                return done;
+            }
             Err(error) => {
                 done.failures.push(chain(&error));
                 handles.iter().for_each(|handle| done.count(handle, &Outcome::Unattempted));

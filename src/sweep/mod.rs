@@ -67,6 +67,8 @@ pub struct Swept {
     pub failures: Vec<String>,
     /// Courses that were live when asked again after the delete.
     pub live_after_delete: Vec<CourseId>,
+    /// A pause came while it was being swept.
+    pub paused: bool,
     /// Why the store was left before its end.
     pub error: Option<String>,
 }
@@ -80,6 +82,8 @@ enum End {
     Stopped,
     /// The store failed too often.
     Left,
+    /// A person paused all deleting.
+    Paused,
 }
 
 impl Sweeper<'_> {
@@ -104,7 +108,7 @@ impl Sweeper<'_> {
                 end = &mut batches => match end {
                     End::Exhausted => Some((locate.await, end)),
                     // Whatever else there is to locate, nobody would delete it now.
-                    End::Stopped | End::Left => None,
+                    End::Stopped | End::Left | End::Paused => None,
                 },
             }
         };
@@ -145,6 +149,10 @@ impl Sweeper<'_> {
                 return End::Exhausted;
             }
             let done = self.batch(store, batch).await;
+            if done.paused {
+                swept.paused = true;
+                return End::Paused;
+            }
             let failed = done.failed;
             done.enter(swept, kept);
             if failed {

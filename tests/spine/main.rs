@@ -1,5 +1,6 @@
 //! The spine, end to end, on real Postgres, Redis, Qdrant and files.
 
 mod campus;
+mod pause;
 mod support;
 mod truth;
