@@ -17,7 +17,9 @@ use std::collections::{BTreeSet, HashSet};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Census, SourceIndex};
@@ -134,6 +136,18 @@ impl StoreError {
 /// Paths that something alive still refers to, streamed from a liveness source.
 pub type References<'a> = BoxStream<'a, Result<Vec<u8>, StoreError>>;
 
+/// What an adopted store carries: whose it is, and how often it was used (S7). A copy of the ledger, or an older one, does
+/// not know the latest count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    /// The installation's id, made once and kept in its ledger.
+    pub installation: Uuid,
+    /// The installation's name, for people.
+    pub name: String,
+    /// Moves by one with each run.
+    pub counter: u64,
+}
+
 /// A store of one kind, at one place.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -154,6 +168,19 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// If the store cannot be reached.
     async fn identity(&self) -> Result<String, StoreError>;
+
+    /// The marker that an installation left at this place when it adopted it (S7); `None` if nobody did. Changes nothing.
+    ///
+    /// # Errors
+    /// If the store cannot be reached, or holds something in the marker's place that is none.
+    async fn marker(&self) -> Result<Option<Marker>, StoreError>;
+
+    /// Replaces the marker `from` by `to`, if it still is `from` (`None`: if there is none); durable when this returns.
+    /// `false` if something else is there: then nothing was changed.
+    ///
+    /// # Errors
+    /// If the store cannot be reached or written.
+    async fn move_marker(&self, from: Option<&Marker>, to: &Marker) -> Result<bool, StoreError>;
 
     /// Lists everything that the sources hold. `Ok` means complete: an error, a timeout, a page that could not be read
     /// make it an error, and nothing of this store is swept (S4).
