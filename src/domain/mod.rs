@@ -8,5 +8,6 @@ pub mod gates;
 pub mod ids;
 pub mod inventory;
 pub mod live_set;
+pub mod pins;
 pub mod plan;
 pub mod report;

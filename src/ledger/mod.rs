@@ -4,6 +4,7 @@
 //! - An orphan's clock gains only between finished runs: a run writes what the clock *would* be, and finishing makes it so.
 //! - Every table is named with its schema.
 
+mod adoption;
 mod intents;
 mod known;
 mod orphans;
@@ -19,6 +20,7 @@ use sqlx::{Connection, PgConnection};
 use crate::domain::ids::IdType;
 use crate::postgres::{AdvisoryLock, LockSession, Postgres, PostgresError};
 
+pub use adoption::Adoption;
 pub use intents::IntentId;
 pub use orphans::Place;
 pub use pauses::Pause;

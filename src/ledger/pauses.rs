@@ -8,7 +8,7 @@ use sqlx::postgres::PgRow;
 use super::{Ledger, LedgerError};
 
 /// Who a change came from, as the database knows it.
-const WHO: &str = "session_user || coalesce('@' || host(inet_client_addr()), '')";
+pub(super) const WHO: &str = "session_user || coalesce('@' || host(inet_client_addr()), '')";
 
 /// A pause that is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -10,6 +10,7 @@
 //! look dead), and a snapshot held open for the run (it cannot see what was committed since).
 
 mod copy;
+mod identity;
 mod relations;
 
 use std::collections::BTreeSet;
@@ -17,12 +18,13 @@ use std::collections::BTreeSet;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Statement, TypeInfo};
+use sqlx::{AssertSqlSafe, Column, Connection, Executor, Row, SqlSafeStr, Statement, TypeInfo};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::live_set::LiveSet;
+use crate::domain::pins::{Position, SourcePin};
 use crate::postgres::{AdvisoryLock, LockSession, Postgres, PostgresError};
 
 use copy::CopyDecoder;
@@ -51,6 +53,8 @@ pub struct Liveness {
 #[derive(Debug)]
 struct Asked {
     name: String,
+    pin: SourcePin,
+    position: Position,
     session: LockSession,
     /// Reads every live id.
     read: String,
@@ -71,14 +75,19 @@ impl Liveness {
             let mut question = session.ask().await?;
             let id = column(&source.postgres, id_type, &source.query, question.connection()).await?;
             question.end().await?;
-            let findings = relations::look(&source.postgres, &source.query).await?;
-            if let Some(finding) = relations::refused(&findings, &source.accepted) {
+            let mut connection = source.postgres.connect().await?;
+            let behind = relations::look(&source.postgres, &mut connection, &source.query).await?;
+            if let Some(finding) = relations::refused(&behind.findings, &source.accepted) {
                 return Err(source.postgres.nonsense(format!(
                     "{finding}; read the application's own tables instead, or accept it: \
                      `i_accept: [{}]` at this liveness source",
                     finding.risk.as_str()
                 )));
             }
+            let (pin, position) =
+                identity::identify(&source.postgres, &mut connection, id_type, &source.query, behind).await?;
+            // The session ends in any case.
+            let _ = connection.close().await;
             let array = match id_type {
                 IdType::Uuid => "uuid",
                 IdType::Integer => "int8",
@@ -86,6 +95,8 @@ impl Liveness {
             let query = &source.query;
             asked.push(Asked {
                 name: source.name.clone(),
+                pin,
+                position,
                 session,
                 read: format!(
                     "COPY (SELECT {selected} FROM ({query}\n) AS live(id) WHERE live.id IS NOT NULL) TO STDOUT (FORMAT binary)",
@@ -99,6 +110,11 @@ impl Liveness {
             });
         }
         Ok(Self { id_type, sources: asked })
+    }
+
+    /// What each source was, and where in its history, when its lock was taken: by name.
+    pub fn pins(&self) -> Vec<(String, SourcePin, Position)> {
+        self.sources.iter().map(|source| (source.name.clone(), source.pin.clone(), source.position)).collect()
     }
 
     /// Reads every live id of every source.

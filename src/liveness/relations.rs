@@ -10,6 +10,7 @@ use std::fmt;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
+use crate::domain::pins::RelationPin;
 use crate::postgres::{Postgres, PostgresError};
 
 /// The temporary view's name.
@@ -71,20 +72,25 @@ pub fn refused<'a>(findings: &'a BTreeSet<Finding>, accepted: &BTreeSet<Risk>) -
     findings.iter().find(|finding| !accepted.contains(&finding.risk))
 }
 
-/// Every relation and function behind the query that carries a risk.
+/// What stands behind a liveness query.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Behind {
+    /// Its relations, through views and partitions; sorted.
+    pub relations: Vec<RelationPin>,
+    /// What of it carries a risk.
+    pub findings: BTreeSet<Finding>,
+}
+
+/// Every relation and function behind the query.
 ///
 /// # Errors
 /// If Postgres does not answer, or does not let the role look.
-pub async fn look(postgres: &Postgres, query: &str) -> Result<BTreeSet<Finding>, PostgresError> {
+pub async fn look(postgres: &Postgres, connection: &mut PgConnection, query: &str) -> Result<Behind, PostgresError> {
     const ACTION: &str = "looking at what the liveness query reads (the role needs TEMP on the database)";
-    let mut connection = postgres.connect().await?;
-    let findings = postgres.call(ACTION, find(&mut connection, query)).await?;
-    // The session ends in any case, and what was not committed with it.
-    let _ = connection.close().await;
-    Ok(findings)
+    postgres.call(ACTION, find(connection, query)).await
 }
 
-async fn find(connection: &mut PgConnection, query: &str) -> Result<BTreeSet<Finding>, sqlx::Error> {
+async fn find(connection: &mut PgConnection, query: &str) -> Result<Behind, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let view = format!("CREATE TEMPORARY VIEW course_gc_probe AS SELECT * FROM ({query}\n) AS live(id)");
     sqlx::raw_sql(AssertSqlSafe(view)).execute(&mut *transaction).await?;
@@ -98,12 +104,14 @@ async fn find(connection: &mut PgConnection, query: &str) -> Result<BTreeSet<Fin
                  UNION ALL \
                  SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = reached.oid \
              ) AS further) \
-         SELECT c.oid::regclass::text AS name, \
+         SELECT c.oid::regclass::text AS name, c.oid::bigint AS oid, c.relkind::text AS kind, \
+                CASE WHEN c.relkind IN ('v', 'm') THEN md5(pg_get_viewdef(c.oid)) END AS definition, \
                 CASE WHEN c.relkind = 'f' THEN 'foreign' WHEN c.relkind = 'm' THEN 'materialized' \
                      WHEN s.srrelid IS NOT NULL THEN 'subscribed' END AS risk \
          FROM reached JOIN pg_class c USING (oid) LEFT JOIN pg_subscription_rel s ON s.srrelid = c.oid \
+         WHERE c.oid <> $1::regclass \
          UNION ALL \
-         SELECT p.oid::regprocedure::text, 'settings' \
+         SELECT p.oid::regprocedure::text, p.oid::bigint, NULL, NULL, 'settings' \
          FROM reached JOIN pg_rewrite w ON w.ev_class = reached.oid \
               JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_proc'::regclass \
               JOIN pg_proc p ON p.oid = d.refobjid WHERE p.proconfig IS NOT NULL",
@@ -112,8 +120,20 @@ async fn find(connection: &mut PgConnection, query: &str) -> Result<BTreeSet<Fin
     .fetch_all(&mut *transaction)
     .await?;
     transaction.rollback().await?;
-    let findings: Result<Vec<Option<Finding>>, sqlx::Error> = reached.iter().map(finding).collect();
-    Ok(findings?.into_iter().flatten().collect())
+    let mut behind = Behind::default();
+    for row in &reached {
+        behind.findings.extend(finding(row)?);
+        behind.relations.extend(relation(row)?);
+    }
+    behind.relations.sort();
+    Ok(behind)
+}
+
+/// The relation of a row; functions are none.
+fn relation(row: &PgRow) -> Result<Option<RelationPin>, sqlx::Error> {
+    let Some(kind) = row.try_get("kind")? else { return Ok(None) };
+    let oid = u32::try_from(row.try_get::<i64, _>("oid")?).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    Ok(Some(RelationPin { name: row.try_get("name")?, oid, kind, definition: row.try_get("definition")? }))
 }
 
 fn finding(row: &PgRow) -> Result<Option<Finding>, sqlx::Error> {

@@ -1,0 +1,246 @@
+//! Right place, right truth (S7): what was adopted, and whether what is there now is still that.
+
+use serde::{Deserialize, Serialize};
+
+/// A relation behind a liveness query.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RelationPin {
+    /// Its name, with its schema.
+    pub name: String,
+    /// Postgres's own number for it: another table of the same name has another one.
+    pub oid: u32,
+    /// Postgres's letter for its kind: `r` a table, `v` a view, `p` a partitioned table, …
+    pub kind: String,
+    /// A hash of a view's definition.
+    pub definition: Option<String>,
+}
+
+/// What a liveness source is: the database, and what is asked of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourcePin {
+    /// The database cluster's own identifier; `None` where the server does not tell.
+    pub system: Option<String>,
+    /// The database's name.
+    pub database: String,
+    /// The type of course ids.
+    pub id_type: String,
+    /// A hash of the query.
+    pub query: String,
+    /// The relations behind the query, partitions included; sorted.
+    pub relations: Vec<RelationPin>,
+}
+
+/// Where in its history a database is; `None` where the server does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Position {
+    /// Rises when a standby is promoted or a backup restored to a point in time.
+    pub timeline: Option<u32>,
+    /// The write-ahead log's position in bytes.
+    pub lsn: Option<u64>,
+}
+
+impl SourcePin {
+    /// Every way in which what is there differs from what was adopted, in words; empty if the pin holds. Relations that
+    /// came, as new partitions do, add rows and hide none.
+    pub fn differences(&self, now: &Self) -> Vec<String> {
+        let mut differences = Vec::new();
+        let mut compare = |what: &str, before: &str, after: &str| {
+            if before != after {
+                differences.push(format!("{what} was {before} and is {after}"));
+            }
+        };
+        let system = |pin: &Self| pin.system.clone().unwrap_or_else(|| "not told".to_owned());
+        compare("the database cluster", &system(self), &system(now));
+        compare("the database", &self.database, &now.database);
+        compare("the type of course ids", &self.id_type, &now.id_type);
+        compare("the query's hash", &self.query, &now.query);
+        for relation in self.relations.iter().filter(|relation| !now.relations.contains(relation)) {
+            let change = match now.relations.iter().find(|other| other.name == relation.name) {
+                Some(other) if other.oid != relation.oid => "was replaced by another one of its name",
+                Some(other) if other.kind != relation.kind => "is of another kind now",
+                Some(_) => "has another definition now",
+                None => "is no longer behind the query (detached, renamed or dropped)",
+            };
+            differences.push(format!("{} {change}", relation.name));
+        }
+        differences
+    }
+}
+
+impl Position {
+    /// Why the database's history is not one line from `self` to `now`, in words (S7).
+    pub fn broken_by(&self, now: &Self) -> Option<String> {
+        if let (Some(before), Some(after)) = (self.timeline, now.timeline)
+            && before != after
+        {
+            return Some(format!(
+                "its timeline was {before} and is {after}: a standby was promoted, or a backup restored"
+            ));
+        }
+        if let (Some(before), Some(after)) = (self.lsn, now.lsn)
+            && after < before
+        {
+            return Some(format!("its log went back by {} bytes: an older copy was restored", before - after));
+        }
+        None
+    }
+}
+
+/// What the ledger knows of an adopted store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdoptedStore {
+    /// What was adopted: the sources by name, and whether each is exclusive.
+    pub sources: Vec<(String, bool)>,
+    /// The marker's count after the last completed move.
+    pub counter: u64,
+    /// The count that a move was about to write, if it did not come to its end.
+    pub pending: Option<u64>,
+}
+
+/// Why a store's resources are not ours to delete.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdopted {
+    /// Nobody adopted it.
+    #[error("it is not adopted: look at `course-gc adopt`, and confirm with `--yes`")]
+    Never,
+    /// Its sources are not those that were adopted.
+    #[error("its sources, or which of them are exclusive, were changed since it was adopted: adopt it again")]
+    Edited,
+    /// Its marker is gone.
+    #[error("its marker is gone: it was emptied or replaced, or this is another place; adopt it again if it is right")]
+    Unmarked,
+    /// It carries another installation's marker.
+    #[error("it belongs to another installation, {0:?}")]
+    Foreign(String),
+    /// Its marker is older than the ledger: the store was restored or replaced by a copy.
+    #[error(
+        "its marker is older than the ledger: it was restored, or replaced by a copy; adopt it again if it is right"
+    )]
+    Behind,
+}
+
+/// A store's marker shows a use that the ledger does not know: the ledger is a clone, or was restored (S7).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "store {store} was used {ahead} times since this ledger knew of it: the ledger is a copy, or was restored from a backup; \
+     if it is the right one, look at `course-gc adopt`, and confirm with `--yes`"
+)]
+pub struct LedgerBehind {
+    /// The store.
+    pub store: String,
+    /// By how much its marker is ahead.
+    pub ahead: u64,
+}
+
+/// Judges a store's adoption by its marker.
+///
+/// `marker` is what the store carries: the installation's id (compared with `ours`), its name and its count.
+///
+/// # Errors
+/// Outer: the whole run halts. Inner: this store is held.
+pub fn judge_marker(
+    store: &str,
+    adopted: Option<&AdoptedStore>,
+    sources: &[(String, bool)],
+    marker: Option<(bool, &str, u64)>,
+) -> Result<Result<(), NotAdopted>, LedgerBehind> {
+    let Some(adopted) = adopted else { return Ok(Err(NotAdopted::Never)) };
+    let Some((ours, name, counter)) = marker else { return Ok(Err(NotAdopted::Unmarked)) };
+    if !ours {
+        return Ok(Err(NotAdopted::Foreign(name.to_owned())));
+    }
+    let latest = adopted.pending.unwrap_or(adopted.counter);
+    if counter > latest {
+        return Err(LedgerBehind { store: store.to_owned(), ahead: counter - latest });
+    }
+    if counter != adopted.counter && Some(counter) != adopted.pending {
+        return Ok(Err(NotAdopted::Behind));
+    }
+    if adopted.sources != sources {
+        return Ok(Err(NotAdopted::Edited));
+    }
+    Ok(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn relation(name: &str, oid: u32) -> RelationPin {
+        RelationPin { name: name.into(), oid, kind: "r".into(), definition: None }
+    }
+
+    fn pin() -> SourcePin {
+        SourcePin {
+            system: Some("7".into()),
+            database: "campus".into(),
+            id_type: "uuid".into(),
+            query: "abc".into(),
+            relations: vec![relation("public.courses", 1), relation("public.old", 2)],
+        }
+    }
+
+    #[test]
+    fn s7_the_same_source_holds_and_new_partitions_do_not_matter() {
+        let mut now = pin();
+        assert!(pin().differences(&now).is_empty());
+        now.relations.push(relation("public.courses_2027", 3));
+        assert!(pin().differences(&now).is_empty());
+    }
+
+    #[test]
+    fn s7_every_other_difference_breaks_the_pin() {
+        let changes: [fn(&mut SourcePin); 8] = [
+            |pin| pin.system = Some("8".into()),
+            |pin| pin.system = None,
+            |pin| pin.database = "other".into(),
+            |pin| pin.id_type = "integer".into(),
+            |pin| pin.query = "def".into(),
+            |pin| pin.relations[0].oid = 9,
+            |pin| pin.relations[0].definition = Some("x".into()),
+            |pin| _ = pin.relations.pop(),
+        ];
+        for change in changes {
+            let mut now = pin();
+            change(&mut now);
+            assert_eq!(pin().differences(&now).len(), 1, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn s7_history_breaks_at_a_new_timeline_or_when_the_log_goes_back() {
+        let at = |timeline, lsn| Position { timeline: Some(timeline), lsn: Some(lsn) };
+        assert_eq!(at(1, 10).broken_by(&at(1, 10)), None);
+        assert_eq!(at(1, 10).broken_by(&at(1, 11)), None);
+        assert!(at(1, 10).broken_by(&at(1, 9)).is_some());
+        assert!(at(1, 10).broken_by(&at(2, 11)).is_some());
+        assert_eq!(Position::default().broken_by(&at(2, 11)), None, "a server that told nothing tells no break");
+    }
+
+    #[test]
+    fn s7_a_marker_is_right_at_the_last_count_or_at_an_interrupted_move() {
+        let sources = [("s".to_owned(), false)];
+        let adopted = |counter, pending| AdoptedStore { sources: sources.to_vec(), counter, pending };
+        let judge =
+            |adopted: &AdoptedStore, counter| judge_marker("x", Some(adopted), &sources, Some((true, "me", counter)));
+        assert_eq!(judge(&adopted(5, None), 5), Ok(Ok(())));
+        assert_eq!(judge(&adopted(5, Some(6)), 5), Ok(Ok(())), "the move did not come to the store");
+        assert_eq!(judge(&adopted(5, Some(6)), 6), Ok(Ok(())), "the move came to the store only");
+        assert_eq!(judge(&adopted(5, None), 6), Err(LedgerBehind { store: "x".into(), ahead: 1 }));
+        assert_eq!(judge(&adopted(5, Some(6)), 9), Err(LedgerBehind { store: "x".into(), ahead: 3 }));
+        assert_eq!(judge(&adopted(5, None), 4), Ok(Err(NotAdopted::Behind)));
+    }
+
+    #[test]
+    fn s7_what_is_not_adopted_holds_itself() {
+        let sources = [("s".to_owned(), false)];
+        let adopted = AdoptedStore { sources: sources.to_vec(), counter: 5, pending: None };
+        let ours = Some((true, "me", 5));
+        assert_eq!(judge_marker("x", None, &sources, ours), Ok(Err(NotAdopted::Never)));
+        assert_eq!(judge_marker("x", Some(&adopted), &sources, None), Ok(Err(NotAdopted::Unmarked)));
+        let foreign = judge_marker("x", Some(&adopted), &sources, Some((false, "them", 99)));
+        assert_eq!(foreign, Ok(Err(NotAdopted::Foreign("them".into()))), "another's count says nothing of our ledger");
+        let edited = [("s".to_owned(), true)];
+        assert_eq!(judge_marker("x", Some(&adopted), &edited, ours), Ok(Err(NotAdopted::Edited)));
+    }
+}
