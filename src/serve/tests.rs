@@ -21,7 +21,7 @@ use crate::liveness::LivenessSource;
 use crate::postgres::Postgres;
 use crate::reconcile::ManagedStore;
 use crate::schedule::Schedule;
-use crate::stores::{Handle, Outcome, Removed, Store, StoreError, Targets};
+use crate::stores::{Handle, Marker, Outcome, Removed, Store, StoreError, Targets};
 use crate::sweep::Condemned;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,6 +33,7 @@ const EACH_SECOND: &str = "* * * * * *";
 struct Shelf {
     sources: Vec<String>,
     courses: std::sync::Mutex<BTreeSet<CourseId>>,
+    marker: std::sync::Mutex<Option<Marker>>,
     /// An inventory begins: it takes until this is open.
     open: watch::Receiver<bool>,
     entered: watch::Sender<bool>,
@@ -58,6 +59,19 @@ impl Store for Shelf {
 
     async fn identity(&self) -> Result<String, StoreError> {
         Ok("this process".into())
+    }
+
+    async fn marker(&self) -> Result<Option<Marker>, StoreError> {
+        Ok(self.marker.lock().unwrap().clone())
+    }
+
+    async fn move_marker(&self, from: Option<&Marker>, to: &Marker) -> Result<bool, StoreError> {
+        let mut marker = self.marker.lock().unwrap();
+        let is_from = marker.as_ref() == from;
+        if is_from {
+            *marker = Some(to.clone());
+        }
+        Ok(is_from)
     }
 
     async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {
@@ -136,6 +150,7 @@ impl Serving {
         let shelf = Arc::new(Shelf {
             sources: vec!["all".into()],
             courses: std::sync::Mutex::new((1..=4).map(CourseId::Integer).collect()),
+            marker: std::sync::Mutex::new(None),
             open: opened,
             entered: watch::Sender::new(false),
         });

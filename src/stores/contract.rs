@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{Handle, Outcome, Store, StoreError, Targets};
+use super::{Handle, Marker, Outcome, Store, StoreError, Targets};
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Census, Inventory, SourceIndex};
 use crate::domain::live_set::LiveSet;
@@ -39,8 +39,13 @@ pub(crate) trait Bench: Send + Sync {
     /// Plants one more resource of `source` that holds no canonical id, or returns `None` where there can be none.
     async fn plant_unrecognised(&self, source: SourceIndex) -> Option<Vec<u8>>;
 
-    /// Everything that is there now.
+    /// Everything that is there now, but the marker.
     async fn contents(&self) -> Contents;
+
+    /// False if the server cannot compare and set at once.
+    fn compares_and_sets(&self) -> bool {
+        true
+    }
 }
 
 const LIVE: u64 = 20;
@@ -52,15 +57,26 @@ const UNRECOGNISED: u64 = 2;
 /// Long enough for any test machine.
 const FRESH: Duration = Duration::from_secs(3600);
 
+/// How many try to move a marker at once, and how often.
+const CONTENDERS: usize = 8;
+const RACES: usize = 5;
+/// The first odd number that no floating point number is.
+const COUNTER: u64 = (1 << 53) + 1;
+
 /// Checks every promise of a store.
 pub(crate) async fn keeps(bench: &dyn Bench) {
     let world = World::plant(bench).await;
+    world.a_marker_moves_only_from_where_it_is().await;
+    world.a_marker_moves_for_one_of_many().await;
+    let marker = bench.store().marker().await.expect("a marker");
+    assert!(marker.is_some(), "S7: all that follows, it outlives");
     world.inventory_is_complete().await;
     world.locate_finds_the_targets_alone().await;
     world.locate_stops_when_nobody_listens().await;
     world.remaining_is_exact_before_and_after_nothing().await;
     world.a_stale_batch_sends_nothing().await;
     world.delete_takes_what_it_was_given_and_nothing_else().await;
+    assert_eq!(bench.store().marker().await.expect("a marker"), marker, "S7: a marker is never deleted");
 }
 
 struct World<'a> {
@@ -147,6 +163,51 @@ impl<'a> World<'a> {
     /// The targets' handles that name nobody else, and those that do.
     async fn locate(&self) -> (Vec<Handle>, Vec<Handle>) {
         located(self.bench.store(), &self.targets()).await.into_iter().partition(|handle| handle.mentions.is_empty())
+    }
+
+    async fn assert_marker(&self, expected: Option<&Marker>) {
+        assert_eq!(self.bench.store().marker().await.expect("a marker").as_ref(), expected);
+    }
+
+    async fn moves(&self, from: Option<&Marker>, to: &Marker) -> bool {
+        self.bench.store().move_marker(from, to).await.expect("a move")
+    }
+
+    async fn a_marker_moves_only_from_where_it_is(&self) {
+        let (first, second) = (marker("campus", 0), marker("\u{e9}\n\"'\u{0}", 1));
+        let elsewhere = Marker { installation: Uuid::from_u128(2), ..first.clone() };
+        let unmarked = self.inventory().await;
+        self.assert_marker(None).await;
+        assert!(!self.moves(Some(&first), &second).await, "S7: there is none to move");
+        self.assert_marker(None).await;
+        assert!(self.moves(None, &first).await);
+        self.assert_marker(Some(&first)).await;
+        for wrong in [None, Some(&second), Some(&elsewhere)] {
+            assert!(!self.moves(wrong, &second).await, "S7: it is not {wrong:?}");
+            self.assert_marker(Some(&first)).await;
+        }
+        assert!(self.moves(Some(&first), &second).await);
+        self.assert_marker(Some(&second)).await;
+        assert!(!self.moves(Some(&first), &second).await, "S7: it has moved already");
+        self.assert_marker(Some(&second)).await;
+        assert_eq!(self.inventory().await, unmarked, "a marker is no resource, not even an unclaimed one");
+        assert_eq!(self.bench.contents().await, self.before, "a marker changes nothing else");
+    }
+
+    async fn a_marker_moves_for_one_of_many(&self) {
+        if !self.bench.compares_and_sets() {
+            return;
+        }
+        for race in 0..RACES {
+            let from = self.bench.store().marker().await.expect("a marker");
+            let contenders: Vec<_> =
+                (0..CONTENDERS).map(|n| marker(&format!("contender {n}"), 2 + race as u64)).collect();
+            let moves = contenders.iter().map(|to| self.moves(from.as_ref(), to));
+            let moved = futures::future::join_all(moves).await;
+            let winners: Vec<_> = contenders.iter().zip(moved).filter_map(|(to, moved)| moved.then_some(to)).collect();
+            assert_eq!(winners.len(), 1, "S7: one wins");
+            self.assert_marker(Some(winners[0])).await;
+        }
     }
 
     async fn inventory_is_complete(&self) {
@@ -253,6 +314,10 @@ impl<'a> World<'a> {
         }
         outcomes
     }
+}
+
+fn marker(name: &str, moves: u64) -> Marker {
+    Marker { installation: Uuid::from_u128(1), name: name.to_owned(), counter: COUNTER + moves }
 }
 
 /// All that `locate` sends.

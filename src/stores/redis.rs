@@ -26,13 +26,14 @@ use tokio::sync::mpsc;
 use self::link::{Call, Lease, Link};
 use self::pass::Pass;
 use super::template::{Claim, Template, Templates};
-use super::{Handle, Outcome, Removed, Store, StoreError, Targets};
+use super::{Handle, Marker, Outcome, Removed, Store, StoreError, Targets};
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Amount, Census, SourceIndex, fingerprint};
 use crate::errors::chain;
 use crate::sweep::Condemned;
 
 mod link;
+mod marker;
 mod pass;
 
 /// How many keys one pipeline of a delete holds; freshness is asked before each.
@@ -181,6 +182,14 @@ impl Store for RedisStore {
         let server = self.link.server(&mut lease).await?;
         self.link.give_back(lease);
         Ok(format!("redis {} at {}", server.version, self.link.address()))
+    }
+
+    async fn marker(&self) -> Result<Option<Marker>, StoreError> {
+        marker::read(&self.link).await
+    }
+
+    async fn move_marker(&self, from: Option<&Marker>, to: &Marker) -> Result<bool, StoreError> {
+        marker::replace(&self.link, from, to).await
     }
 
     async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {

@@ -18,6 +18,7 @@ use rustix::io::{Errno, Result, retry_on_intr};
 /// Room for a batch of directory entries, each at most 280 bytes.
 const ENTRIES_BYTES: usize = 32 * 1024;
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_XDEV);
 
 /// What a name in a directory stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +64,7 @@ impl Dir {
     /// Opens a directory in this one. `EXDEV` if something is mounted there, `NOTDIR` or `LOOP` if it is no directory.
     pub fn open(&self, name: &[u8]) -> Result<Self> {
         let name = component(name)?;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        match retry_on_intr(|| rustix::fs::openat2(&self.fd, name, DIRECTORY, Mode::empty(), resolve)) {
+        match retry_on_intr(|| rustix::fs::openat2(&self.fd, name, DIRECTORY, Mode::empty(), RESOLVE)) {
             Err(Errno::NOSYS | Errno::PERM) => self.open_stepwise(name),
             opened => Ok(Self { fd: opened?, mount: self.mount }),
         }
@@ -72,9 +72,49 @@ impl Dir {
 
     /// [`Dir::open`] without `openat2`.
     pub fn open_stepwise(&self, name: &OsStr) -> Result<Self> {
-        let fd = retry_on_intr(|| rustix::fs::openat(&self.fd, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()))?;
+        Ok(Self { fd: self.step(name, DIRECTORY, Mode::empty())?, mount: self.mount })
+    }
+
+    /// Opens one name without `openat2`: no link, nothing mounted.
+    fn step(&self, name: &OsStr, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+        let fd = retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags | OFlags::NOFOLLOW, mode))?;
         let mount = stat(&fd, c"", AtFlags::EMPTY_PATH)?.mount;
-        if mount == self.mount { Ok(Self { fd, mount }) } else { Err(Errno::XDEV) }
+        if mount == self.mount { Ok(fd) } else { Err(Errno::XDEV) }
+    }
+
+    /// Opens what is no directory, as [`Dir::open`] does, and never waits for a pipe's other end.
+    fn file(&self, name: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+        let name = component(name)?;
+        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        match retry_on_intr(|| rustix::fs::openat2(&self.fd, name, flags, mode, RESOLVE)) {
+            Err(Errno::NOSYS | Errno::PERM) => self.step(name, flags, mode),
+            opened => opened,
+        }
+    }
+
+    /// Opens a file of this directory for reading. It may be no regular file: look before you read.
+    pub fn open_file(&self, name: &[u8]) -> Result<OwnedFd> {
+        self.file(name, OFlags::RDONLY, Mode::empty())
+    }
+
+    /// Makes a file that is not there yet, for the collector's user alone, and opens it for writing.
+    pub fn create(&self, name: &[u8]) -> Result<OwnedFd> {
+        self.file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR)
+    }
+
+    /// Opens a file for writing, made if it is not there.
+    pub fn open_or_create(&self, name: &[u8]) -> Result<OwnedFd> {
+        self.file(name, OFlags::WRONLY | OFlags::CREATE, Mode::RUSR | Mode::WUSR)
+    }
+
+    /// Makes what was made, renamed and removed here outlive a power cut.
+    pub fn sync(&self) -> Result<()> {
+        retry_on_intr(|| rustix::fs::fsync(&self.fd))
+    }
+
+    /// Gives a file of this directory another name, in place of what had it.
+    pub fn replace(&self, name: &[u8], new_name: &[u8]) -> Result<()> {
+        rustix::fs::renameat(&self.fd, component(name)?, &self.fd, component(new_name)?)
     }
 
     /// Opens a directory several levels below, step by step; without names, this one anew.

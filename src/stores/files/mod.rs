@@ -13,6 +13,7 @@
 mod beneath;
 mod delete;
 mod layout;
+mod marker;
 mod references;
 mod tree;
 mod walk;
@@ -34,7 +35,7 @@ use tokio::sync::mpsc;
 
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Amount, Census, SourceIndex, fingerprint};
-use crate::stores::{Handle, Outcome, References, Removed, Store, StoreError, Targets};
+use crate::stores::{Handle, Marker, Outcome, References, Removed, Store, StoreError, Targets};
 use crate::sweep::Condemned;
 pub use layout::{Layout, LayoutError};
 pub use references::ReferenceSettings;
@@ -237,6 +238,18 @@ impl Store for FilesStore {
         let stat = looked.await?.map_err(|fault| fault.of(&self.place.shown()))?;
         let (major, minor, inode) = stat.identity;
         Ok(format!("files root {}, device {major}:{minor}, inode {inode}", self.place.shown()))
+    }
+
+    async fn marker(&self) -> Result<Option<Marker>, StoreError> {
+        let read = self.blocking(self.call_timeout, "read the marker".to_owned(), |place, _| marker::read(place));
+        read.await?.map_err(|fault| fault.of(&self.place.shown()))
+    }
+
+    async fn move_marker(&self, from: Option<&Marker>, to: &Marker) -> Result<bool, StoreError> {
+        let (from, to) = (from.cloned(), to.clone());
+        let job = move |place: &Place, pulse: &Pulse| marker::replace(place, from.as_ref(), &to, pulse);
+        let moved = self.blocking(self.call_timeout, "move the marker".to_owned(), job);
+        moved.await?.map_err(|fault| fault.of(&self.place.shown()))
     }
 
     async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {

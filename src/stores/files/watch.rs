@@ -22,6 +22,8 @@ pub(super) enum Fault {
         action: String,
         errno: Errno,
     },
+    /// Something is there that should not be, in words.
+    Unusable(String),
     /// Nobody waits for it.
     Stopped,
 }
@@ -44,6 +46,7 @@ impl Fault {
     pub fn explain(&self) -> String {
         match self {
             Self::Io { action, errno } => format!("{action}: {errno}"),
+            Self::Unusable(why) => why.clone(),
             Self::Stopped => StoreError::Stopped.to_string(),
         }
     }
@@ -52,6 +55,7 @@ impl Fault {
     pub fn of(self, root: &str) -> StoreError {
         match self {
             Self::Io { action, errno } => StoreError::server(format!("files root {root}: {action}"), errno),
+            Self::Unusable(why) => StoreError::Unusable(format!("files root {root}: {why}")),
             Self::Stopped => StoreError::Stopped,
         }
     }
@@ -71,6 +75,11 @@ impl Pulse {
     /// Tells that the work goes on; an error if it need not.
     pub fn beat(&self) -> Result<(), Fault> {
         self.0.beats.fetch_add(1, Ordering::Relaxed);
+        self.still_wanted()
+    }
+
+    /// An error if the work need not go on; tells nothing.
+    pub fn still_wanted(&self) -> Result<(), Fault> {
         if self.0.stopped.load(Ordering::Relaxed) { Err(Fault::Stopped) } else { Ok(()) }
     }
 }

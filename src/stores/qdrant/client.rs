@@ -4,6 +4,7 @@
 //! The calls are `qdrant-client`'s, the channel is our own: `qdrant_client::Qdrant` sends every request again when its
 //! connection breaks or its time is up, deletes too, and a delete must not be sent after its confirmation grew stale (S2).
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -15,7 +16,7 @@ use qdrant_client::qdrant::points_client::PointsClient;
 use qdrant_client::qdrant::qdrant_client::QdrantClient;
 use qdrant_client::qdrant::{
     CollectionInfo, CountPoints, DeletePoints, FacetCounts, Filter, GetCollectionInfoRequest, HealthCheckRequest,
-    ListAliasesRequest, PointId, PointsSelector, RetrievedPoint, ScrollPoints, UpdateStatus,
+    ListAliasesRequest, PointId, PointsSelector, RetrievedPoint, ScrollPoints, UpdateCollection, UpdateStatus, Value,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tonic::metadata::{Ascii, MetadataValue};
@@ -119,6 +120,19 @@ impl Client {
         let request = GetCollectionInfoRequest { collection_name: collection.to_owned() };
         let answer = self.call("read the settings", Some(collection), client.get(request)).await?;
         answer.result.ok_or_else(|| self.nonsense(collection, "settings without content"))
+    }
+
+    /// Writes one key of a collection's metadata; the others stay.
+    pub(super) async fn set_metadata(&self, collection: &str, key: &str, value: Value) -> Result<(), StoreError> {
+        let mut client = self.collections.clone();
+        let request = UpdateCollection {
+            collection_name: collection.to_owned(),
+            metadata: HashMap::from([(key.to_owned(), value)]),
+            timeout: Some(self.call_timeout.as_secs().max(1)),
+            ..UpdateCollection::default()
+        };
+        let answer = self.call("write the metadata", Some(collection), client.update(request)).await?;
+        if answer.result { Ok(()) } else { Err(self.nonsense(collection, "no success to a change of its metadata")) }
     }
 
     /// The distinct values of an indexed key, at most `limit`, with approximate counts.

@@ -10,6 +10,8 @@
 //! - A configured name may be an alias. Requests name the collection behind it, which must still be the same when a
 //!   batch is deleted as when it was located.
 //! - Strict mode's limits are respected, never changed.
+//! - Of the metadata of collections, only the marker's key is written (`marker`, which also tells what Qdrant's lack of
+//!   a compare-and-set means).
 //!
 //! A uuid index holds parsed ids, so the server itself does not tell an upper-case spelling from the canonical one there;
 //! with every other index, and without one, another spelling is unrecognised.
@@ -22,6 +24,7 @@ mod client;
 mod collection;
 mod delete;
 mod inventory;
+mod marker;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -42,7 +45,7 @@ use self::collection::Collection;
 use self::values::{Owner, Which};
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Census, SourceIndex};
-use crate::stores::{Handle, Removed, Store, StoreError, Targets};
+use crate::stores::{Handle, Marker, Removed, Store, StoreError, Targets};
 use crate::sweep::Condemned;
 
 /// How many exact counts are under way at once.
@@ -64,7 +67,7 @@ pub struct QdrantSettings {
     pub name: String,
     /// Where its gRPC port is: `http://host:6334`, or `https`.
     pub url: String,
-    /// The api key, if the server wants one; it must allow listing aliases.
+    /// The api key, if the server wants one; it must allow listing aliases, and updating the collections for the marker.
     pub api_key: Option<SecretString>,
     /// The sources.
     pub collections: Vec<QdrantCollection>,
@@ -224,6 +227,14 @@ impl Store for QdrantStore {
         let names: Vec<_> =
             collections.iter().map(|collection| format!("collection {}", collection.physical)).collect();
         Ok(format!("qdrant {version} at {}, {}", self.client.url(), names.join(", ")))
+    }
+
+    async fn marker(&self) -> Result<Option<Marker>, StoreError> {
+        self.read_marker().await
+    }
+
+    async fn move_marker(&self, from: Option<&Marker>, to: &Marker) -> Result<bool, StoreError> {
+        self.replace_marker(from, to).await
     }
 
     async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {

@@ -1,7 +1,8 @@
-//! One SCAN pass over all keys.
+//! One SCAN pass over all keys but the store's own.
 
 use super::StoreError;
 use super::link::{Lease, Link, Server};
+use super::marker;
 
 /// Pages of keys; complete only when [`Pass::page`] has returned `None`.
 pub(super) struct Pass<'a> {
@@ -44,10 +45,11 @@ impl<'a> Pass<'a> {
         let mut scan = redis::cmd("SCAN");
         scan.arg(cursor).arg("COUNT").arg(self.count);
         let answer = scan.query_async::<(u64, Vec<Vec<u8>>)>(lease.connection()).await;
-        let (next, keys) = answer.map_err(|error| self.link.failed(lease.call(), error))?;
+        let (next, mut keys) = answer.map_err(|error| self.link.failed(lease.call(), error))?;
         if next != 0 && next == cursor {
             return Err(self.link.unusable(lease.call(), format_args!("SCAN stands still at cursor {cursor}")));
         }
+        keys.retain(|key| key != marker::KEY.as_bytes());
         self.cursor = (next != 0).then_some(next);
         self.lease = Some(lease);
         Ok(Some(keys))

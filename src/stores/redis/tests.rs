@@ -13,7 +13,10 @@ use crate::domain::live_set::LiveSet;
 use crate::stores::contract::{self, Bench, Contents, located};
 
 mod faults;
+mod markers;
 
+/// Where the marker is.
+const MARKER: &[u8] = b"course-gc:marker";
 /// What the sandbox marks a given server's database with.
 const CLAIM: &[u8] = b"course-gc-sandbox:claim";
 /// Long enough for a slow machine; tests that wait for it to pass use less.
@@ -160,7 +163,7 @@ impl Bench for RedisBench {
         loop {
             let (next, keys): (_, Vec<Vec<u8>>) =
                 cmd("SCAN").arg(cursor).arg("COUNT").arg(1000).query_async(&mut connection).await.unwrap();
-            for key in keys.into_iter().filter(|key| key != CLAIM) {
+            for key in keys.into_iter().filter(|key| key != CLAIM && key != MARKER) {
                 let dump = cmd("DUMP").arg(&key).query_async(&mut connection).await.unwrap();
                 contents.insert(key, dump);
             }

@@ -4,6 +4,7 @@ mod contract;
 mod delete;
 mod escape;
 mod inventory;
+mod marker;
 mod references;
 
 use std::collections::{BTreeMap, BTreeSet};

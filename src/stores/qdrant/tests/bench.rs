@@ -207,6 +207,10 @@ impl Bench for World {
         Some(self.write(source, self.unrecognised()[n].clone()).await)
     }
 
+    fn compares_and_sets(&self) -> bool {
+        false
+    }
+
     async fn contents(&self) -> Contents {
         let mut contents = Contents::new();
         for source in [SourceIndex(0), SourceIndex(1)] {

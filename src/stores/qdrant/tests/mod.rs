@@ -2,6 +2,7 @@
 
 mod bench;
 mod failures;
+mod markers;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,0 +1,165 @@
+//! The marker (S7): kept in the metadata of every configured collection, beside whatever else is there.
+//!
+//! Qdrant has no compare-and-set: a move reads, compares, writes, and reads back what it wrote. Two that move at the same
+//! moment may both read the same marker; who reads back the other's is told `false`, but both may be told `true` if they
+//! write the same, or if one has read back before the other writes. So a move relies on the ledger's lock (S10) and finds
+//! out afterwards what slipped past it: the next one meets a marker that it does not expect.
+//!
+//! Several collections cannot be written at once either. A move that was interrupted leaves the new marker in the first
+//! ones and the old one in the others; that is read as the old one, and the same move can be made again. A collection
+//! that has none (a new one, or one that was made anew behind an alias) makes the store one that nobody adopted, until
+//! the others' marker is written there too. Any other difference is an error.
+//!
+//! Servers before 1.16 keep no metadata, and cannot be adopted.
+
+use qdrant_client::qdrant::CollectionInfo;
+
+use super::QdrantStore;
+use crate::stores::{Marker, StoreError};
+
+/// The key in the metadata. Other keys are others'.
+const KEY: &str = "course_gc";
+
+impl QdrantStore {
+    /// The one marker of all collections.
+    pub(super) async fn read_marker(&self) -> Result<Option<Marker>, StoreError> {
+        let physical = self.resolve().await?;
+        let markers = self.markers(&physical).await?;
+        agreed(&markers).map_err(|()| self.unusable(&disagreement(&physical, &markers)))
+    }
+
+    /// Replaces `from` by `to` wherever `to` is not yet; `false` if a collection has neither.
+    pub(super) async fn replace_marker(&self, from: Option<&Marker>, to: &Marker) -> Result<bool, StoreError> {
+        let json = serde_json::to_value(to)
+            .map_err(|error| StoreError::server(format!("store `{}`: could not write its marker", self.name), error))?;
+        let physical = self.resolve().await?;
+        let before = self.markers(&physical).await?;
+        if !may_move(&before, from, to) {
+            return Ok(false);
+        }
+        for (collection, marker) in physical.iter().zip(&before) {
+            if marker.as_ref() != Some(to) {
+                self.client.set_metadata(collection, KEY, json.clone().into()).await?;
+            }
+        }
+        let after = self.markers(&physical).await?;
+        if let Some((collection, _)) = physical.iter().zip(&after).find(|(_, marker)| marker.is_none()) {
+            return Err(self.unusable(&format!(
+                "collection `{collection}` did not keep the marker that was written into its metadata: Qdrant keeps \
+                 metadata from version 1.16 on"
+            )));
+        }
+        Ok(after.iter().all(|marker| marker.as_ref() == Some(to)))
+    }
+
+    /// What each of the collections carries.
+    async fn markers(&self, physical: &[String]) -> Result<Vec<Option<Marker>>, StoreError> {
+        let mut markers = Vec::with_capacity(physical.len());
+        for collection in physical {
+            let info = self.client.info(collection).await?;
+            markers.push(marker_in(info).map_err(|why| {
+                self.unusable(&format!(
+                    "the metadata of collection `{collection}` holds no marker under `{KEY}` ({why}): it is course-gc's \
+                     own; find out what wrote it, then remove it and adopt the store again"
+                ))
+            })?);
+        }
+        Ok(markers)
+    }
+}
+
+fn marker_in(info: CollectionInfo) -> Result<Option<Marker>, serde_json::Error> {
+    let value = info.config.and_then(|mut config| config.metadata.remove(KEY));
+    value.map(|value| serde_json::from_value(value.into_json())).transpose()
+}
+
+/// The marker of a store whose collections carry these; an error if they tell of no one state.
+fn agreed(markers: &[Option<Marker>]) -> Result<Option<Marker>, ()> {
+    let mut distinct: Vec<&Marker> = Vec::new();
+    for marker in markers.iter().flatten() {
+        if !distinct.contains(&marker) {
+            distinct.push(marker);
+        }
+    }
+    distinct.sort_by_key(|marker| marker.counter);
+    let is_everywhere = markers.iter().all(Option::is_some);
+    match distinct.as_slice() {
+        [] => Ok(None),
+        [marker] => Ok(is_everywhere.then(|| (*marker).clone())),
+        [old, new] if is_everywhere && is_next(old, new) => Ok(Some((*old).clone())),
+        _ => Err(()),
+    }
+}
+
+fn is_next(old: &Marker, new: &Marker) -> bool {
+    old.installation == new.installation && old.counter.checked_add(1) == Some(new.counter)
+}
+
+/// True if some collection is at `from`, and the others are there too or at `to` already.
+fn may_move(markers: &[Option<Marker>], from: Option<&Marker>, to: &Marker) -> bool {
+    markers.iter().any(|marker| marker.as_ref() == from)
+        && markers.iter().all(|marker| marker.as_ref() == from || marker.as_ref() == Some(to))
+}
+
+fn disagreement(physical: &[String], markers: &[Option<Marker>]) -> String {
+    let each = physical.iter().zip(markers).map(|(collection, marker)| match marker {
+        Some(Marker { installation, counter, .. }) => {
+            format!("`{collection}` that of installation {installation} at {counter}")
+        }
+        None => format!("`{collection}` none"),
+    });
+    format!(
+        "its collections carry different markers ({}): find out which installation they belong to, remove `{KEY}` from \
+         the metadata of the others, and adopt the store again",
+        each.collect::<Vec<_>>().join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn at(installation: u128, counter: u64) -> Option<Marker> {
+        Some(Marker { installation: Uuid::from_u128(installation), name: "campus".into(), counter })
+    }
+
+    #[test]
+    fn s7_collections_must_agree_but_for_one_interrupted_move() {
+        for (markers, expected) in [
+            (vec![None, None], Ok(None)),
+            (vec![at(1, 5), at(1, 5)], Ok(at(1, 5))),
+            (vec![at(1, 6), at(1, 5), at(1, 6)], Ok(at(1, 5))),
+            (vec![at(1, 5), at(1, 6)], Ok(at(1, 5))),
+            (vec![at(1, 5), None], Ok(None)),
+            (vec![at(1, 5), at(1, 7)], Err(())),
+            (vec![at(1, 5), at(1, 6), at(1, 7)], Err(())),
+            (vec![at(1, 5), at(2, 5)], Err(())),
+            (vec![at(1, 5), at(2, 6)], Err(())),
+            (vec![at(1, 5), at(1, 6), None], Err(())),
+        ] {
+            assert_eq!(agreed(&markers), expected, "{markers:?}");
+        }
+    }
+
+    #[test]
+    fn s7_a_move_starts_where_it_says_and_nowhere_else() {
+        let (old, new) = (at(1, 5), at(1, 6));
+        for (markers, from, expected) in [
+            (vec![None, None], &None, true),
+            (vec![new.clone(), None], &None, true),
+            (vec![old.clone(), old.clone()], &old, true),
+            (vec![new.clone(), old.clone()], &old, true),
+            (vec![new.clone(), new.clone()], &old, false),
+            (vec![new.clone(), new.clone()], &None, false),
+            (vec![old.clone(), None], &old, false),
+            (vec![old.clone(), at(1, 4)], &old, false),
+            (vec![old.clone(), at(2, 6)], &old, false),
+            (vec![old.clone(), None], &None, false),
+        ] {
+            let to = new.as_ref().unwrap();
+            assert_eq!(may_move(&markers, from.as_ref(), to), expected, "{markers:?} from {from:?}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The marker (S7): one key that holds it as JSON, without an expiry, moved by a script that compares and sets at once.
+//!
+//! It lasts as long as the server keeps keys: without persistence a restart loses it, and so may an eviction policy that
+//! takes keys without an expiry. A marker that is lost holds the store, nothing else.
+
+use super::link::{Lease, Link};
+use crate::stores::{Marker, StoreError};
+
+/// Where it is. No course's key, whatever the templates say: every pass leaves it out.
+pub(super) const KEY: &str = "course-gc:marker";
+
+/// Sets the key to its first argument, if it holds the second; without a second, if it does not exist.
+const MOVE: &str = "\
+local there = redis.call('GET', KEYS[1])
+if there ~= (ARGV[2] or false) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1])
+return 1";
+
+/// The marker, if there is one.
+pub(super) async fn read(link: &Link) -> Result<Option<Marker>, StoreError> {
+    let mut lease = link.lease("read its marker").await?;
+    // A replica may lag behind.
+    link.server(&mut lease).await?;
+    let there = get(link, &mut lease).await?;
+    link.give_back(lease);
+    Ok(there.map(|(_, marker)| marker))
+}
+
+/// Replaces `from` by `to`; `false` if something else is there.
+pub(super) async fn replace(link: &Link, from: Option<&Marker>, to: &Marker) -> Result<bool, StoreError> {
+    let mut lease = link.lease("move its marker").await?;
+    link.server(&mut lease).await?;
+    let json = serde_json::to_vec(to)
+        .map_err(|error| StoreError::server(format!("redis store `{}`: write its marker", link.name()), error))?;
+    let there = get(link, &mut lease).await?;
+    let is_from = there.as_ref().map(|(_, marker)| marker) == from;
+    let mut moved = false;
+    if is_from {
+        let mut script = redis::cmd("EVAL");
+        script.arg(MOVE).arg(1).arg(KEY).arg(json);
+        // The bytes as they were read: JSON may be spelled in several ways.
+        if let Some((bytes, _)) = there {
+            script.arg(bytes);
+        }
+        let answer = script.query_async::<i64>(lease.connection()).await;
+        moved = answer.map_err(|error| link.failed(lease.call(), error))? == 1;
+    }
+    link.give_back(lease);
+    Ok(moved)
+}
+
+/// What the key holds, as it is spelled and as it is read.
+async fn get(link: &Link, lease: &mut Lease) -> Result<Option<(Vec<u8>, Marker)>, StoreError> {
+    let answer = redis::cmd("GET").arg(KEY).query_async::<Option<Vec<u8>>>(lease.connection()).await;
+    let there = match answer {
+        Ok(there) => there,
+        Err(error) if error.code() == Some("WRONGTYPE") => {
+            return Err(link.unusable(lease.call(), format_args!("the key `{KEY}` holds no string; {ADVICE}")));
+        }
+        Err(error) => return Err(link.failed(lease.call(), error)),
+    };
+    let Some(bytes) = there else { return Ok(None) };
+    match serde_json::from_slice(&bytes) {
+        Ok(marker) => Ok(Some((bytes, marker))),
+        Err(why) => Err(link.unusable(lease.call(), format_args!("the key `{KEY}` holds no marker ({why}); {ADVICE}"))),
+    }
+}
+
+const ADVICE: &str = "it is course-gc's own: find out what wrote it, then delete it and adopt the store again";
