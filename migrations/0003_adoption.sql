@@ -14,6 +14,9 @@ CREATE TABLE course_gc.pinned_sources (
     position jsonb NOT NULL
 );
 
+-- The course vanished while the history of its liveness source broke: it waits until a person adopts anew.
+ALTER TABLE course_gc.known_ids ADD COLUMN across_break boolean NOT NULL DEFAULT false;
+
 -- The stores that are ours, and their markers' counts. A move is written here before (`pending`) and after.
 CREATE TABLE course_gc.adopted_stores (
     store    text PRIMARY KEY,

@@ -24,6 +24,11 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The first half of every advisory lock of ours: "cogc".
 const LOCK_CLASS: i32 = 0x636f_6763;
 
+/// Postgres's code for a function that the role may not call.
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+/// Postgres's code for a function that there is not, as on some managed servers.
+const UNDEFINED_FUNCTION: &str = "42883";
+
 /// Which advisory lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AdvisoryLock {
@@ -370,6 +375,37 @@ async fn beat(inner: Arc<Inner>) {
             return;
         }
     }
+}
+
+/// The identifier of the database cluster; `None` if the server does not tell.
+///
+/// # Errors
+/// If the server does not answer.
+pub async fn system(postgres: &Postgres, connection: &mut PgConnection) -> Result<Option<String>, PostgresError> {
+    told(postgres, connection, "SELECT system_identifier::text FROM pg_control_system()").await
+}
+
+/// The one value of a query about the server itself, or `None` if it does not tell this role.
+///
+/// # Errors
+/// If the server does not answer.
+pub async fn told(
+    postgres: &Postgres,
+    connection: &mut PgConnection,
+    query: &'static str,
+) -> Result<Option<String>, PostgresError> {
+    let ask = async {
+        match sqlx::query(query).fetch_one(&mut *connection).await {
+            Ok(row) => row.try_get(0).map(Some),
+            Err(sqlx::Error::Database(error))
+                if error.code().is_some_and(|code| code == INSUFFICIENT_PRIVILEGE || code == UNDEFINED_FUNCTION) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    };
+    postgres.call("asking which database this is", ask).await
 }
 
 async fn holder(postgres: &Postgres, lock: AdvisoryLock, connection: &mut PgConnection) -> String {

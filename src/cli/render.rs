@@ -150,6 +150,8 @@ fn decision(decision: Decision) -> String {
 fn explain(hold: Hold) -> &'static str {
     match hold {
         Hold::Incomplete => "what depends on it could not be read",
+        Hold::NotAdopted => "its store is not adopted (`course-gc adopt`)",
+        Hold::Discontinuity => "it vanished while the database's history broke (`course-gc adopt` accepts it)",
         Hold::Paused => "a person paused all deleting (`course-gc resume`)",
         Hold::NotExclusive => "never seen live, in a source that is not exclusive",
         Hold::Breaker { .. } => "breaker: too much would go",

@@ -48,6 +48,9 @@ pub struct Orphan {
     /// Something alive refers to what it holds (S9).
     #[serde(skip)]
     pub referenced: bool,
+    /// Its course vanished while the history of the truth broke (S7).
+    #[serde(skip)]
+    pub across_break: bool,
 }
 
 /// What turns an inventory into orphans, besides the inventory.
@@ -57,6 +60,8 @@ pub struct Knowledge<'a> {
     pub live_again: &'a LiveSet,
     /// Ids that an earlier run saw live.
     pub known: &'a BTreeSet<CourseId>,
+    /// Of those, the ones that vanished while the history of the truth broke (S7).
+    pub across_break: &'a BTreeSet<CourseId>,
     /// Courses whose resources something alive refers to (S9).
     pub referenced: &'a BTreeSet<CourseId>,
     /// The ledger's memory of this store's orphans.
@@ -92,6 +97,7 @@ pub fn orphans(inventory: &Inventory, knowledge: Knowledge<'_>) -> Vec<Orphan> {
                 accrued: clock.at(knowledge.now, knowledge.at_most),
                 clock,
                 referenced,
+                across_break: knowledge.across_break.contains(course),
             });
         }
     }
@@ -149,6 +155,7 @@ mod tests {
             let knowledge = Knowledge {
                 live_again: &self.live_again,
                 known: &self.known,
+                across_break: &BTreeSet::new(),
                 referenced: &self.referenced,
                 remembered: &self.remembered,
                 now: DateTime::from_timestamp(1000, 0).unwrap(),

@@ -52,6 +52,12 @@ fn decide_store(store: StoreView, overall: Overall, limits: &Limits) -> Vec<Deci
         if !store.complete {
             return Decision::Held(Hold::Incomplete);
         }
+        if !store.adopted {
+            return Decision::Held(Hold::NotAdopted);
+        }
+        if orphan.across_break {
+            return Decision::Held(Hold::Discontinuity);
+        }
         if overall.paused {
             return Decision::Held(Hold::Paused);
         }
@@ -177,11 +183,17 @@ mod tests {
             accrued: Duration::from_secs(3600),
             clock: OrphanClock::default(),
             referenced: false,
+            across_break: false,
         }
     }
 
     fn store(orphans: Vec<Orphan>) -> StoreView {
-        StoreView { sources: vec![SourceView { live_courses: 100, exclusive: true }], orphans, complete: true }
+        StoreView {
+            sources: vec![SourceView { live_courses: 100, exclusive: true }],
+            orphans,
+            complete: true,
+            adopted: true,
+        }
     }
 
     fn only(view: StoreView) -> Decision {
@@ -205,6 +217,14 @@ mod tests {
         let mut view = store(vec![Orphan { referenced: true, accrued: Duration::ZERO, ..orphan(1) }]);
         view.complete = false;
         assert_eq!(held(view), Some(Hold::Incomplete));
+    }
+
+    #[test]
+    fn s7_a_store_that_is_not_ours_and_a_course_that_vanished_across_a_break_are_held() {
+        let mut view = store(vec![orphan(1)]);
+        view.adopted = false;
+        assert_eq!(held(view), Some(Hold::NotAdopted));
+        assert_eq!(held(store(vec![Orphan { across_break: true, ..orphan(1) }])), Some(Hold::Discontinuity));
     }
 
     #[test]
@@ -315,7 +335,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_that_any_gate_holds_is_swept(orphans in proptest::collection::vec(any_orphan(), 0..40), live in 0u64..80, exclusive: bool, complete: bool, cap in proptest::option::of(0u64..10)) {
-            let view = StoreView { sources: vec![SourceView { live_courses: live, exclusive }], orphans, complete };
+            let view = StoreView { sources: vec![SourceView { live_courses: live, exclusive }], orphans, complete, adopted: true };
             let limits = Limits { cap_courses: cap, ..LIMITS };
             let plan = decide(vec![view.clone()], &World::default(), &limits);
             prop_assert_eq!(plan.stores[0].len(), view.orphans.len(), "every orphan gets a decision");

@@ -132,6 +132,60 @@ pub struct LedgerBehind {
     pub ahead: u64,
 }
 
+/// Why a run halts before any store is touched: this is not the place, or not the truth, that was adopted (S7).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Misplaced {
+    /// A liveness source is not what was adopted.
+    #[error(
+        "liveness source {source_name} is not what was adopted: {}; if that is right, look at `course-gc adopt`, and confirm \
+         with `--yes`",
+        differences.join("; ")
+    )]
+    Source {
+        /// The source.
+        source_name: String,
+        /// What differs.
+        differences: Vec<String>,
+    },
+    /// The ledger is not the latest.
+    #[error(transparent)]
+    Ledger(#[from] LedgerBehind),
+    /// Somebody else moved a marker in the same moment.
+    #[error(
+        "store {0}: somebody else moved its marker in this moment; another collector uses it, with a copy of this ledger"
+    )]
+    Contended(String),
+}
+
+/// Compares the liveness sources with their pins. A source that is configured no longer is as wrong as one that was changed:
+/// what it kept alive would look dead.
+///
+/// # Errors
+/// For the first one that is not what was adopted.
+pub fn judge_sources<'a>(
+    pinned: impl IntoIterator<Item = (&'a str, &'a SourcePin)>,
+    now: &[(String, SourcePin, Position)],
+) -> Result<(), Misplaced> {
+    let mut new: Vec<&str> = now.iter().map(|(name, ..)| name.as_str()).collect();
+    for (source, pin) in pinned {
+        new.retain(|name| *name != source);
+        let differences = match now.iter().find(|(name, ..)| name == source) {
+            Some((_, found, _)) => pin.differences(found),
+            None => vec!["it is no longer configured".to_owned()],
+        };
+        if !differences.is_empty() {
+            return Err(Misplaced::Source { source_name: source.to_owned(), differences });
+        }
+    }
+    match new.first() {
+        Some(source) => {
+            let differences = vec!["it was added since".to_owned()];
+            Err(Misplaced::Source { source_name: (*source).to_owned(), differences })
+        }
+        None => Ok(()),
+    }
+}
+
 /// Judges a store's adoption by its marker.
 ///
 /// `marker` is what the store carries: the installation's id (compared with `ours`), its name and its count.
@@ -205,6 +259,18 @@ mod tests {
             change(&mut now);
             assert_eq!(pin().differences(&now).len(), 1, "{now:?}");
         }
+    }
+
+    #[test]
+    fn s7_a_source_that_went_or_came_halts() {
+        let now = |names: &[&str]| -> Vec<_> {
+            names.iter().map(|name| ((*name).to_owned(), pin(), Position::default())).collect()
+        };
+        let pins = [("a".to_owned(), pin()), ("b".to_owned(), pin())];
+        let judge = |now: &[_]| judge_sources(pins.iter().map(|(name, pin)| (name.as_str(), pin)), now);
+        assert_eq!(judge(&now(&["a", "b"])), Ok(()));
+        assert!(judge(&now(&["a"])).unwrap_err().to_string().contains("no longer configured"));
+        assert!(judge(&now(&["a", "b", "c"])).unwrap_err().to_string().contains("added"));
     }
 
     #[test]

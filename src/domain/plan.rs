@@ -14,6 +14,10 @@ use super::inventory::SourceIndex;
 pub enum Hold {
     /// What its store depends on could not be read completely (S4).
     Incomplete,
+    /// Its store is not, or no longer, adopted (S7).
+    NotAdopted,
+    /// It vanished while the history of the truth broke; adopting anew accepts it (S7).
+    Discontinuity,
     /// A person paused all deleting.
     Paused,
     /// A stranger in a source that nobody declared exclusively ours: reported only.
@@ -52,8 +56,10 @@ pub enum Breaker {
 
 impl Hold {
     /// Every name that [`Hold::as_str`] gives, for metrics that exist from the start.
-    pub const NAMES: [&'static str; 11] = [
+    pub const NAMES: [&'static str; 13] = [
         "incomplete",
+        "not_adopted",
+        "discontinuity",
         "paused",
         "not_exclusive",
         "breaker_share",
@@ -70,6 +76,8 @@ impl Hold {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Incomplete => "incomplete",
+            Self::NotAdopted => "not_adopted",
+            Self::Discontinuity => "discontinuity",
             Self::Paused => "paused",
             Self::NotExclusive => "not_exclusive",
             Self::Breaker { breaker: Breaker::Share } => "breaker_share",
@@ -85,7 +93,7 @@ impl Hold {
 
     /// True if it stays held until a person does something.
     pub fn needs_a_person(self) -> bool {
-        matches!(self, Self::Breaker { .. } | Self::Paused)
+        matches!(self, Self::Breaker { .. } | Self::Paused | Self::NotAdopted | Self::Discontinuity)
     }
 }
 
@@ -146,6 +154,8 @@ pub struct StoreView {
     pub orphans: Vec<Orphan>,
     /// False if something that the store's orphans depend on could not be read (S4, S9).
     pub complete: bool,
+    /// True if the store is ours (S7).
+    pub adopted: bool,
 }
 
 /// An orphan and what is done with it.

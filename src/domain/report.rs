@@ -3,6 +3,7 @@
 //! Its JSON is documented in `docs/report.md` and stable: fields are added, never renamed.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -13,7 +14,8 @@ use super::diff::Orphan;
 use super::evidence::Evidence;
 use super::ids::CourseId;
 use super::inventory::Unrecognised;
-use super::live_set::{Halt, Population};
+use super::live_set::Population;
+use super::pins::SourcePin;
 use super::plan::{Decided, Decision};
 
 /// What was asked for.
@@ -192,6 +194,8 @@ pub struct StoreReport {
     pub identity: Option<String>,
     /// Why it was not listed, or not swept, to the end; with all causes.
     pub error: Option<String>,
+    /// Why it is not ours, if so (S7): then nothing of it is swept.
+    pub not_adopted: Option<String>,
     /// True if the inventory is complete, so that its counts mean something.
     pub complete: bool,
     /// By source; empty if the inventory did not end complete.
@@ -226,11 +230,15 @@ pub struct LiveReport {
     pub live: u64,
     /// The most in the last seven days.
     pub highest: Option<u64>,
+    /// What the source is, as far as the server tells (S7); none for the union.
+    pub identity: Option<SourcePin>,
 }
 
-impl From<&Population> for LiveReport {
-    fn from(population: &Population) -> Self {
-        Self { source: population.source.clone(), live: population.live, highest: population.highest }
+impl LiveReport {
+    /// A source of this size and identity.
+    pub fn new(population: &Population, identity: Option<&SourcePin>) -> Self {
+        let Population { source, live, highest } = population.clone();
+        Self { source, live, highest, identity: identity.cloned() }
     }
 }
 
@@ -282,8 +290,8 @@ impl RunReport {
         }
     }
 
-    /// Ends the report of a run whose live set is not believed.
-    pub fn halted(mut self, halt: &Halt) -> Self {
+    /// Ends the report of a run whose live set, or place, is not believed (S3, S7).
+    pub fn halted(mut self, halt: &dyn Error) -> Self {
         self.halt = Some(halt.to_string());
         self
     }
@@ -320,7 +328,9 @@ impl RunReport {
             return Verdict::Partly;
         }
         let decisions = || self.stores.iter().flat_map(|store| &store.sources).flat_map(|source| &source.orphans);
-        if self.paused.is_some()
+        let unadopted = self.stores.iter().any(|store| store.not_adopted.is_some());
+        if unadopted
+            || self.paused.is_some()
             || decisions().any(|orphan| matches!(orphan.decision, Decision::Held(hold) if hold.needs_a_person()))
         {
             return Verdict::Held;
@@ -352,6 +362,7 @@ mod tests {
             accrued: Duration::ZERO,
             clock: Default::default(),
             referenced: false,
+            across_break: false,
         };
         let decided: Vec<_> =
             decision.into_iter().map(|decision| Decided { orphan: orphan.clone(), decision }).collect();
@@ -361,6 +372,7 @@ mod tests {
             kind: "redis",
             identity: None,
             error: None,
+            not_adopted: None,
             complete: true,
             sources: vec![source],
             unclaimed: Unrecognised::default(),

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::pauses::WHO;
 use super::{Ledger, LedgerError, counted, stored};
 use crate::domain::pins::{AdoptedStore, Position, SourcePin};
+use crate::postgres::system;
 
 /// Everything that was adopted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +74,9 @@ impl Ledger {
                     .await?;
             }
             sqlx::query(START_ANEW).execute(&mut *transaction).await?;
+            sqlx::query("UPDATE course_gc.known_ids SET across_break = false WHERE across_break")
+                .execute(&mut *transaction)
+                .await?;
             transaction.commit().await?;
             Ok(installation)
         };
@@ -140,6 +144,15 @@ impl Ledger {
             .execute(&self.pool);
         self.call("noting where a liveness source is", update).await?;
         Ok(())
+    }
+
+    /// The identifier of the cluster that the ledger is in; `None` if the server does not tell.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    pub async fn system(&self) -> Result<Option<String>, LedgerError> {
+        let mut connection = self.postgres.connect().await?;
+        Ok(system(&self.postgres, &mut connection).await?)
     }
 
     /// Starts the clock of every orphan anew: the history of the truth broke (S6, S7).

@@ -12,20 +12,30 @@ use crate::domain::live_set::LiveSet;
 /// How many ids go in one statement.
 const PAGE: usize = 10_000;
 
+/// Ids that an earlier run saw live.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KnownIds {
+    /// All of them.
+    pub all: BTreeSet<CourseId>,
+    /// Those that vanished while the history of the truth broke (S7).
+    pub across_break: BTreeSet<CourseId>,
+}
+
 impl Ledger {
-    /// Learns the ids that are live: new ones are added, those that vanished are marked as departed, and who departed 90
-    /// days ago is forgotten. A run in which nothing changed writes nothing.
+    /// Learns the ids that are live: new ones are added, those that vanished are marked as departed (and, if `across_break`,
+    /// as having vanished while the history of the truth broke), and who departed 90 days ago is forgotten. A run in which
+    /// nothing changed writes nothing.
     ///
     /// # Errors
     /// If the ledger does not answer.
-    pub async fn learn(&self, live: &LiveSet) -> Result<(), LedgerError> {
+    pub async fn learn(&self, live: &LiveSet, across_break: bool) -> Result<(), LedgerError> {
         let known = self.present().await?;
         let arrived: Vec<String> = live.without(&known).map(|id| id.to_string()).collect();
         let departed: Vec<String> = known.without(live).map(|id| id.to_string()).collect();
         for page in arrived.chunks(PAGE) {
             let insert = sqlx::query(
                 "INSERT INTO course_gc.known_ids (course_id) SELECT unnest($1::text[]) \
-                 ON CONFLICT (course_id) DO UPDATE SET departed_at = NULL",
+                 ON CONFLICT (course_id) DO UPDATE SET departed_at = NULL, across_break = false",
             )
             .bind(page)
             .execute(&self.pool);
@@ -33,9 +43,11 @@ impl Ledger {
         }
         for page in departed.chunks(PAGE) {
             let update = sqlx::query(
-                "UPDATE course_gc.known_ids SET departed_at = now() WHERE course_id = ANY($1) AND departed_at IS NULL",
+                "UPDATE course_gc.known_ids SET departed_at = now(), across_break = $2 \
+                 WHERE course_id = ANY($1) AND departed_at IS NULL",
             )
             .bind(page)
+            .bind(across_break)
             .execute(&self.pool);
             self.call("marking departed ids", update).await?;
         }
@@ -61,15 +73,23 @@ impl Ledger {
     ///
     /// # Errors
     /// If the ledger does not answer.
-    pub async fn known_among(&self, ids: &BTreeSet<CourseId>) -> Result<BTreeSet<CourseId>, LedgerError> {
+    pub async fn known_among(&self, ids: &BTreeSet<CourseId>) -> Result<KnownIds, LedgerError> {
+        const ACTION: &str = "asking which ids are known";
         let texts: Vec<String> = ids.iter().map(CourseId::to_string).collect();
-        let mut known = BTreeSet::new();
+        let mut known = KnownIds::default();
         for page in texts.chunks(PAGE) {
-            let select = sqlx::query_scalar("SELECT course_id FROM course_gc.known_ids WHERE course_id = ANY($1)")
-                .bind(page)
-                .fetch_all(&self.pool);
-            for text in self.call("asking which ids are known", select).await? {
-                known.insert(self.id(text)?);
+            let select =
+                sqlx::query("SELECT course_id, across_break FROM course_gc.known_ids WHERE course_id = ANY($1)")
+                    .bind(page)
+                    .fetch_all(&self.pool);
+            for row in self.call(ACTION, select).await? {
+                let read = || Ok((row.try_get("course_id")?, row.try_get("across_break")?));
+                let (text, across_break) = read().map_err(|error| self.postgres.failed(ACTION, error))?;
+                let id = self.id(text)?;
+                known.all.insert(id);
+                if across_break {
+                    known.across_break.insert(id);
+                }
             }
         }
         Ok(known)

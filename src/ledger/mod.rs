@@ -22,6 +22,7 @@ use crate::postgres::{AdvisoryLock, LockSession, Postgres, PostgresError};
 
 pub use adoption::Adoption;
 pub use intents::IntentId;
+pub use known::KnownIds;
 pub use orphans::Place;
 pub use pauses::Pause;
 pub use runs::RunSummary;
