@@ -62,12 +62,12 @@ fn decide_store(store: StoreView, overall: Overall, limits: &Limits) -> Vec<Deci
         if let Some(breaker) = overall.breaker.or(share) {
             return Decision::Held(Hold::Breaker { breaker });
         }
+        if orphan.referenced {
+            return Decision::Held(Hold::Referenced);
+        }
         if let Some(left) = grace_left(orphan, limits.graces) {
             let left_seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
             return Decision::Held(Hold::Grace { left_seconds });
-        }
-        if orphan.referenced {
-            return Decision::Held(Hold::Referenced);
         }
         match (orphan.found.amount.resources, orphan.found.entangled) {
             (0, 1..) => Decision::Held(Hold::Entangled),
@@ -235,7 +235,11 @@ mod tests {
 
     #[test]
     fn s9_what_is_referenced_stays() {
-        assert_eq!(held(store(vec![Orphan { referenced: true, ..orphan(1) }])), Some(Hold::Referenced));
+        let referenced = Orphan { referenced: true, ..orphan(1) };
+        assert_eq!(held(store(vec![referenced.clone()])), Some(Hold::Referenced));
+        // Its clock stands still as long as it is referenced, so that grace would hide the reason for ever.
+        let restarted = Orphan { accrued: Duration::ZERO, ..referenced };
+        assert_eq!(held(store(vec![restarted])), Some(Hold::Referenced));
     }
 
     #[test]
