@@ -6,6 +6,7 @@
 //! the difference of two [`crate::Snapshot`]s.
 
 mod fate;
+mod leftovers;
 mod plan;
 mod random;
 mod seed;
@@ -18,6 +19,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 pub use self::fate::{Fate, NOT_A_COURSES, REFERENCED, SEVERAL_IDS, STRANGER, UNRECOGNISED};
+pub use self::leftovers::{HeldCourse, Leftovers};
 use crate::PointId;
 
 /// The keys that name a course, as templates: `*` is anything.
@@ -203,8 +205,8 @@ pub enum Owner {
     Unrecognised,
     /// It is no course's and looks like none.
     Nobody,
-    /// Its name holds a UUID where a course's id would be, but it is something else's.
-    Lookalike,
+    /// Its name holds a UUID where a course's id would be, this one, but it is something else's.
+    Lookalike(CourseId),
 }
 
 /// A Redis key.
