@@ -1,6 +1,7 @@
 //! The spine, end to end, on real Postgres, Redis, Qdrant and files.
 
 mod campus;
+mod creation;
 mod killed;
 mod pause;
 mod support;
