@@ -2,6 +2,7 @@
 
 mod campus;
 mod creation;
+mod gates;
 mod killed;
 mod pause;
 mod support;
