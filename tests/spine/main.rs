@@ -4,6 +4,7 @@ mod campus;
 mod creation;
 mod gates;
 mod killed;
+mod liveness;
 mod pause;
 mod support;
 mod truth;
