@@ -9,11 +9,11 @@ use sandbox::{Resource, Snapshot};
 const GROUPS: [(Fate, &str); 7] = [
     (Fate::Gone, "left behind by deleted courses"),
     (Fate::Live, "of live courses"),
-    (Fate::Held(STRANGER), "another environment's"),
+    (Fate::Held(STRANGER), "another environment's, or like it"),
     (Fate::Held(REFERENCED), "uploads that a row still refers to"),
     (Fate::Held(SEVERAL_IDS), "names a live course as well"),
-    (Fate::Held(UNRECOGNISED), "where an id would be, there is none"),
-    (Fate::Held(NOT_A_COURSES), "no course's at all"),
+    (Fate::Held(UNRECOGNISED), "no id where a course's would be"),
+    (Fate::Held(NOT_A_COURSES), "nothing to do with courses"),
 ];
 
 /// Points, keys and files.

@@ -145,7 +145,7 @@ async fn show(program: &Program, arguments: &[&str], lines: usize) -> Result<()>
     let text = program.text(arguments).await?;
     let all: Vec<&str> = text.trim_end().lines().collect();
     let Some((last, rest)) = all.split_last() else { return Ok(()) };
-    rest.iter().take(lines).for_each(|line| println!("{line}"));
+    rest.iter().take(lines).for_each(|line| println!("{}", line.trim_end()));
     if rest.len() > lines && lines > 0 {
         println!("…");
     }
