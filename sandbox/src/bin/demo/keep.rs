@@ -33,22 +33,24 @@ pub async fn serve(story: &Story, asked_to_stop: impl Future<Output = ()>) -> Re
         .process_group(0)
         .spawn()
         .context("starting course-gc serve")?;
-    println!("\nrunning until Ctrl-C, with a run every two seconds:");
+    let lifeline = serve.stdin.take();
+    println!("\nRunning until Ctrl-C, with a run every ten seconds:");
     println!("  Postgres       {}", addresses.postgres);
     println!("  Redis          {}", addresses.redis);
     println!("  Qdrant (gRPC)  {}, collection {}", addresses.qdrant, addresses.alias);
     println!("  folders        {}/uploads and enrichments", addresses.files.display());
     println!("  configuration  {}", course_gc.config().display());
     println!("  metrics        http://{}/metrics (and /healthz, /readyz)\n", settings.listen);
-    println!("In another terminal:");
+    println!("In another terminal, to ask course-gc, or to delete a course and see its leaks go:");
     for (name, value) in course_gc.environment() {
         println!("  export {name}={value}");
     }
-    println!("  {} plan --config {}\n", course_gc.path().display(), course_gc.config().display());
+    println!("  {} plan --config {}", course_gc.path().display(), course_gc.config().display());
+    println!("  psql {} -c 'DELETE FROM courses WHERE slug = (SELECT min(slug) FROM courses)'\n", addresses.postgres);
     let ended = tokio::select! {
         ended = serve.wait() => bail!("course-gc serve ended by itself with {}", ended?),
         () = asked_to_stop => {
-            drop(serve.stdin.take());
+            drop(lifeline);
             serve.wait().await?
         }
     };

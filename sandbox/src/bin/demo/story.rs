@@ -82,10 +82,10 @@ impl Story {
     }
 }
 
-/// Runs every two seconds in `serve`, so that an interval is short; breakers and limits are the defaults.
+/// The breakers and limits are the defaults; the grace and the schedule of `serve` are short enough to be watched.
 fn settings() -> Result<Settings> {
     let listen = ([127, 0, 0, 1], free_port()?).into();
-    Ok(Settings { departed: GRACE.to_owned(), cron: "*/2 * * * * *".to_owned(), listen, ..Settings::default() })
+    Ok(Settings { departed: GRACE.to_owned(), cron: "*/10 * * * * *".to_owned(), listen, ..Settings::default() })
 }
 
 async fn seed(stores: &Stores) -> Result<Campus> {
