@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, stdout};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use sandbox::campus::{Campus, CampusSize, CourseId, Doom};
 use sandbox::config::Settings;
 use sandbox::{Addresses, Servers, Snapshot, Stores, free_port};
 use serde_json::Value;
+use tokio::time::{sleep, timeout};
 
 use crate::program::Program;
 use crate::proof;
@@ -120,17 +121,14 @@ async fn delete(campus: &Campus, stores: &Stores) -> Result<BTreeSet<CourseId>> 
 
 /// Waits until a plan would sweep something. Each plan adds to the orphans' clocks, as a scheduled run would.
 async fn wait_for_grace(program: &Program) -> Result<()> {
-    let began = Instant::now();
-    loop {
-        let plan = program.json(&["plan"]).await?;
-        if reasons::orphans(&plan).any(|orphan| orphan.sweeps()) {
-            return Ok(());
+    let look = async {
+        while !reasons::orphans(&program.json(&["plan"]).await?).any(|orphan| orphan.sweeps()) {
+            sleep(LOOK_EVERY).await;
         }
-        if began.elapsed() > GRACE_PASSES_WITHIN {
-            bail!("no sweep is planned after {GRACE_PASSES_WITHIN:?}, although the grace is {GRACE}");
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+        Ok(())
+    };
+    let within = timeout(GRACE_PASSES_WITHIN, look).await;
+    within.with_context(|| format!("no sweep is planned after {GRACE_PASSES_WITHIN:?}; the grace is {GRACE}"))?
 }
 
 /// What the latest run reported, from the ledger.
