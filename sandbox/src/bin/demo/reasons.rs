@@ -176,7 +176,7 @@ fn named(resource: &Resource, owner: &Owner, deleted: &BTreeSet<CourseId>) -> Ve
         (Owner::Course(id), _) => vec![id.to_string()],
         (Owner::Courses(ids), _) => ids.iter().filter(|id| deleted.contains(id)).map(CourseId::to_string).collect(),
         // It ends with a UUID that is no course's.
-        (Owner::Lookalike, Resource::Key(name)) => {
+        (Owner::Lookalike(_), Resource::Key(name)) => {
             let name = String::from_utf8_lossy(name);
             name.get(name.len().saturating_sub(UUID_LENGTH)..).map(ToOwned::to_owned).into_iter().collect()
         }
