@@ -205,7 +205,7 @@ async fn s6_a_course_that_comes_back_is_no_orphan_and_waits_anew_when_it_goes_ag
 #[tokio::test]
 async fn s8_too_large_a_share_waits_for_a_person() -> Result<()> {
     let settings = Settings { limits: limits(["refuse_drop: 50%"]), ..at_once() };
-    let scene = Scene::set(CampusSize { courses: 30, doomed: 14, ..SMALL }, &settings).await?;
+    let scene = Scene::set(CampusSize { courses: 40, doomed: 19, ..SMALL }, &settings).await?;
     for course in scene.campus.doomed() {
         scene.delete_row(course).await?;
     }
