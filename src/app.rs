@@ -14,7 +14,7 @@ use crate::domain::ids::IdType;
 use crate::domain::plan::Limits;
 use crate::ledger::{Ledger, LedgerError};
 use crate::liveness::{LivenessSource, Risk};
-use crate::postgres::Postgres;
+use crate::postgres::{IDLE_TIMEOUT, Postgres};
 use crate::reconcile::{Collector, ManagedStore};
 use crate::stores::files::{Layout, LayoutError};
 use crate::stores::template::{Template, TemplateError};
@@ -120,6 +120,7 @@ fn postgres(config: &Config, what: String, url: &SecretUrl) -> Postgres {
         what,
         url: SecretString::from(url.expose()),
         call_timeout: config.limits.call_timeout,
+        idle_timeout: IDLE_TIMEOUT,
         application: format!("course-gc/{}", config.installation),
     }
 }

@@ -4,7 +4,7 @@
 //! the lock is looked at before and after: an answer counts only if the lock was held all the while. Whatever goes wrong
 //! in a question ends the session, and with it the lock: nothing is ever confirmed on a connection in doubt.
 //!
-//! A session that freezes or is cut off loses its lock: the server ends it after [`IDLE_TIMEOUT`] without a sign, and a
+//! A session that freezes or is cut off loses its lock: the server ends it after [`Postgres::idle_timeout`] without a sign, and a
 //! heartbeat gives that sign while all is well. It is never idle in a transaction.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// After so long without a sign, the server ends a lock session and frees its lock.
+/// What [`Postgres::idle_timeout`] should be: several heartbeats, and short enough to wait for after a crash.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a lock session gives a sign.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -56,6 +56,8 @@ pub struct Postgres {
     pub url: SecretString,
     /// The longest that one call may take.
     pub call_timeout: Duration,
+    /// After so long without a sign, the server ends a session and frees its lock.
+    pub idle_timeout: Duration,
     /// Shown by the server in its list of sessions.
     pub application: String,
 }
@@ -209,7 +211,7 @@ impl Postgres {
             "SET row_security = off; SET search_path = pg_catalog; SET idle_session_timeout = {idle}; \
              SET idle_in_transaction_session_timeout = {idle}; SET tcp_keepalives_idle = 10; \
              SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3",
-            idle = IDLE_TIMEOUT.as_millis()
+            idle = self.idle_timeout.as_millis()
         );
         self.call("preparing the session", sqlx::raw_sql(sqlx::AssertSqlSafe(settings)).execute(&mut connection))
             .await?;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::{
-    Addresses,
+    Addresses, Resource,
     campus::{IdKind, KEY_TEMPLATES},
 };
 
@@ -41,6 +41,9 @@ impl Default for Settings {
     }
 }
 
+const UPLOADS_LAYOUT: &str = "{organization_id}/{course_id}";
+const ENRICHMENTS_LAYOUT: &str = "{course_id}";
+
 /// The text of the configuration file. The URLs are not in it, since they may hold passwords: see [`environment`].
 pub fn file(addresses: &Addresses, settings: &Settings) -> String {
     let Settings { departed, stranger, exclusive, cron, listen, limits, ids } = settings;
@@ -77,7 +80,7 @@ limits:
 {templates}  uploads:
     kind: files
     root: {files}/uploads
-    layout: \"{{organization_id}}/{{course_id}}\"
+    layout: \"{UPLOADS_LAYOUT}\"
     exclusive: {exclusive}
     references:
       query: SELECT storage_path FROM public.file_catalog
@@ -85,12 +88,42 @@ limits:
   enrichments:
     kind: files
     root: {files}/enrichments
-    layout: \"{{course_id}}\"
+    layout: \"{ENRICHMENTS_LAYOUT}\"
     exclusive: {exclusive}
 http:
   listen: {listen}
 "
     )
+}
+
+/// The store of [`file`] in which a resource lies, and the source that claims it, if one does.
+pub fn place(addresses: &Addresses, resource: &Resource) -> (&'static str, Option<String>) {
+    match resource {
+        Resource::Point(_) => ("vectors", Some(addresses.alias.clone())),
+        Resource::File(path) => match path.split_once('/') {
+            Some(("uploads", below)) => ("uploads", below.contains('/').then(|| UPLOADS_LAYOUT.to_owned())),
+            below => ("enrichments", below.filter(|(_, it)| it.contains('/')).map(|_| ENRICHMENTS_LAYOUT.to_owned())),
+        },
+        Resource::Key(name) => {
+            let name = String::from_utf8_lossy(name);
+            ("cache", KEY_TEMPLATES.iter().find(|template| has_shape(&name, template)).map(ToString::to_string))
+        }
+    }
+}
+
+/// Whether a name is written as a template says, whatever stands for the id.
+fn has_shape(name: &str, template: &str) -> bool {
+    let template = template.replace("{course_id}", "*");
+    let mut literals: Vec<&str> = template.split('*').collect();
+    let (first, last) = (literals.remove(0), literals.pop().unwrap_or_default());
+    let Some(mut rest) = name.strip_prefix(first).and_then(|rest| rest.strip_suffix(last)) else { return false };
+    literals.into_iter().all(|literal| match rest.split_once(literal) {
+        Some((_, after)) => {
+            rest = after;
+            true
+        }
+        None => false,
+    })
 }
 
 /// The variables that go with [`file`]: the stores' URLs and keys.

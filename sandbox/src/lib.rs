@@ -26,6 +26,7 @@ mod world;
 pub use self::{
     ports::free_port,
     postgres::{Database, Postgres},
+    program::program,
     qdrant::{Collections, Qdrant, QdrantOptions},
     redis::{Keyspace, Redis},
     server::Server,

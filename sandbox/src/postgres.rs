@@ -21,7 +21,7 @@ use crate::{
     server::{Kind, Server},
 };
 
-static KIND: Kind = Kind {
+const KIND: Kind = Kind {
     name: "postgres",
     ready: "database system is ready to accept connections",
     port_taken: "could not create any TCP/IP sockets",
@@ -29,6 +29,11 @@ static KIND: Kind = Kind {
     // With SIGKILL its System V shared memory would stay.
     last: "QUIT",
 };
+
+static PRIMARY: Kind = KIND;
+
+static STANDBY: Kind =
+    Kind { ready: "database system is ready to accept read-only connections", name: "standby", ..KIND };
 
 /// Postgres refuses to run as root; root runs it as `nobody`, whose ids are these on every Debian.
 const NOBODY: u32 = 65_534;
@@ -47,7 +52,7 @@ impl Postgres {
     ///
     /// When Postgres is not installed or does not start; the message ends with its log.
     pub async fn start() -> Result<Self> {
-        Server::start(&KIND, copy_initialised, command).await.map(Self)
+        Server::start(&PRIMARY, copy_initialised, command).await.map(Self)
     }
 
     /// The one server of this process that its tests share. It ends with the process.
@@ -57,6 +62,16 @@ impl Postgres {
     /// As [`Postgres::start`].
     pub async fn shared() -> Result<&'static Self> {
         SHARED.get_or_try_init(Self::start).await
+    }
+
+    /// Starts a streaming standby of this server, from a copy of it as it is now.
+    ///
+    /// # Errors
+    ///
+    /// When this server is stopped, or the standby does not start; the message ends with its log.
+    pub async fn standby(&self) -> Result<Self> {
+        let port = self.0.port();
+        Server::start(&STANDBY, move |folder| copy_running(folder, port), command).await.map(Self)
     }
 
     /// The superuser's URL of the database `postgres`.
@@ -180,6 +195,19 @@ fn copy_initialised(folder: &Path) -> Result<()> {
     hand_over(folder)?;
     let mut command = Command::new(program("cp")?);
     run(command.arg("-a").arg(initialised).arg(folder.join("data")))
+}
+
+/// Fills a standby's folder from the running server on `port`.
+fn copy_running(folder: &Path, port: u16) -> Result<()> {
+    hand_over(folder)?;
+    let mut line = unprivileged()?;
+    line.push(program("pg_basebackup")?.into());
+    let [program, arguments @ ..] = line.as_slice() else { bail!("no command") };
+    run(Command::new(program)
+        .args(arguments)
+        .args(["--host=127.0.0.1", &format!("--port={port}"), "--username=postgres", "--no-password"])
+        .args(["--no-sync", "--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf", "--pgdata"])
+        .arg(folder.join("data")))
 }
 
 /// The initialised data folder of this Postgres version and user, made when it is not there yet. It lies in the

@@ -15,7 +15,7 @@ const POSTGRES_VERSIONS: &str = "/usr/lib/postgresql";
 /// # Errors
 ///
 /// When the program is not installed; the message says how to install it.
-pub(crate) fn program(name: &str) -> Result<PathBuf> {
+pub fn program(name: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     postgres_folders()
         .into_iter()

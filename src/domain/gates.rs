@@ -68,12 +68,12 @@ fn decide_store(store: StoreView, overall: Overall, limits: &Limits) -> Vec<Deci
         if let Some(breaker) = overall.breaker.or(share) {
             return Decision::Held(Hold::Breaker { breaker });
         }
+        if orphan.referenced {
+            return Decision::Held(Hold::Referenced);
+        }
         if let Some(left) = grace_left(orphan, limits.graces) {
             let left_seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
             return Decision::Held(Hold::Grace { left_seconds });
-        }
-        if orphan.referenced {
-            return Decision::Held(Hold::Referenced);
         }
         match (orphan.found.amount.resources, orphan.found.entangled) {
             (0, 1..) => Decision::Held(Hold::Entangled),
@@ -85,22 +85,31 @@ fn decide_store(store: StoreView, overall: Overall, limits: &Limits) -> Vec<Deci
     store.orphans.into_iter().zip(decisions).map(|(orphan, decision)| Decided { orphan, decision }).collect()
 }
 
-/// The share breakers that tripped, by source and evidence (S8). All of a source's sweepable orphans are judged, before
-/// grace and caps; a source that is not exclusive is not judged by its strangers, since they never go.
+/// True if nothing but time and breakers keeps an orphan. Only such orphans count in the breakers: what stays anyway would
+/// let them trip for ever.
+fn may_go(store: &StoreView, orphan: &Orphan) -> bool {
+    let has_own = orphan.found.amount.resources > 0 || orphan.found.entangled == 0;
+    let is_sweepable = store.source(orphan.source).is_some_and(|source| source.sweepable(orphan.evidence));
+    is_sweepable && has_own && !orphan.referenced
+}
+
+/// The share breakers that tripped, by source and evidence (S8). All of a source's orphans that may go are judged, before
+/// grace and caps.
 fn share_breakers(store: &StoreView, limits: &Limits) -> BTreeMap<(SourceIndex, Evidence), Breaker> {
     let mut orphans: BTreeMap<(SourceIndex, Evidence), u64> = BTreeMap::new();
     let mut all: BTreeMap<SourceIndex, u64> = BTreeMap::new();
     for orphan in &store.orphans {
         *all.entry(orphan.source).or_default() += 1;
-        *orphans.entry((orphan.source, orphan.evidence)).or_default() += 1;
+        if may_go(store, orphan) {
+            *orphans.entry((orphan.source, orphan.evidence)).or_default() += 1;
+        }
     }
     let mut tripped = BTreeMap::new();
     for (index, source) in store.sources.iter().enumerate() {
         let index = SourceIndex(index);
         let distinct = source.live_courses + all.get(&index).copied().unwrap_or(0);
         let count = |evidence| orphans.get(&(index, evidence)).copied().unwrap_or(0);
-        let sweepable: u64 = Evidence::ALL.into_iter().filter(|e| source.sweepable(*e)).map(count).sum();
-        if exceeds(sweepable, distinct, limits.breaker_share) {
+        if exceeds(Evidence::ALL.into_iter().map(count).sum(), distinct, limits.breaker_share) {
             for evidence in Evidence::ALL {
                 tripped.insert((index, evidence), Breaker::Share);
             }
@@ -121,7 +130,7 @@ fn run_wide_breaker(stores: &[StoreView], recent: &Recent, limits: &Limits) -> O
     let mut bytes = recent.bytes;
     for store in stores {
         for orphan in &store.orphans {
-            if store.source(orphan.source).is_some_and(|source| source.sweepable(orphan.evidence)) {
+            if may_go(store, orphan) {
                 courses.insert(orphan.course);
                 bytes = bytes.saturating_add(orphan.found.amount.bytes.unwrap_or(0));
             }
@@ -255,7 +264,11 @@ mod tests {
 
     #[test]
     fn s9_what_is_referenced_stays() {
-        assert_eq!(held(store(vec![Orphan { referenced: true, ..orphan(1) }])), Some(Hold::Referenced));
+        let referenced = Orphan { referenced: true, ..orphan(1) };
+        assert_eq!(held(store(vec![referenced.clone()])), Some(Hold::Referenced));
+        // Its clock stands still as long as it is referenced, so that grace would hide the reason for ever.
+        let restarted = Orphan { accrued: Duration::ZERO, ..referenced };
+        assert_eq!(held(store(vec![restarted])), Some(Hold::Referenced));
     }
 
     #[test]
@@ -287,6 +300,23 @@ mod tests {
         orphans.push(orphan(99));
         let plan = decide(vec![store(orphans)], &World::default(), &LIMITS);
         assert_eq!(plan.sweeps(0).map(|orphan| orphan.course).collect::<Vec<_>>(), [CourseId::Integer(99)]);
+    }
+
+    #[test]
+    fn s8_what_stays_anyway_trips_nothing() {
+        let entangled = Found { amount: Amount::default(), entangled: 1 };
+        let stays = |n| match n % 2 {
+            0 => Orphan { referenced: true, ..orphan(n) },
+            _ => Orphan { found: entangled.clone(), ..orphan(n) },
+        };
+        let many = store((0..60).map(stays).chain([orphan(99)]).collect());
+        let world =
+            World { recent: Recent { courses: BTreeSet::new(), bytes: LIMITS.breaker_bytes - 10 }, paused: false };
+        let limits = Limits { breaker_courses: 1, ..LIMITS };
+        let plan = decide(vec![many], &world, &limits);
+        assert_eq!(plan.sweeps(0).map(|orphan| orphan.course).collect::<Vec<_>>(), [CourseId::Integer(99)]);
+        assert_eq!(plan.stores[0][0].decision, Decision::Held(Hold::Referenced));
+        assert_eq!(plan.stores[0][1].decision, Decision::Held(Hold::Entangled));
     }
 
     #[test]

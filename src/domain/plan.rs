@@ -27,13 +27,14 @@ pub enum Hold {
         /// Which breaker.
         breaker: Breaker,
     },
+    /// Something alive refers to what it holds (S9). Asked before grace, whose clock stands still meanwhile: the reason is
+    /// the reference, and not the time.
+    Referenced,
     /// It has not been an orphan for long enough (S6).
     Grace {
         /// Seconds that are missing.
         left_seconds: u64,
     },
-    /// Something alive refers to what it holds (S9).
-    Referenced,
     /// All of its resources also name a live course, or cannot be told from another's (S5).
     Entangled,
     /// The run's cap is used up; a later run goes on.
@@ -66,8 +67,8 @@ impl Hold {
         "breaker_stranger_share",
         "breaker_courses",
         "breaker_bytes",
-        "grace",
         "referenced",
+        "grace",
         "entangled",
         "cap",
     ];
@@ -84,8 +85,8 @@ impl Hold {
             Self::Breaker { breaker: Breaker::StrangerShare } => "breaker_stranger_share",
             Self::Breaker { breaker: Breaker::Courses } => "breaker_courses",
             Self::Breaker { breaker: Breaker::Bytes } => "breaker_bytes",
-            Self::Grace { .. } => "grace",
             Self::Referenced => "referenced",
+            Self::Grace { .. } => "grace",
             Self::Entangled => "entangled",
             Self::Cap => "cap",
         }

@@ -129,6 +129,7 @@ fn postgres(database: &Database, what: &str) -> Postgres {
         what: what.into(),
         url: database.url().to_owned().into(),
         call_timeout: Duration::from_secs(10),
+        idle_timeout: crate::postgres::IDLE_TIMEOUT,
         application: "course-gc test".into(),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use course_gc::config::Config;
@@ -106,4 +107,19 @@ impl Installation {
         sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&self.stores.postgres).await?;
         Ok(())
     }
+}
+
+/// Asks until there is an answer, and gives up after 20 seconds.
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+    let asked = async {
+        loop {
+            if let Some(answer) = ask().await? {
+                return Ok(answer);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), asked)
+        .await
+        .with_context(|| format!("waited in vain until {what}"))?
 }

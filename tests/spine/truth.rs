@@ -16,6 +16,7 @@ fn source(url: &str, query: &str, accepted: &[Risk]) -> LivenessSource {
         url: url.into(),
         call_timeout: Duration::from_secs(10),
         application: "course-gc/test".to_owned(),
+        idle_timeout: course_gc::postgres::IDLE_TIMEOUT,
     };
     let accepted: BTreeSet<Risk> = accepted.iter().copied().collect();
     LivenessSource { name: "campus".to_owned(), postgres, query: query.to_owned(), accepted }

@@ -27,15 +27,27 @@ pub enum Fate {
     Held(&'static str),
 }
 
+/// A resource, whose it is, and what should become of it.
+pub(super) struct Judged<'a> {
+    pub resource: Resource,
+    pub owner: &'a Owner,
+    pub fate: Fate,
+}
+
 impl Campus {
     /// The fate of every resource after the given courses were deleted. A resource that the deleting path itself removed
     /// is not known here: compare with a snapshot that was taken after the deletions.
     pub fn fates(&self, deleted: &BTreeSet<CourseId>) -> BTreeMap<Resource, Fate> {
+        self.judged(deleted).into_iter().map(|judged| (judged.resource, judged.fate)).collect()
+    }
+
+    /// Every resource with its owner and its fate.
+    pub(super) fn judged(&self, deleted: &BTreeSet<CourseId>) -> Vec<Judged<'_>> {
         let ours: BTreeSet<CourseId> = self.courses.iter().map(|course| course.id).collect();
         let judge = |owner: &Owner| match owner {
             Owner::Course(id) if deleted.contains(id) => Fate::Gone,
             Owner::Course(id) if ours.contains(id) => Fate::Live,
-            Owner::Course(_) | Owner::Lookalike => Fate::Held(STRANGER),
+            Owner::Course(_) | Owner::Lookalike(_) => Fate::Held(STRANGER),
             Owner::Courses(ids) if ids.iter().any(|id| deleted.contains(id)) => Fate::Held(SEVERAL_IDS),
             Owner::Courses(_) => Fate::Live,
             Owner::Unrecognised => Fate::Held(UNRECOGNISED),
@@ -43,14 +55,17 @@ impl Campus {
         };
         let referenced = self.referenced_directories(deleted);
 
-        let keys = self.keys.iter().map(|key| (Resource::Key(key.name.clone().into_bytes()), judge(&key.owner)));
-        let points = self.points.iter().map(|point| (Resource::Point(point.id), judge(&point.owner)));
+        let judged = |resource, owner| Judged { resource, owner, fate: judge(owner) };
+        let keys = self.keys.iter().map(|key| judged(Resource::Key(key.name.clone().into_bytes()), &key.owner));
+        let points = self.points.iter().map(|point| judged(Resource::Point(point.id), &point.owner));
         let files = self.files.iter().map(|file| {
-            let fate = match judge(&file.owner) {
-                Fate::Gone if referenced.contains(directory(&file.path)) => Fate::Held(REFERENCED),
-                fate => fate,
-            };
-            (Resource::File(file.path.clone()), fate)
+            let judged = judged(Resource::File(file.path.clone()), &file.owner);
+            match judged.fate {
+                Fate::Gone if referenced.contains(directory(&file.path)) => {
+                    Judged { fate: Fate::Held(REFERENCED), ..judged }
+                }
+                _ => judged,
+            }
         });
         keys.chain(points).chain(files).collect()
     }
@@ -78,7 +93,7 @@ impl Campus {
 }
 
 /// The course's directory that a path leads into: `uploads/{organization}/{course}` or `enrichments/{course}`.
-fn directory(path: &str) -> &str {
+pub(super) fn directory(path: &str) -> &str {
     let levels = if path.starts_with("uploads/") { 3 } else { 2 };
     let end = path.match_indices('/').nth(levels - 1).map_or(path.len(), |(index, _)| index);
     &path[..end]

@@ -6,6 +6,7 @@
 //! the difference of two [`crate::Snapshot`]s.
 
 mod fate;
+mod leftovers;
 mod plan;
 mod random;
 mod seed;
@@ -18,6 +19,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 pub use self::fate::{Fate, NOT_A_COURSES, REFERENCED, SEVERAL_IDS, STRANGER, UNRECOGNISED};
+pub use self::leftovers::{HeldCourse, Leftovers};
 use crate::PointId;
 
 /// The keys that name a course, as templates: `*` is anything.
@@ -203,8 +205,8 @@ pub enum Owner {
     Unrecognised,
     /// It is no course's and looks like none.
     Nobody,
-    /// Its name holds a UUID where a course's id would be, but it is something else's.
-    Lookalike,
+    /// Its name holds a UUID where a course's id would be, this one, but it is something else's.
+    Lookalike(CourseId),
 }
 
 /// A Redis key.
@@ -272,14 +274,20 @@ impl Campus {
 
     /// The part of this campus that is one course's: to seed courses one by one, rows or resources first.
     pub fn only(&self, id: CourseId) -> Self {
-        let of = |owner: &Owner| *owner == Owner::Course(id);
-        let courses: Vec<Course> = self.courses.iter().filter(|course| course.id == id).cloned().collect();
+        self.some(&BTreeSet::from([id]))
+    }
+
+    /// The part of this campus that is some courses' own, without what names several.
+    pub fn some(&self, ids: &BTreeSet<CourseId>) -> Self {
+        let of = |owner: &Owner| matches!(owner, Owner::Course(id) if ids.contains(id));
+        let courses: Vec<Course> = self.courses.iter().filter(|course| ids.contains(&course.id)).cloned().collect();
         let home = |organization: &&Organization| courses.iter().any(|it| it.organization == organization.id);
+        let catalogued = |row: &&CatalogRow| row.course.is_some_and(|id| ids.contains(&id));
         Self {
             size: self.size,
             organizations: self.organizations.iter().filter(home).cloned().collect(),
             foreign: Vec::new(),
-            catalog: self.catalog.iter().filter(|row| row.course == Some(id)).cloned().collect(),
+            catalog: self.catalog.iter().filter(catalogued).cloned().collect(),
             keys: self.keys.iter().filter(|key| of(&key.owner)).cloned().collect(),
             points: self.points.iter().filter(|point| of(&point.owner)).cloned().collect(),
             files: self.files.iter().filter(|file| of(&file.owner)).cloned().collect(),

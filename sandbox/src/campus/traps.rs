@@ -55,8 +55,8 @@ fn odd_files(planner: &mut Planner, doomed: &[Course], staying: &[Course]) {
         planner.file(path.clone(), Owner::Unrecognised);
         planner.catalog(None, organization, StoredPath::Relative(path), None);
     }
-    planner.file("uploads/.gitkeep".to_owned(), Owner::Unrecognised);
-    planner.file("enrichments/readme.txt".to_owned(), Owner::Unrecognised);
+    planner.file("uploads/.gitkeep".to_owned(), Owner::Nobody);
+    planner.file("enrichments/readme.txt".to_owned(), Owner::Nobody);
 }
 
 fn odd_points(planner: &mut Planner, doomed: &[Course], staying: &[Course]) {
@@ -120,7 +120,7 @@ fn keys_of_no_course(planner: &mut Planner) {
         planner.key(format!("embedding:{hash}"), None, Owner::Nobody);
         planner.key(format!("intent_class:v1:{hash}"), None, Owner::Nobody);
         let looks = match planner.campus.size.ids {
-            IdKind::Uuid => Owner::Lookalike,
+            IdKind::Uuid => Owner::Lookalike(CourseId::Uuid(outbox)),
             IdKind::Integer => Owner::Unrecognised,
         };
         planner.key(format!("idempotency:worker-fallback-stage2-{outbox}"), Some(86_400), looks);

@@ -1,0 +1,160 @@
+//! What the demo does, a step a heading.
+
+use std::collections::BTreeSet;
+use std::io::{IsTerminal, stdout};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use sandbox::campus::{Campus, CampusSize, CourseId, Doom};
+use sandbox::config::Settings;
+use sandbox::{Addresses, Servers, Snapshot, Stores, free_port};
+use serde_json::Value;
+use tokio::time::{sleep, timeout};
+
+use crate::program::Program;
+use crate::proof;
+use crate::reasons;
+
+/// How long a course must have been gone before it is swept.
+const GRACE: &str = "3s";
+/// How long the demo waits for that grace to pass.
+const GRACE_PASSES_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// As many lines of a plan or a report as show what it is; `…` stands for the others.
+const SHOWN: usize = 26;
+
+/// A campus that was cleaned, and what it ran on.
+pub struct Story {
+    /// Whether everything in the stores is as it should be.
+    pub proven: bool,
+    /// The collector.
+    pub program: Program,
+    /// Where the stores are.
+    pub addresses: Addresses,
+    /// Where `serve` listens.
+    pub settings: Settings,
+    /// What keeps the servers alive.
+    _servers: Servers,
+}
+
+impl Story {
+    /// Tells it.
+    pub async fn tell() -> Result<Self> {
+        step("A course platform: Postgres, Redis, Qdrant and folders, on free ports");
+        let servers = Servers::start().await?;
+        let addresses = servers.addresses();
+        let stores = Stores::connect(&addresses).await?;
+        let campus = seed(&stores).await?;
+
+        step("course-gc learns which courses are live");
+        let settings = settings()?;
+        let program = Program::configured(&addresses, &settings)?;
+        show(&program, &["migrate"], usize::MAX).await?;
+        show(&program, &["run"], 0).await?;
+
+        step("The platform deletes courses, and forgets what they left in the stores");
+        let deleted = delete(&campus, &stores).await?;
+        let before = Snapshot::take(&stores).await?;
+
+        step(&format!(
+            "course-gc sees the leaks, and waits: a course must have been gone for {GRACE} (by default 24h)"
+        ));
+        show(&program, &["plan"], SHOWN).await?;
+        let untouched = before.diff(&Snapshot::take(&stores).await?) == Default::default();
+
+        wait_for_grace(&program).await?;
+        step("The grace has passed: this would go");
+        show(&program, &["plan"], SHOWN).await?;
+
+        step("And now it goes");
+        show(&program, &["run"], SHOWN).await?;
+        let run = latest_report(&program).await?;
+
+        step("Proof: counted in the stores themselves, byte for byte, without asking course-gc");
+        let after = Snapshot::take(&stores).await?;
+        let mut proven = proof::show(&campus.fates(&deleted), &before, &after);
+        proven &= proof::check("planning changed no store", untouched);
+
+        step("What stays, and why, as course-gc explains it");
+        let left = program.json(&["plan"]).await?;
+        proven &= reasons::show(&campus, &deleted, &run, &left);
+        println!("\n{}", if proven { "Exactly the leaks are gone." } else { "FAILED: see the lines marked ✗." });
+        Ok(Self { proven, program, addresses, settings, _servers: servers })
+    }
+}
+
+/// The breakers and limits are the defaults; the grace and the schedule of `serve` are short enough to be watched.
+fn settings() -> Result<Settings> {
+    let listen = ([127, 0, 0, 1], free_port()?).into();
+    Ok(Settings { departed: GRACE.to_owned(), cron: "*/10 * * * * *".to_owned(), listen, ..Settings::default() })
+}
+
+async fn seed(stores: &Stores) -> Result<Campus> {
+    let size =
+        CampusSize { organizations: 8, courses: 80, foreign: 5, points: 20, vector_size: 768, ..CampusSize::default() };
+    let campus = Campus::plan(size);
+    campus.seed(stores).await?;
+    let Campus { organizations, courses, points, keys, files, .. } = &campus;
+    println!(
+        "{} courses of {} organizations, with {} points in Qdrant, {} keys in Redis and {} files; among them what another\n\
+         environment keeps in the same stores, what is no course's, and what only looks like it.",
+        courses.len(),
+        organizations.len(),
+        points.len(),
+        keys.len(),
+        files.len(),
+    );
+    Ok(campus)
+}
+
+async fn delete(campus: &Campus, stores: &Stores) -> Result<BTreeSet<CourseId>> {
+    let deleted = campus.delete_doomed(stores).await?;
+    let count = |doom| campus.courses.iter().filter(|course| course.doom == Some(doom)).count();
+    println!(
+        "{:>3} through a delete path that cleans one kind of key and forgets the rest",
+        count(Doom::ForgetfulPath)
+    );
+    println!("{:>3} with their organization, by a cascade in Postgres", count(Doom::Cascade));
+    println!("{:>3} by the job that drops old drafts", count(Doom::OldDraft));
+    Ok(deleted)
+}
+
+/// Waits until a plan would sweep something. Each plan adds to the orphans' clocks, as a scheduled run would.
+async fn wait_for_grace(program: &Program) -> Result<()> {
+    let look = async {
+        while !reasons::orphans(&program.json(&["plan"]).await?).any(|orphan| orphan.sweeps()) {
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    };
+    let within = timeout(GRACE_PASSES_WITHIN, look).await;
+    within.with_context(|| format!("no sweep is planned after {GRACE_PASSES_WITHIN:?}; the grace is {GRACE}"))?
+}
+
+/// What the latest run reported, from the ledger.
+async fn latest_report(program: &Program) -> Result<Value> {
+    let status = program.json(&["status"]).await?;
+    status.pointer("/runs/0/report").cloned().context("the ledger has no report of the run")
+}
+
+/// Runs a command, and shows it with the first lines of what it says and the last, which sums it up.
+async fn show(program: &Program, arguments: &[&str], lines: usize) -> Result<()> {
+    println!("{}", bold(&format!("$ course-gc {}", arguments.join(" "))));
+    let text = program.text(arguments).await?;
+    let all: Vec<&str> = text.trim_end().lines().collect();
+    let Some((last, rest)) = all.split_last() else { return Ok(()) };
+    rest.iter().take(lines).for_each(|line| println!("{}", line.trim_end()));
+    if rest.len() > lines && lines > 0 {
+        println!("…");
+    }
+    println!("{last}");
+    Ok(())
+}
+
+fn step(title: &str) {
+    println!("\n{}", bold(&format!("== {title}")));
+}
+
+fn bold(text: &str) -> String {
+    if stdout().is_terminal() { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+}

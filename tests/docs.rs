@@ -1,0 +1,194 @@
+//! The documents name what is there: every field of a report, every command, every metric, every `make` target.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may fail so")]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::DateTime;
+use clap::CommandFactory;
+use course_gc::cli::Cli;
+use course_gc::config::Config;
+use course_gc::domain::evidence::Evidence;
+use course_gc::domain::ids::CourseId;
+use course_gc::domain::inventory::Unrecognised;
+use course_gc::domain::plan::{Breaker, Decision, Hold};
+use course_gc::domain::report::{LiveReport, Mode, OrphanReport, RunReport, SourceReport, StoreReport, Tally, Verdict};
+use course_gc::ledger::{Pause, RunSummary};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+const README: &str = include_str!("../README.md");
+const REPORT: &str = include_str!("../docs/report.md");
+const METRICS: &str = include_str!("../src/telemetry/metrics.rs");
+const MAKEFILE: &str = include_str!("../Makefile");
+
+/// Every decision that there is.
+fn decisions() -> Vec<Decision> {
+    let breaker = |breaker| Hold::Breaker { breaker };
+    let holds = [
+        Hold::Incomplete,
+        Hold::NotExclusive,
+        Hold::Paused,
+        breaker(Breaker::Share),
+        breaker(Breaker::StrangerShare),
+        breaker(Breaker::Courses),
+        breaker(Breaker::Bytes),
+        Hold::Grace { left_seconds: 3 },
+        Hold::Referenced,
+        Hold::Entangled,
+        Hold::Cap,
+    ];
+    let names: BTreeSet<&str> = holds.iter().map(|hold| hold.as_str()).collect();
+    assert_eq!(names, BTreeSet::from(Hold::NAMES), "list every hold here");
+    let swept = [Decision::Sweep, Decision::SweepExcept { entangled: 1 }];
+    holds.map(Decision::Held).into_iter().chain(swept).collect()
+}
+
+/// A report with every field, decision and piece of evidence, in what `status` prints.
+fn status() -> Value {
+    let orphan = |evidence| {
+        move |decision| OrphanReport {
+            course: CourseId::Integer(1),
+            evidence,
+            resources: 1,
+            bytes: None,
+            entangled: 1,
+            accrued_seconds: 1,
+            decision,
+        }
+    };
+    let orphans = Evidence::ALL.into_iter().flat_map(|evidence| decisions().into_iter().map(orphan(evidence)));
+    let source = SourceReport {
+        name: "source".to_owned(),
+        live_courses: 1,
+        live_resources: 1,
+        unrecognised: Unrecognised::default(),
+        orphans: orphans.collect(),
+        swept: Tally::default(),
+    };
+    let store = StoreReport {
+        name: "store".to_owned(),
+        kind: "redis",
+        identity: None,
+        error: None,
+        complete: true,
+        sources: vec![source],
+        unclaimed: Unrecognised::default(),
+        failures: Vec::new(),
+        live_after_delete: Vec::new(),
+        inventory_seconds: 1.0,
+        sweep_seconds: 1.0,
+    };
+    let mut report = RunReport::begin(Uuid::nil(), Mode::Run, "campus", DateTime::UNIX_EPOCH);
+    report.live = vec![LiveReport { source: "union".to_owned(), live: 1, highest: None }];
+    report.stores = vec![store];
+    for stage in ["liveness", "inventory", "orphans", "plan", "sweep"] {
+        report.stage(stage, Duration::from_secs(1));
+    }
+    let report = report.conclude(Duration::from_secs(1));
+    let run = RunSummary {
+        run: report.run,
+        mode: report.mode.as_str().to_owned(),
+        started_at: report.started_at,
+        finished_at: None,
+        verdict: None,
+        report: Some(serde_json::to_value(&report).unwrap()),
+    };
+    let pause = Pause { reason: String::new(), paused_by: String::new(), paused_at: DateTime::UNIX_EPOCH };
+    json!({ "paused": pause, "runs": [run] })
+}
+
+fn walk<'a>(value: &'a Value, visit: &mut impl FnMut(&'a str, &'a Value)) {
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+            visit(name, value);
+            walk(value, visit);
+        }),
+        Value::Array(values) => values.iter().for_each(|value| walk(value, visit)),
+        _ => {}
+    }
+}
+
+fn documented(name: &str) {
+    assert!(REPORT.contains(&format!("`{name}`")), "docs/report.md does not explain `{name}`");
+}
+
+#[test]
+fn every_field_and_every_word_of_a_report_is_documented() {
+    walk(&status(), &mut |name, value| {
+        documented(name);
+        if let ("mode" | "verdict" | "evidence" | "decision" | "reason" | "breaker", Some(word)) =
+            (name, value.as_str())
+        {
+            documented(word);
+        }
+    });
+    Verdict::ALL.into_iter().for_each(|verdict| documented(verdict.as_str()));
+    for verdict in Verdict::ALL {
+        let row = format!("| `{}` | {} |", verdict.as_str(), verdict.exit_code());
+        assert!(REPORT.contains(&row), "docs/report.md gives {verdict:?} another exit code");
+    }
+}
+
+#[test]
+fn every_documented_field_is_in_a_report() {
+    let status = status();
+    let mut fields = BTreeSet::new();
+    walk(&status, &mut |name, _| {
+        fields.insert(name);
+    });
+    // Rows of the tables of fields have three columns; the first is the name.
+    let mut tables = REPORT.split("| field | type | meaning |\n").skip(1);
+    let rows = tables.by_ref().flat_map(|table| table.lines().skip(1).take_while(|line| line.starts_with('|')));
+    let named: Vec<&str> = rows.filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
+    assert!(named.len() > 40, "{named:?}");
+    for name in named {
+        assert!(fields.contains(name), "docs/report.md explains `{name}`, which no report has");
+    }
+}
+
+#[test]
+fn the_readme_names_every_command_and_none_besides() {
+    let mut cli = Cli::command();
+    cli.build();
+    let names: BTreeSet<&str> =
+        cli.get_subcommands().map(|command| command.get_name()).filter(|name| *name != "help").collect();
+    for name in &names {
+        assert!(README.contains(&format!("`course-gc {name}")), "README.md does not name `course-gc {name}`");
+    }
+    for words in README.split("`course-gc ").skip(1).chain(README.split("$ course-gc ").skip(1)) {
+        let command = words.split([' ', '`', '\n']).next().unwrap();
+        assert!(names.contains(command), "README.md names `course-gc {command}`, which is none");
+    }
+}
+
+#[test]
+fn the_metrics_and_targets_of_the_readme_exist() {
+    for name in README.split('`').filter(|text| text.starts_with("course_gc_")) {
+        let declaration = format!("= \"{name}\" [");
+        assert!(METRICS.contains(&declaration), "README.md names the metric `{name}`, which is none");
+    }
+    for words in README.split("`make ").skip(1) {
+        let target = words.split([' ', '`']).next().unwrap();
+        assert!(MAKEFILE.contains(&format!("\n{target}:")), "README.md names `make {target}`, which is none");
+    }
+}
+
+#[tokio::test]
+async fn the_configuration_of_the_readme_is_one() {
+    let text = README.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("course-gc.yaml");
+    std::fs::write(&path, text).unwrap();
+    let urls = README.split('`').filter(|text| text.starts_with("COURSE_GC_"));
+    let values = |name: &str| match name {
+        "COURSE_GC_LIVENESS_CAMPUS_URL" => "postgres://db/campus",
+        "COURSE_GC_STORES_VECTORS_URL" => "http://vectors:6334",
+        "COURSE_GC_STORES_CACHE_URL" => "redis://cache:6379/0",
+        other => panic!("README.md names {other}, which this test does not know"),
+    };
+    let environment: Vec<(String, String)> = urls.map(|name| (name.to_owned(), values(name).to_owned())).collect();
+    let config = Config::load(&path, environment).unwrap();
+    course_gc::app::collector(&config).unwrap();
+}
