@@ -15,7 +15,7 @@ use crate::domain::report::Mode;
 use crate::reconcile::{RunError, reconcile};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{events, subscriber};
-use crate::{app, clock, serve};
+use crate::{adopt, app, clock, serve};
 
 /// Exit code: something could not be done at all.
 const FAILED: u8 = 1;
@@ -61,6 +61,15 @@ enum Command {
     Serve,
     /// Show the latest runs, and whether deleting is paused.
     Status,
+    /// Show what is there: databases, live courses, stores, strangers. With `--yes`: pin it, mark the stores, and begin.
+    Adopt {
+        /// Adopt what was shown.
+        #[arg(long)]
+        yes: bool,
+        /// Confirm that the sources that are declared exclusive hold nobody else's courses.
+        #[arg(long, requires = "yes")]
+        exclusive: bool,
+    },
     /// Keep every replica from deleting anything, from its next batch on, until `resume`.
     Pause {
         /// Why; shown in plans and reports.
@@ -118,6 +127,22 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
             Ok(0)
         }
         Command::Status => status(cli, &config).await,
+        Command::Adopt { yes: false, .. } => {
+            let code = activate(cli, &config, Mode::Plan).await?;
+            if cli.output == Output::Table {
+                println!("\nif these are the right databases and stores: course-gc adopt --yes");
+            }
+            Ok(code)
+        }
+        Command::Adopt { exclusive, .. } => {
+            let adopted = adopt::adopt(&app::collector(&config)?, exclusive).await?;
+            let all = adopted.iter().all(|(_, reason)| reason.is_none());
+            answer(cli.output, &render::adopted(&adopted), || {
+                let store = |(name, reason): &(String, Option<String>)| serde_json::json!({ "store": name, "adopted": reason.is_none(), "reason": reason });
+                serde_json::json!({ "stores": adopted.iter().map(store).collect::<Vec<_>>() })
+            })?;
+            Ok(if all { 0 } else { PARTLY })
+        }
         Command::Pause { ref reason } => {
             let pause = app::ledger(&config)?.pause(reason).await?;
             answer(cli.output, &render::pause(&pause), || serde_json::json!({ "paused": pause }))

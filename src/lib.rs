@@ -3,6 +3,7 @@
 //! The words, the protocol and the map of this crate are in `ARCHITECTURE.md`; what keeps it from ever touching a live
 //! course is in `docs/safety.md`, whose lines (S1–S14) the code refers to by number.
 
+pub mod adopt;
 pub mod app;
 pub mod cli;
 pub mod clock;

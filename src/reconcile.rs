@@ -1,5 +1,6 @@
 //! The story of a run, a call a step. Read [`reconcile`] as the specification.
 
+mod places;
 mod stages;
 
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use crate::postgres::PostgresError;
 use crate::schedule::Schedule;
 use crate::stores::Store;
 
-use stages::{Locks, Stopwatch, Truth};
+pub use stages::Locks;
+use stages::{Stopwatch, Truth};
 
 /// Everything that a run works with.
 pub struct Collector {
@@ -54,6 +56,13 @@ pub struct ManagedStore {
     pub store: Arc<dyn Store>,
     /// By source: only this installation's courses are in it.
     pub exclusive: Vec<bool>,
+}
+
+impl ManagedStore {
+    /// The store's sources by name, and whether each was declared exclusive.
+    pub fn declared(&self) -> Vec<(String, bool)> {
+        self.store.sources().iter().cloned().zip(self.exclusive.iter().copied()).collect()
+    }
 }
 
 /// Why there is no report at all.
@@ -97,7 +106,7 @@ impl From<LedgerError> for RunError {
 pub async fn reconcile(collector: &Collector, mode: Mode, stop: &CancellationToken) -> Result<RunReport, RunError> {
     let watch = Stopwatch::start(Arc::clone(&collector.clock));
     collector.ledger.check_version().await?;
-    let locks = stages::take_locks(collector).await?;
+    let locks = Locks::take(collector).await?;
     let run = Uuid::now_v7();
     let started_at = collector.ledger.begin(run, mode).await?;
     let report = RunReport::begin(run, mode, &collector.installation, started_at);
@@ -116,7 +125,12 @@ async fn pass(
     mut watch: Stopwatch,
     stop: &CancellationToken,
 ) -> Result<RunReport, RunError> {
-    let truth = stages::read_truth(collector, locks, &mut report).await?;
+    let places = match places::check(collector, locks, report.mode).await? {
+        Ok(places) => places,
+        Err(misplaced) => return stages::finish(collector, report.halted(&misplaced), watch, false).await,
+    };
+    watch.stage(&mut report, "places");
+    let truth = stages::read_truth(collector, locks, &places, &mut report).await?;
     watch.stage(&mut report, "liveness");
     let live = match truth {
         Truth::Believed(live) => live,
@@ -124,11 +138,11 @@ async fn pass(
     };
     let inventories = stages::take_inventories(collector, live, stop).await?;
     watch.stage(&mut report, "inventory");
-    let views = stages::find_orphans(collector, locks, &report, &inventories).await?;
+    let views = stages::find_orphans(collector, locks, &places, &report, &inventories).await?;
     watch.stage(&mut report, "orphans");
     let world = stages::read_world(collector, &mut report).await?;
     let plan = decide(views, &world, &collector.limits);
-    stages::record_plan(collector, &inventories, &plan, &mut report).await?;
+    stages::record_plan(collector, &places, &inventories, &plan, &mut report).await?;
     watch.stage(&mut report, "plan");
     if report.mode == Mode::Run {
         stages::sweep(collector, locks, &plan, stop, &mut report).await?;

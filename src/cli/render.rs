@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use crate::adopt::Adopted;
 use crate::domain::plan::{Decision, Hold};
 use crate::domain::report::{Mode, OrphanReport, RunReport, SourceReport, StoreReport, Tally};
 use crate::ledger::{Pause, RunSummary};
@@ -17,6 +18,18 @@ pub(super) fn report(report: &RunReport) -> String {
     let live = report.live.last().map_or(0, |live| live.live);
     let what = report.mode.as_str();
     let _ = writeln!(text, "{what} {} of {}: {live} live courses", report.run, report.installation);
+    for live in &report.live {
+        if let Some(identity) = &live.identity {
+            let system = identity.system.as_deref().unwrap_or("not told by the server");
+            let relations: Vec<&str> = identity.relations.iter().map(|relation| relation.name.as_str()).collect();
+            let (database, relations) = (&identity.database, relations.join(", "));
+            let _ = writeln!(
+                text,
+                "  {}: {} in database {database} of cluster {system}, from {relations}",
+                live.source, live.live
+            );
+        }
+    }
     if let Some(halt) = &report.halt {
         let _ = writeln!(text, "halted, no store was touched: {halt}");
     }
@@ -32,6 +45,15 @@ pub(super) fn report(report: &RunReport) -> String {
     }
     let _ = write!(text, "\n{}", conclusion(report));
     text
+}
+
+/// What was adopted, and what was not.
+pub(super) fn adopted(adopted: &Adopted) -> String {
+    let line = |(store, reason): &(String, Option<String>)| match reason {
+        None => format!("store {store}: adopted"),
+        Some(reason) => format!("store {store}: not adopted: {reason}"),
+    };
+    adopted.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// A pause that is in force.
@@ -164,6 +186,9 @@ fn explain(hold: Hold) -> &'static str {
 
 fn problems(text: &mut String, store: &StoreReport) {
     let name = &store.name;
+    if let Some(reason) = &store.not_adopted {
+        let _ = writeln!(text, "store {name} is not ours, nothing of it is deleted: {reason}");
+    }
     if let Some(error) = &store.error {
         let _ = writeln!(text, "store {name}: {error}");
     }

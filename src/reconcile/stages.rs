@@ -9,6 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::places::Places;
 use super::{Collector, RunError};
 use crate::clock::Clock;
 use crate::domain::diff::{self, Knowledge, Orphan};
@@ -19,7 +20,7 @@ use crate::domain::live_set::{Halt, LiveSet, Population, judge};
 use crate::domain::plan::{Plan, SourceView, StoreView};
 use crate::domain::report::{LiveReport, RunReport, SourceReport, StoreReport, Tally};
 use crate::errors::chain;
-use crate::ledger::Place;
+use crate::ledger::{LedgerError, Place};
 use crate::liveness::Liveness;
 use crate::postgres::LockSession;
 use crate::schedule::interval;
@@ -31,11 +32,23 @@ const UNION: &str = "union";
 
 /// The locks of a run.
 pub struct Locks {
-    liveness: Liveness,
-    ledger: LockSession,
+    /// Each liveness source's.
+    pub liveness: Liveness,
+    /// The ledger's.
+    pub ledger: LockSession,
 }
 
 impl Locks {
+    /// Takes the ledger's lock and every liveness source's (S10).
+    ///
+    /// # Errors
+    /// If one cannot be taken.
+    pub async fn take(collector: &Collector) -> Result<Self, LedgerError> {
+        let ledger = collector.ledger.lock().await?;
+        let liveness = Liveness::lock(collector.id_type, &collector.liveness).await?;
+        Ok(Self { liveness, ledger })
+    }
+
     /// Gives the locks back in order.
     pub async fn release(self) {
         self.liveness.release().await;
@@ -59,15 +72,13 @@ pub struct Taken {
     took: Duration,
 }
 
-/// Takes the ledger's lock and every liveness source's (S10).
-pub async fn take_locks(collector: &Collector) -> Result<Locks, RunError> {
-    let ledger = collector.ledger.lock().await?;
-    let liveness = Liveness::lock(collector.id_type, &collector.liveness).await?;
-    Ok(Locks { liveness, ledger })
-}
-
 /// Reads the live set, judges it (S3), and learns from it if it is believed.
-pub async fn read_truth(collector: &Collector, locks: &Locks, report: &mut RunReport) -> Result<Truth, RunError> {
+pub async fn read_truth(
+    collector: &Collector,
+    locks: &Locks,
+    places: &Places,
+    report: &mut RunReport,
+) -> Result<Truth, RunError> {
     let sets = locks.liveness.read().await?;
     let highest = collector.ledger.highest_populations().await?;
     let population = |source: &str, set: &LiveSet| Population {
@@ -79,12 +90,13 @@ pub async fn read_truth(collector: &Collector, locks: &Locks, report: &mut RunRe
     let union = sets.into_iter().map(|(_, set)| set).reduce(LiveSet::union);
     let live = union.unwrap_or_else(|| LiveSet::empty(collector.id_type));
     populations.push(population(UNION, &live));
-    report.live = populations.iter().map(LiveReport::from).collect();
+    let identity = |name: &str| places.sources.iter().find(|(source, ..)| source == name).map(|(_, pin, _)| pin);
+    report.live = populations.iter().map(|found| LiveReport::new(found, identity(&found.source))).collect();
     if let Some(halt) = judge(&populations, collector.refuse_below, collector.refuse_drop) {
         return Ok(Truth::Halted(halt));
     }
     collector.ledger.record_populations(report.run, &populations).await?;
-    collector.ledger.learn(&live).await?;
+    collector.ledger.learn(&live, places.across_break).await?;
     Ok(Truth::Believed(Arc::new(live)))
 }
 
@@ -138,6 +150,7 @@ async fn take_inventory(store: &dyn Store, live: Arc<LiveSet>, clock: &dyn Clock
 pub async fn find_orphans(
     collector: &Collector,
     locks: &Locks,
+    places: &Places,
     report: &RunReport,
     inventories: &[Taken],
 ) -> Result<Vec<StoreView>, RunError> {
@@ -148,10 +161,11 @@ pub async fn find_orphans(
     let known = collector.ledger.known_among(&suspects).await?;
     let at_most = 2 * interval(&collector.schedule, now);
     let mut views = Vec::with_capacity(inventories.len());
-    for (managed, taken) in collector.stores.iter().zip(inventories) {
+    for ((managed, taken), not_adopted) in collector.stores.iter().zip(inventories).zip(&places.not_adopted) {
         let store = managed.store.as_ref();
+        let adopted = not_adopted.is_none();
         let Ok(inventory) = &taken.inventory else {
-            views.push(StoreView { sources: Vec::new(), orphans: Vec::new(), complete: false });
+            views.push(StoreView { sources: Vec::new(), orphans: Vec::new(), complete: false, adopted });
             continue;
         };
         let place = Place { store: store.name(), sources: store.sources() };
@@ -171,7 +185,8 @@ pub async fn find_orphans(
             inventory,
             Knowledge {
                 live_again: &live_again,
-                known: &known,
+                known: &known.all,
+                across_break: &known.across_break,
                 // If nobody knows, the store is held as incomplete, and its clocks are left as they are.
                 referenced: references.as_ref().unwrap_or(&nothing),
                 remembered: &remembered,
@@ -189,7 +204,7 @@ pub async fn find_orphans(
             exclusive: *exclusive,
         };
         let sources = inventory.sources.iter().zip(&managed.exclusive).map(source).collect();
-        views.push(StoreView { sources, orphans, complete: references.is_ok() });
+        views.push(StoreView { sources, orphans, complete: references.is_ok(), adopted });
     }
     Ok(views)
 }
@@ -218,6 +233,7 @@ pub async fn read_world(collector: &Collector, report: &mut RunReport) -> Result
 /// Writes the decisions into the ledger and, with what was seen, into the report.
 pub async fn record_plan(
     collector: &Collector,
+    places: &Places,
     inventories: &[Taken],
     plan: &Plan,
     report: &mut RunReport,
@@ -232,6 +248,7 @@ pub async fn record_plan(
             kind: store.kind(),
             identity: taken.identity.clone(),
             error: taken.inventory.as_ref().err().cloned(),
+            not_adopted: places.not_adopted.get(index).cloned().flatten(),
             complete: taken.inventory.is_ok(),
             sources: Vec::new(),
             unclaimed: Unrecognised::default(),

@@ -1,0 +1,121 @@
+//! Adoption (S7): a person says that these are the right databases and the right stores, and that they are ours.
+//!
+//! The liveness sources are pinned as they are, each store gets a marker with this installation's id and a count, and every
+//! orphan's clock starts anew. Adopting again accepts what changed; a store that carries another installation's marker
+//! is refused.
+
+use crate::domain::live_set::{Population, judge};
+use crate::domain::pins::AdoptedStore;
+use crate::errors::chain;
+use crate::ledger::{Adoption, LedgerError};
+use crate::postgres::PostgresError;
+use crate::reconcile::{Collector, Locks, ManagedStore};
+use crate::stores::Marker;
+
+/// Why nothing was adopted.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    /// A liveness source or its lock.
+    #[error("the liveness sources cannot be adopted")]
+    Liveness(#[source] PostgresError),
+    /// The ledger.
+    #[error("the ledger cannot be used")]
+    Ledger(#[from] LedgerError),
+    /// A source is empty: then it is hardly the right one (S3).
+    #[error("{0}")]
+    Empty(String),
+    /// Sources are declared exclusive, and nobody confirmed it.
+    #[error(
+        "these sources are declared `exclusive`, so that what was never seen live is deleted from them too: {}; confirm it with \
+         `--exclusive`, or take it out of the configuration",
+        .0.join(", ")
+    )]
+    Exclusive(Vec<String>),
+}
+
+/// What became of the stores: by name, why it was not adopted, if so.
+pub type Adopted = Vec<(String, Option<String>)>;
+
+/// Every source that is declared exclusive, as `store/source`.
+pub fn exclusive_sources(collector: &Collector) -> Vec<String> {
+    let of = |managed: &ManagedStore| {
+        let name = managed.store.name().to_owned();
+        managed
+            .declared()
+            .into_iter()
+            .filter(|(_, exclusive)| *exclusive)
+            .map(move |(source, _)| format!("{name}/{source}"))
+    };
+    collector.stores.iter().flat_map(of).collect()
+}
+
+/// Adopts everything that the configuration names. `exclusive` is the deliberate word for exclusive sources.
+///
+/// # Errors
+/// If the sources cannot be pinned; a store that cannot be adopted is in the answer.
+pub async fn adopt(collector: &Collector, exclusive: bool) -> Result<Adopted, AdoptError> {
+    let declared = exclusive_sources(collector);
+    if !declared.is_empty() && !exclusive {
+        return Err(AdoptError::Exclusive(declared));
+    }
+    collector.ledger.check_version().await?;
+    let locks = Locks::take(collector).await.map_err(|error| match error {
+        LedgerError::Postgres(error) => AdoptError::Liveness(error),
+        error => AdoptError::Ledger(error),
+    })?;
+    let adopted = adopt_locked(collector, &locks).await;
+    locks.release().await;
+    adopted
+}
+
+async fn adopt_locked(collector: &Collector, locks: &Locks) -> Result<Adopted, AdoptError> {
+    let sets = locks.liveness.read().await.map_err(AdoptError::Liveness)?;
+    let populations: Vec<Population> = sets
+        .iter()
+        .map(|(source, set)| Population { source: source.clone(), live: set.len() as u64, highest: None })
+        .collect();
+    if let Some(halt) = judge(&populations, collector.refuse_below, collector.refuse_drop) {
+        return Err(AdoptError::Empty(halt.to_string()));
+    }
+    let before = collector.ledger.adoption().await?;
+    let installation = collector.ledger.pin(&collector.installation, &locks.liveness.pins()).await?;
+    let mut adopted = Adopted::new();
+    for managed in &collector.stores {
+        let known = before.as_ref().and_then(|adoption: &Adoption| adoption.stores.get(managed.store.name()));
+        let ours = Marker { installation, name: collector.installation.clone(), counter: 0 };
+        let reason = adopt_store(collector, managed, ours, known).await?.err();
+        adopted.push((managed.store.name().to_owned(), reason));
+    }
+    Ok(adopted)
+}
+
+/// Marks one store. The inner error says why it was not adopted.
+async fn adopt_store(
+    collector: &Collector,
+    managed: &ManagedStore,
+    ours: Marker,
+    known: Option<&AdoptedStore>,
+) -> Result<Result<(), String>, LedgerError> {
+    let store = managed.store.as_ref();
+    let counter = match store.marker().await {
+        Err(error) => return Ok(Err(chain(&error))),
+        Ok(Some(marker)) if marker.installation != ours.installation => {
+            return Ok(Err(format!(
+                "it belongs to installation {:?}; if that one is gone, remove its marker by hand",
+                marker.name
+            )));
+        }
+        Ok(Some(marker)) => marker.counter,
+        Ok(None) => {
+            // A place that was marked in part carries the count that the ledger knows.
+            let ours = Marker { counter: known.map_or(0, |known| known.counter), ..ours };
+            match store.move_marker(None, &ours).await {
+                Ok(true) => ours.counter,
+                Ok(false) => return Ok(Err("somebody else marked it in this moment; look again".to_owned())),
+                Err(error) => return Ok(Err(chain(&error))),
+            }
+        }
+    };
+    collector.ledger.adopt_store(store.name(), &managed.declared(), counter).await?;
+    Ok(Ok(()))
+}

@@ -1,0 +1,119 @@
+//! Right place, right truth (S7): the pins, the positions and the markers, looked at before anything else, and moved on.
+
+use std::collections::BTreeSet;
+
+use super::stages::Locks;
+use super::{Collector, ManagedStore, RunError};
+use crate::domain::pins::{Misplaced, Position, SourcePin, judge_marker, judge_sources};
+use crate::domain::report::Mode;
+use crate::errors::chain;
+use crate::ledger::Adoption;
+use crate::stores::Marker;
+
+/// Where a run is, as far as it was adopted.
+pub struct Places {
+    /// By store: why it is not ours, in words; `None` if it is.
+    pub not_adopted: Vec<Option<String>>,
+    /// The history of the truth broke, and nothing shows that nothing was lost: what vanished meanwhile waits.
+    pub across_break: bool,
+    /// What each liveness source is.
+    pub sources: Vec<(String, SourcePin, Position)>,
+}
+
+/// Compares what is there with what was adopted; a run moves every marker on by one.
+///
+/// The outer error ends the run; the inner one halts it.
+pub async fn check(collector: &Collector, locks: &Locks, mode: Mode) -> Result<Result<Places, Misplaced>, RunError> {
+    let sources = locks.liveness.pins();
+    let Some(adoption) = collector.ledger.adoption().await? else {
+        let never = || Some("nothing is adopted yet: look at `course-gc adopt`, and confirm with `--yes`".to_owned());
+        let not_adopted = collector.stores.iter().map(|_| never()).collect();
+        return Ok(Ok(Places { not_adopted, across_break: false, sources }));
+    };
+    let pinned = adoption.sources.iter().map(|(name, (pin, _))| (name.as_str(), pin));
+    if let Err(misplaced) = judge_sources(pinned, &sources) {
+        return Ok(Err(misplaced));
+    }
+    let mut not_adopted = Vec::with_capacity(collector.stores.len());
+    for managed in &collector.stores {
+        match check_store(collector, &adoption, managed, mode).await? {
+            Ok(reason) => not_adopted.push(reason),
+            Err(misplaced) => return Ok(Err(misplaced)),
+        }
+    }
+    let proven = not_adopted.iter().any(Option::is_none);
+    let across_break = check_history(collector, &adoption, &sources, proven).await?;
+    Ok(Ok(Places { not_adopted, across_break, sources }))
+}
+
+/// Judges one store by its marker, and moves the marker on.
+async fn check_store(
+    collector: &Collector,
+    adoption: &Adoption,
+    managed: &ManagedStore,
+    mode: Mode,
+) -> Result<Result<Option<String>, Misplaced>, RunError> {
+    let store = managed.store.as_ref();
+    let name = store.name();
+    let marker = match store.marker().await {
+        Ok(marker) => marker,
+        // Its inventory will say the same.
+        Err(error) => return Ok(Ok(Some(chain(&error)))),
+    };
+    let seen = marker
+        .as_ref()
+        .map(|marker| (marker.installation == adoption.installation, marker.name.as_str(), marker.counter));
+    match judge_marker(name, adoption.stores.get(name), &managed.declared(), seen) {
+        Err(behind) => return Ok(Err(behind.into())),
+        Ok(Err(reason)) => return Ok(Ok(Some(reason.to_string()))),
+        Ok(Ok(())) => {}
+    }
+    let (Mode::Run, Some(from)) = (mode, marker) else { return Ok(Ok(None)) };
+    let to = Marker { counter: from.counter + 1, ..from.clone() };
+    if !collector.ledger.begin_move(name, from.counter, to.counter).await? {
+        return Ok(Err(Misplaced::Contended(name.to_owned())));
+    }
+    match store.move_marker(Some(&from), &to).await {
+        Ok(true) => {
+            collector.ledger.end_move(name, to.counter).await?;
+            Ok(Ok(None))
+        }
+        Ok(false) => Ok(Err(Misplaced::Contended(name.to_owned()))),
+        Err(error) => Ok(Ok(Some(chain(&error)))),
+    }
+}
+
+/// Whether the history of a source broke since it was last seen, without a proof that nothing was lost. If so, every
+/// clock starts anew. The proof is a ledger in the same cluster, whose counts are those of the markers: it lost nothing,
+/// and so its neighbours did not either.
+async fn check_history(
+    collector: &Collector,
+    adoption: &Adoption,
+    sources: &[(String, SourcePin, Position)],
+    counts_match: bool,
+) -> Result<bool, RunError> {
+    let mut broken = BTreeSet::new();
+    for (name, pin, now) in sources {
+        let Some((_, before)) = adoption.sources.get(name) else { continue };
+        if let Some(why) = before.broken_by(now) {
+            let same_cluster = pin.system.is_some() && pin.system == collector.ledger.system().await?;
+            if same_cluster && counts_match {
+                tracing::warn!(
+                    source = name,
+                    why,
+                    "the history of a liveness source broke, and the ledger's with it; nothing was lost"
+                );
+            } else {
+                tracing::warn!(source = name, why, "the history of a liveness source broke: every clock starts anew");
+                broken.insert(name);
+            }
+        }
+    }
+    if !broken.is_empty() {
+        collector.ledger.start_clocks_anew().await?;
+    }
+    for (name, pin, now) in sources {
+        collector.ledger.saw_source(name, pin, now).await?;
+    }
+    Ok(!broken.is_empty())
+}
