@@ -1,6 +1,6 @@
 //! The spine, end to end, on real Postgres, Redis, Qdrant and files.
 
-#![expect(clippy::expect_used, reason = "what a test needs and does not find fails it")]
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "what a test needs and does not find fails it")]
 
 mod campus;
 mod creation;
@@ -11,5 +11,6 @@ mod ledger;
 mod liveness;
 mod outages;
 mod pause;
+mod program;
 mod support;
 mod truth;
