@@ -11,6 +11,7 @@ use sandbox::campus::{Campus, CampusSize};
 use sandbox::config::Settings;
 use sandbox::{Addresses, Difference, Postgres, Qdrant, Redis, Resource, Snapshot, Stores, World};
 use serde_json::Value;
+use sqlx::AssertSqlSafe;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -415,4 +416,49 @@ async fn a_root_that_vanishes_in_the_middle_of_a_sweep_is_left_for_the_next_run(
     std::fs::rename(&aside, &root)?;
     assert_eq!(went(&scene.difference().await?), all_but(&scene, "uploads"));
     scene.recovers().await
+}
+
+/// A run whose ledger loses a table when the first keys are about to go.
+async fn without_table(scene: &Scene, table: &str) -> Result<Result<RunReport>> {
+    let pool = scene.installation.stores.postgres.clone();
+    let rename = |from: &str, to: &str| format!("ALTER TABLE course_gc.{from} RENAME TO {to}");
+    let away = rename(table, "aside");
+    let ledger = pool.clone();
+    let ended = activate(scene, |collector| {
+        interpose(collector, "cache", move |call, nth| {
+            let (ledger, away) = (ledger.clone(), away.clone());
+            Box::pin(async move {
+                if (call, nth) == (Call::Delete, 1) {
+                    sqlx::raw_sql(AssertSqlSafe(away)).execute(&ledger).await.expect("the table is there");
+                }
+            })
+        });
+    })
+    .await;
+    sqlx::raw_sql(AssertSqlSafe(rename("aside", table))).execute(&pool).await?;
+    Ok(ended)
+}
+
+#[tokio::test]
+async fn s11_nothing_is_deleted_that_cannot_be_written_down_first() -> Result<()> {
+    let scene = Scene::with(|_| ()).await?;
+    let report = without_table(&scene, "intents").await??;
+    assert_eq!(report.verdict, Verdict::Partly, "{report:?}");
+    let swept = entry(&report, "cache").swept();
+    // The batch in hand had its intent, and is one of the first two: one key, or ten.
+    assert!(swept.deleted > 0 && swept.deleted + swept.spared <= 11 && swept.unattempted > 0, "{swept:?}");
+    let failures = &entry(&report, "cache").failures;
+    assert!(failures.iter().any(|failure| failure.contains("writing an intent")), "{failures:?}");
+    let difference = scene.difference().await?;
+    assert_eq!(went(&difference)["cache"].len() as u64, swept.deleted);
+    assert!(difference.gone.is_subset(&scene.doomed));
+    scene.recovers().await
+}
+
+#[tokio::test]
+async fn a_run_whose_end_cannot_be_written_down_is_a_failure_and_harms_nothing() -> Result<()> {
+    let scene = Scene::with(|_| ()).await?;
+    let error = format!("{:#}", without_table(&scene, "runs").await?.expect_err("it cannot be finished"));
+    assert!(error.starts_with("the ledger cannot be used; ") && error.contains("finishing the run"), "{error}");
+    scene.is_finished().await
 }
