@@ -66,7 +66,7 @@ pub enum RunError {
     #[error("what is live cannot be known, so nothing was touched")]
     Liveness(#[source] PostgresError),
     /// The ledger could not be asked.
-    #[error("the ledger cannot be used, so nothing was touched")]
+    #[error("the ledger cannot be used; without it nothing is deleted")]
     Ledger(#[source] LedgerError),
     /// It was asked to stop before it touched anything.
     #[error("stopped before any store was touched")]
@@ -102,8 +102,10 @@ pub async fn reconcile(collector: &Collector, mode: Mode, stop: &CancellationTok
     let started_at = collector.ledger.begin(run, mode).await?;
     let report = RunReport::begin(run, mode, &collector.installation, started_at);
     let ended = pass(collector, &locks, report, watch, stop).await;
-    if let Err(error) = &ended {
-        collector.ledger.fail(run, &chain(error)).await?;
+    if let Err(error) = &ended
+        && let Err(unnoted) = collector.ledger.fail(run, &chain(error)).await
+    {
+        tracing::warn!(error = chain(&unnoted), "that the run failed could not be noted");
     }
     locks.release().await;
     ended

@@ -315,7 +315,10 @@ pub async fn finish(
 ) -> Result<RunReport, RunError> {
     let report = report.conclude(watch.elapsed());
     collector.ledger.finish(&report, clocks_count).await?;
-    collector.ledger.forget_old().await?;
+    // The run has ended, and its report is written: tidying up can wait for the next one.
+    if let Err(error) = collector.ledger.forget_old().await {
+        tracing::warn!(error = chain(&error), "old runs could not be forgotten");
+    }
     Ok(report)
 }
 

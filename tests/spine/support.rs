@@ -101,6 +101,17 @@ impl Installation {
         })
     }
 
+    /// Waits until no session holds a lock: the server notices some time later that one ended out of order.
+    pub async fn unlocked(&self) -> Result<()> {
+        let free = "SELECT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = \
+                    (SELECT oid FROM pg_database WHERE datname = current_database()))";
+        eventually("the lock is free", async || {
+            let free: bool = sqlx::query_scalar(free).fetch_one(&self.stores.postgres).await?;
+            Ok(free.then_some(()))
+        })
+        .await
+    }
+
     /// Lets every orphan's clock gain so much, as if the runs had been so far apart.
     pub async fn age(&self, interval: &str) -> Result<()> {
         let statement = format!("UPDATE course_gc.orphans SET counted_at = counted_at - interval '{interval}'");
