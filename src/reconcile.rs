@@ -124,9 +124,9 @@ async fn pass(
         Truth::Believed(live) => live,
         Truth::Halted(halt) => return stages::finish(collector, report.halted(&halt), watch, false).await,
     };
-    let inventories = stages::take_inventories(collector, live, stop).await?;
+    let mut inventories = stages::take_inventories(collector, live, stop).await?;
     watch.stage(&mut report, "inventory");
-    let views = stages::find_orphans(collector, locks, &report, &inventories).await?;
+    let views = stages::find_orphans(collector, locks, &report, &mut inventories).await?;
     watch.stage(&mut report, "orphans");
     let world = stages::read_world(collector, &mut report).await?;
     let plan = decide(views, &world, &collector.limits);

@@ -56,6 +56,8 @@ pub struct Taken {
     identity: Option<String>,
     /// The inventory, or why there is none, with all causes.
     inventory: Result<Inventory, String>,
+    /// Why nobody knows what is still referred to, with all causes; found out later (S9).
+    references: Option<String>,
     took: Duration,
 }
 
@@ -113,7 +115,12 @@ pub async fn take_inventories(
             None => break,
         }
     }
-    let broken = || Taken { identity: None, inventory: Err("its inventory broke off".into()), took: Duration::ZERO };
+    let broken = || Taken {
+        identity: None,
+        inventory: Err("its inventory broke off".into()),
+        references: None,
+        took: Duration::ZERO,
+    };
     Ok((0..collector.stores.len()).map(|index| taken.remove(&index).unwrap_or_else(broken)).collect())
 }
 
@@ -130,7 +137,7 @@ async fn take_inventory(store: &dyn Store, live: Arc<LiveSet>, clock: &dyn Clock
     if let Err(error) = &inventory {
         tracing::warn!(store = store.name(), error, "inventory incomplete: nothing of this store is swept");
     }
-    Taken { identity, inventory, took: clock.since_boot().saturating_sub(began) }
+    Taken { identity, inventory, references: None, took: clock.since_boot().saturating_sub(began) }
 }
 
 /// Asks again about what no live course owned (S2), and what is still referred to (S9); records the orphans that are
@@ -139,11 +146,11 @@ pub async fn find_orphans(
     collector: &Collector,
     locks: &Locks,
     report: &RunReport,
-    inventories: &[Taken],
+    inventories: &mut [Taken],
 ) -> Result<Vec<StoreView>, RunError> {
     let (run, now) = (report.run, report.started_at);
-    let complete = || inventories.iter().filter_map(|taken| taken.inventory.as_ref().ok());
-    let suspects: BTreeSet<CourseId> = complete().flat_map(diff::suspects).collect();
+    let complete = inventories.iter().filter_map(|taken| taken.inventory.as_ref().ok());
+    let suspects: BTreeSet<CourseId> = complete.flat_map(diff::suspects).collect();
     let live_again = locks.liveness.live_among(&suspects).await?;
     let known = collector.ledger.known_among(&suspects).await?;
     let at_most = 2 * interval(&collector.schedule, now);
@@ -159,6 +166,7 @@ pub async fn find_orphans(
             diff::suspects(inventory).into_iter().filter(|course| !live_again.contains(*course)).collect();
         let references = referenced(store, &locks.liveness, &dead).await;
         if let Err(error) = &references {
+            taken.references = Some(chain(error));
             tracing::warn!(
                 store = store.name(),
                 error = chain(error),
@@ -231,7 +239,7 @@ pub async fn record_plan(
             name: store.name().to_owned(),
             kind: store.kind(),
             identity: taken.identity.clone(),
-            error: taken.inventory.as_ref().err().cloned(),
+            error: taken.inventory.as_ref().err().or(taken.references.as_ref()).cloned(),
             complete: taken.inventory.is_ok(),
             sources: Vec::new(),
             unclaimed: Unrecognised::default(),
