@@ -1,11 +1,11 @@
 //! Adoption (S7): a person says that these are the right databases and the right stores, and that they are ours.
 //!
-//! The liveness sources are pinned as they are, each store gets a marker with this installation's id and a count, and every
-//! orphan's clock starts anew. Adopting again accepts what changed; a store that carries another installation's marker
-//! is refused.
+//! The liveness sources are pinned as they are, and each store gets a marker with this installation's id and a count.
+//! Adopting again accepts what changed; if the truth is another one, every orphan's clock starts anew. A store that carries
+//! another installation's marker is refused.
 
 use crate::domain::live_set::{Population, judge};
-use crate::domain::pins::AdoptedStore;
+use crate::domain::pins::{AdoptedStore, Position, SourcePin, judge_marker, judge_sources};
 use crate::errors::chain;
 use crate::ledger::{Adoption, LedgerError};
 use crate::postgres::PostgresError;
@@ -78,7 +78,12 @@ async fn adopt_locked(collector: &Collector, locks: &Locks) -> Result<Adopted, A
         return Err(AdoptError::Empty(halt.to_string()));
     }
     let before = collector.ledger.adoption().await?;
-    let installation = collector.ledger.pin(&collector.installation, &locks.liveness.pins()).await?;
+    let pins = locks.liveness.pins();
+    let anew = match &before {
+        Some(before) => is_another_truth(before, &pins) || is_older_than_a_marker(collector, before).await,
+        None => true,
+    };
+    let installation = collector.ledger.pin(&collector.installation, &pins, anew).await?;
     let mut adopted = Adopted::new();
     for managed in &collector.stores {
         let known = before.as_ref().and_then(|adoption: &Adoption| adoption.stores.get(managed.store.name()));
@@ -87,6 +92,29 @@ async fn adopt_locked(collector: &Collector, locks: &Locks) -> Result<Adopted, A
         adopted.push((managed.store.name().to_owned(), reason));
     }
     Ok(adopted)
+}
+
+/// True if a source is not what it was, or its history broke: then what was seen of orphans says nothing any more.
+fn is_another_truth(before: &Adoption, now: &[(String, SourcePin, Position)]) -> bool {
+    let broken = |(name, _, position): &(String, SourcePin, Position)| {
+        before.sources.get(name).is_none_or(|(_, seen)| seen.broken_by(position).is_some())
+    };
+    let pinned = before.sources.iter().map(|(name, (pin, _))| (name.as_str(), pin));
+    judge_sources(pinned, now).is_err() || now.iter().any(broken)
+}
+
+/// True if a store was used since this ledger knew of it: the ledger was restored, and with it what it saw of orphans.
+async fn is_older_than_a_marker(collector: &Collector, before: &Adoption) -> bool {
+    for managed in &collector.stores {
+        // A store that does not answer is not adopted now, and says nothing.
+        let Ok(Some(marker)) = managed.store.marker().await else { continue };
+        let adopted = before.stores.get(managed.store.name());
+        let seen = (marker.installation == before.installation, marker.name.as_str(), marker.counter);
+        if judge_marker(managed.store.name(), adopted, &managed.declared(), Some(seen)).is_err() {
+            return true;
+        }
+    }
+    false
 }
 
 /// Marks one store. The inner error says why it was not adopted.

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, ConfigErrors};
 use crate::domain::report::Mode;
+use crate::errors::chain;
 use crate::reconcile::{RunError, reconcile};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{events, subscriber};
@@ -98,7 +99,7 @@ pub async fn main(cli: Cli) -> ExitCode {
     match command(&cli).await {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            fail(cli.output, &format!("{error:#}"));
+            fail(cli.output, &chain(error.as_ref()));
             ExitCode::from(exit_code(&error))
         }
     }

@@ -21,6 +21,8 @@ use tokio::time::timeout;
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a lock session gives a sign.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How often the server looks whether the client is still there while it works on a query.
+const CONNECTION_CHECK: Duration = Duration::from_secs(1);
 /// The first half of every advisory lock of ours: "cogc".
 const LOCK_CLASS: i32 = 0x636f_6763;
 
@@ -210,8 +212,10 @@ impl Postgres {
         let settings = format!(
             "SET row_security = off; SET search_path = pg_catalog; SET idle_session_timeout = {idle}; \
              SET idle_in_transaction_session_timeout = {idle}; SET tcp_keepalives_idle = 10; \
-             SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3",
-            idle = self.idle_timeout.as_millis()
+             SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET client_connection_check_interval = {gone}",
+            idle = self.idle_timeout.as_millis(),
+            // A query that nobody waits for any more must not hold the lock to its end.
+            gone = CONNECTION_CHECK.as_millis()
         );
         self.call("preparing the session", sqlx::raw_sql(sqlx::AssertSqlSafe(settings)).execute(&mut connection))
             .await?;
@@ -282,9 +286,13 @@ impl LockSession {
     pub async fn release(self) {
         self.heartbeat.abort();
         let connection = self.inner.connection.lock().await.take();
-        if let Some(connection) = connection {
-            // The server ends the session in any case; closing in order is a courtesy.
-            let _ = timeout(self.inner.postgres.call_timeout, connection.close()).await;
+        if let Some(mut connection) = connection {
+            // The server ends the session in any case, but some time after the connection is closed.
+            let unlock = async {
+                sqlx::query("SELECT pg_advisory_unlock_all()").execute(&mut connection).await?;
+                connection.close().await
+            };
+            let _ = timeout(self.inner.postgres.call_timeout, unlock).await;
         }
     }
 }

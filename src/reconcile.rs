@@ -75,7 +75,7 @@ pub enum RunError {
     #[error("what is live cannot be known, so nothing was touched")]
     Liveness(#[source] PostgresError),
     /// The ledger could not be asked.
-    #[error("the ledger cannot be used, so nothing was touched")]
+    #[error("the ledger cannot be used; without it nothing is deleted")]
     Ledger(#[source] LedgerError),
     /// It was asked to stop before it touched anything.
     #[error("stopped before any store was touched")]
@@ -111,8 +111,10 @@ pub async fn reconcile(collector: &Collector, mode: Mode, stop: &CancellationTok
     let started_at = collector.ledger.begin(run, mode).await?;
     let report = RunReport::begin(run, mode, &collector.installation, started_at);
     let ended = pass(collector, &locks, report, watch, stop).await;
-    if let Err(error) = &ended {
-        collector.ledger.fail(run, &chain(error)).await?;
+    if let Err(error) = &ended
+        && let Err(unnoted) = collector.ledger.fail(run, &chain(error)).await
+    {
+        tracing::warn!(error = chain(&unnoted), "that the run failed could not be noted");
     }
     locks.release().await;
     ended
@@ -136,13 +138,13 @@ async fn pass(
         Truth::Believed(live) => live,
         Truth::Halted(halt) => return stages::finish(collector, report.halted(&halt), watch, false).await,
     };
-    let inventories = stages::take_inventories(collector, live, stop).await?;
+    let mut inventories = stages::take_inventories(collector, live, &places, stop).await?;
     watch.stage(&mut report, "inventory");
-    let views = stages::find_orphans(collector, locks, &places, &report, &inventories).await?;
+    let views = stages::find_orphans(collector, locks, &report, &mut inventories).await?;
     watch.stage(&mut report, "orphans");
     let world = stages::read_world(collector, &mut report).await?;
     let plan = decide(views, &world, &collector.limits);
-    stages::record_plan(collector, &places, &inventories, &plan, &mut report).await?;
+    stages::record_plan(collector, &inventories, &plan, &mut report).await?;
     watch.stage(&mut report, "plan");
     if report.mode == Mode::Run {
         stages::sweep(collector, locks, &plan, stop, &mut report).await?;

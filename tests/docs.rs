@@ -28,6 +28,8 @@ fn decisions() -> Vec<Decision> {
     let breaker = |breaker| Hold::Breaker { breaker };
     let holds = [
         Hold::Incomplete,
+        Hold::NotAdopted,
+        Hold::Discontinuity,
         Hold::NotExclusive,
         Hold::Paused,
         breaker(Breaker::Share),
@@ -72,6 +74,7 @@ fn status() -> Value {
         kind: "redis",
         identity: None,
         error: None,
+        not_adopted: None,
         complete: true,
         sources: vec![source],
         unclaimed: Unrecognised::default(),
@@ -81,7 +84,7 @@ fn status() -> Value {
         sweep_seconds: 1.0,
     };
     let mut report = RunReport::begin(Uuid::nil(), Mode::Run, "campus", DateTime::UNIX_EPOCH);
-    report.live = vec![LiveReport { source: "union".to_owned(), live: 1, highest: None }];
+    report.live = vec![LiveReport { source: "union".to_owned(), live: 1, highest: None, identity: None }];
     report.stores = vec![store];
     for stage in ["liveness", "inventory", "orphans", "plan", "sweep"] {
         report.stage(stage, Duration::from_secs(1));

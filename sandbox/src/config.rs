@@ -96,7 +96,7 @@ http:
     )
 }
 
-/// The store of [`file`] in which a resource lies, and the source that claims it, if one does.
+/// The store of [`file()`] in which a resource lies, and the source that claims it, if one does.
 pub fn place(addresses: &Addresses, resource: &Resource) -> (&'static str, Option<String>) {
     match resource {
         Resource::Point(_) => ("vectors", Some(addresses.alias.clone())),
@@ -126,7 +126,7 @@ fn has_shape(name: &str, template: &str) -> bool {
     })
 }
 
-/// The variables that go with [`file`]: the stores' URLs and keys.
+/// The variables that go with [`file()`]: the stores' URLs and keys.
 pub fn environment(addresses: &Addresses) -> Vec<(String, String)> {
     let mut variables = vec![
         ("COURSE_GC_LIVENESS_CAMPUS_URL".to_owned(), addresses.postgres.clone()),

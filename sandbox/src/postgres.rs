@@ -74,6 +74,30 @@ impl Postgres {
         Server::start(&STANDBY, move |folder| copy_running(folder, port), command).await.map(Self)
     }
 
+    /// Makes a cold copy of all data: stops the server, copies, and starts it again.
+    ///
+    /// # Errors
+    ///
+    /// When the copy cannot be made, or the server does not start again.
+    pub async fn back_up(&self, to: &Path) -> Result<()> {
+        self.0.stop().await?;
+        copy(&self.0.folder().join("data"), to)?;
+        self.0.restart().await
+    }
+
+    /// Replaces all data by such a copy.
+    ///
+    /// # Errors
+    ///
+    /// As [`Postgres::back_up`].
+    pub async fn restore(&self, from: &Path) -> Result<()> {
+        self.0.stop().await?;
+        let data = self.0.folder().join("data");
+        std::fs::remove_dir_all(&data)?;
+        copy(from, &data)?;
+        self.0.restart().await
+    }
+
     /// The superuser's URL of the database `postgres`.
     pub fn url(&self) -> String {
         self.url_of("postgres")
@@ -193,8 +217,12 @@ fn owner() -> u32 {
 fn copy_initialised(folder: &Path) -> Result<()> {
     let initialised = initialised()?;
     hand_over(folder)?;
+    copy(&initialised, &folder.join("data"))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
     let mut command = Command::new(program("cp")?);
-    run(command.arg("-a").arg(initialised).arg(folder.join("data")))
+    run(command.arg("-a").arg(from).arg(to))
 }
 
 /// Fills a standby's folder from the running server on `port`.

@@ -20,6 +20,9 @@ use crate::{Stores, server::blocking};
 /// Strict mode allows no larger page.
 const PAGE: u32 = 100;
 const SCAN_COUNT: usize = 1_000;
+/// What a collector leaves in the stores that it adopted is no resource of the campus.
+const MARKER_KEY: &[u8] = b"course-gc:marker";
+const OWN_FOLDER: &str = ".course-gc";
 
 /// The id of a point: old ones are numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,7 +120,7 @@ async fn read_keys(stores: &Stores) -> Result<Vec<(Resource, u64)>> {
     loop {
         let page: Vec<Vec<u8>>;
         (cursor, page) = redis::cmd("SCAN").arg(cursor).arg("COUNT").arg(SCAN_COUNT).query_async(&mut redis).await?;
-        keys.extend(page);
+        keys.extend(page.into_iter().filter(|key| key != MARKER_KEY));
         if cursor == 0 {
             break;
         }
@@ -190,7 +193,10 @@ fn sorted(value: Value) -> Value {
 fn read_files(base: &Path, folder: &Path, read: &mut Vec<(Resource, u64)>) -> Result<()> {
     for entry in std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
         let path = entry?.path();
-        if path.is_dir() {
+        if path.is_dir() && path.ends_with(OWN_FOLDER) {
+            // What it has in there is its own, except for the trash, which was the campus'.
+            read_trash(base, &path, read)?;
+        } else if path.is_dir() {
             read_files(base, &path, read)?;
         } else {
             let content = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
@@ -199,6 +205,11 @@ fn read_files(base: &Path, folder: &Path, read: &mut Vec<(Resource, u64)>) -> Re
         }
     }
     Ok(())
+}
+
+fn read_trash(base: &Path, own: &Path, read: &mut Vec<(Resource, u64)>) -> Result<()> {
+    let trash = own.join("trash");
+    if trash.is_dir() { read_files(base, &trash, read) } else { Ok(()) }
 }
 
 fn digest(content: &impl Hash) -> u64 {

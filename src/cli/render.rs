@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
 use crate::adopt::Adopted;
 use crate::domain::plan::{Decision, Hold};
@@ -38,7 +38,7 @@ pub(super) fn report(report: &RunReport) -> String {
     }
     if !report.stores.is_empty() {
         let _ = writeln!(text, "\n{}", sources(report));
-        let _ = write!(text, "{}", orphans(report));
+        let _ = write!(text, "\n{}", orphans(report));
     }
     for store in &report.stores {
         problems(&mut text, store);
@@ -81,7 +81,8 @@ pub(super) fn status(runs: &[RunSummary], paused: Option<&Pause>) -> String {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header.iter().copied());
+    let style = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+    table.load_style(style).set_header(header.iter().copied());
     table
 }
 

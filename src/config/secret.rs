@@ -66,6 +66,13 @@ impl SecretUrl {
         self.parsed.password().is_some() || self.parsed.query_pairs().any(|(key, _)| names_a_secret(&key))
     }
 
+    /// Whether a part that is shown may be a password by mistake: without `//`, or with an `@` behind the host, what was
+    /// meant as user, password and host is read as something else.
+    fn is_garbled(&self) -> bool {
+        let behind = [Some(self.parsed.path()), self.parsed.query(), self.parsed.fragment()];
+        !self.expose().contains("://") || behind.into_iter().flatten().any(|part| part.contains('@'))
+    }
+
     /// Host, port and path, or the given defaults: equal for two URLs that lead to one place.
     pub(super) fn place(&self, default_port: u16, default_path: &str) -> String {
         let path = match self.parsed.path().trim_matches('/') {
@@ -182,6 +189,12 @@ impl Value for SecretUrl {
         match Self::parse(&text) {
             Err(error) => {
                 let message = format!("is no URL: {error}; write scheme://host:port/path");
+                reader.problem(&effective.origin, &at.path, message);
+                None
+            }
+            Ok(url) if url.is_garbled() => {
+                let message = "has no `//`, or an `@` behind the host; write scheme://user:password@host:port/path, and \
+                               %2F, %3F, %23 and %40 for / ? # and @ in a password";
                 reader.problem(&effective.origin, &at.path, message);
                 None
             }

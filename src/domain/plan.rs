@@ -106,7 +106,8 @@ pub enum Decision {
     Sweep,
     /// It goes, except for so many resources that also name a live course.
     SweepExcept {
-        /// How many stay.
+        /// How many stay; the orphan's report says so too.
+        #[serde(skip)]
         entangled: u64,
     },
     /// It stays.

@@ -46,12 +46,18 @@ impl Ledger {
         self.call(ACTION, read).await
     }
 
-    /// Pins the sources as they are, for an installation of this name, and starts every orphan's clock anew. Returns the
-    /// installation's id, which is made with the first adoption.
+    /// Pins the sources as they are, for an installation of this name; if the truth is another one than before (`anew`),
+    /// starts every orphan's clock anew. What vanished across a break is accepted. Returns the installation's id, which is
+    /// made with the first adoption.
     ///
     /// # Errors
     /// If the ledger does not answer: then nothing was pinned.
-    pub async fn pin(&self, name: &str, pins: &[(String, SourcePin, Position)]) -> Result<Uuid, LedgerError> {
+    pub async fn pin(
+        &self,
+        name: &str,
+        pins: &[(String, SourcePin, Position)],
+        anew: bool,
+    ) -> Result<Uuid, LedgerError> {
         let pin = async {
             let mut transaction = self.pool.begin().await?;
             let statement = format!(
@@ -73,7 +79,9 @@ impl Ledger {
                     .execute(&mut *transaction)
                     .await?;
             }
-            sqlx::query(START_ANEW).execute(&mut *transaction).await?;
+            if anew {
+                sqlx::query(START_ANEW).execute(&mut *transaction).await?;
+            }
             sqlx::query("UPDATE course_gc.known_ids SET across_break = false WHERE across_break")
                 .execute(&mut *transaction)
                 .await?;

@@ -92,7 +92,10 @@ impl Ledger {
     /// If Postgres refuses, or the tables are newer than this program.
     pub async fn migrate(&self) -> Result<(), LedgerError> {
         let mut connection = self.migration_connection().await?;
-        let create = sqlx::raw_sql("CREATE SCHEMA IF NOT EXISTS course_gc").execute(&mut connection);
+        // Two that create the schema at once would not see each other's, whatever `IF NOT EXISTS` says.
+        let create =
+            "SELECT pg_advisory_xact_lock(hashtext('course_gc.migrate')); CREATE SCHEMA IF NOT EXISTS course_gc";
+        let create = sqlx::raw_sql(create).execute(&mut connection);
         self.postgres.call("creating the schema course_gc", create).await?;
         let found = self.version(&mut connection).await?;
         let needed = newest();

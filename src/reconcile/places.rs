@@ -57,8 +57,7 @@ async fn check_store(
     let name = store.name();
     let marker = match store.marker().await {
         Ok(marker) => marker,
-        // Its inventory will say the same.
-        Err(error) => return Ok(Ok(Some(chain(&error)))),
+        Err(error) => return Ok(Ok(Some(format!("its marker could not be read: {}", chain(&error))))),
     };
     let seen = marker
         .as_ref()
@@ -79,7 +78,7 @@ async fn check_store(
             Ok(Ok(None))
         }
         Ok(false) => Ok(Err(Misplaced::Contended(name.to_owned()))),
-        Err(error) => Ok(Ok(Some(chain(&error)))),
+        Err(error) => Ok(Ok(Some(format!("its marker could not be moved on: {}", chain(&error))))),
     }
 }
 

@@ -69,6 +69,10 @@ pub struct Taken {
     identity: Option<String>,
     /// The inventory, or why there is none, with all causes.
     inventory: Result<Inventory, String>,
+    /// Why the store is not ours, if so (S7).
+    not_adopted: Option<String>,
+    /// Why nobody knows what is still referred to, with all causes; found out later (S9).
+    references: Option<String>,
     took: Duration,
 }
 
@@ -104,6 +108,7 @@ pub async fn read_truth(
 pub async fn take_inventories(
     collector: &Collector,
     live: Arc<LiveSet>,
+    places: &Places,
     stop: &CancellationToken,
 ) -> Result<Vec<Taken>, RunError> {
     let mut tasks = JoinSet::new();
@@ -125,8 +130,16 @@ pub async fn take_inventories(
             None => break,
         }
     }
-    let broken = || Taken { identity: None, inventory: Err("its inventory broke off".into()), took: Duration::ZERO };
-    Ok((0..collector.stores.len()).map(|index| taken.remove(&index).unwrap_or_else(broken)).collect())
+    let broken = || Taken {
+        identity: None,
+        inventory: Err("its inventory broke off".into()),
+        not_adopted: None,
+        references: None,
+        took: Duration::ZERO,
+    };
+    let reasons = places.not_adopted.iter().cloned().enumerate();
+    let each = reasons.map(|(index, not_adopted)| Taken { not_adopted, ..taken.remove(&index).unwrap_or_else(broken) });
+    Ok(each.collect())
 }
 
 async fn take_inventory(store: &dyn Store, live: Arc<LiveSet>, clock: &dyn Clock) -> Taken {
@@ -142,7 +155,7 @@ async fn take_inventory(store: &dyn Store, live: Arc<LiveSet>, clock: &dyn Clock
     if let Err(error) = &inventory {
         tracing::warn!(store = store.name(), error, "inventory incomplete: nothing of this store is swept");
     }
-    Taken { identity, inventory, took: clock.since_boot().saturating_sub(began) }
+    Taken { identity, inventory, not_adopted: None, references: None, took: clock.since_boot().saturating_sub(began) }
 }
 
 /// Asks again about what no live course owned (S2), and what is still referred to (S9); records the orphans that are
@@ -150,20 +163,19 @@ async fn take_inventory(store: &dyn Store, live: Arc<LiveSet>, clock: &dyn Clock
 pub async fn find_orphans(
     collector: &Collector,
     locks: &Locks,
-    places: &Places,
     report: &RunReport,
-    inventories: &[Taken],
+    inventories: &mut [Taken],
 ) -> Result<Vec<StoreView>, RunError> {
     let (run, now) = (report.run, report.started_at);
-    let complete = || inventories.iter().filter_map(|taken| taken.inventory.as_ref().ok());
-    let suspects: BTreeSet<CourseId> = complete().flat_map(diff::suspects).collect();
+    let complete = inventories.iter().filter_map(|taken| taken.inventory.as_ref().ok());
+    let suspects: BTreeSet<CourseId> = complete.flat_map(diff::suspects).collect();
     let live_again = locks.liveness.live_among(&suspects).await?;
     let known = collector.ledger.known_among(&suspects).await?;
     let at_most = 2 * interval(&collector.schedule, now);
     let mut views = Vec::with_capacity(inventories.len());
-    for ((managed, taken), not_adopted) in collector.stores.iter().zip(inventories).zip(&places.not_adopted) {
+    for (managed, taken) in collector.stores.iter().zip(inventories) {
         let store = managed.store.as_ref();
-        let adopted = not_adopted.is_none();
+        let adopted = taken.not_adopted.is_none();
         let Ok(inventory) = &taken.inventory else {
             views.push(StoreView { sources: Vec::new(), orphans: Vec::new(), complete: false, adopted });
             continue;
@@ -173,6 +185,7 @@ pub async fn find_orphans(
             diff::suspects(inventory).into_iter().filter(|course| !live_again.contains(*course)).collect();
         let references = referenced(store, &locks.liveness, &dead).await;
         if let Err(error) = &references {
+            taken.references = Some(chain(error));
             tracing::warn!(
                 store = store.name(),
                 error = chain(error),
@@ -233,7 +246,6 @@ pub async fn read_world(collector: &Collector, report: &mut RunReport) -> Result
 /// Writes the decisions into the ledger and, with what was seen, into the report.
 pub async fn record_plan(
     collector: &Collector,
-    places: &Places,
     inventories: &[Taken],
     plan: &Plan,
     report: &mut RunReport,
@@ -247,8 +259,8 @@ pub async fn record_plan(
             name: store.name().to_owned(),
             kind: store.kind(),
             identity: taken.identity.clone(),
-            error: taken.inventory.as_ref().err().cloned(),
-            not_adopted: places.not_adopted.get(index).cloned().flatten(),
+            error: taken.inventory.as_ref().err().or(taken.references.as_ref()).cloned(),
+            not_adopted: taken.not_adopted.clone(),
             complete: taken.inventory.is_ok(),
             sources: Vec::new(),
             unclaimed: Unrecognised::default(),
@@ -332,7 +344,10 @@ pub async fn finish(
 ) -> Result<RunReport, RunError> {
     let report = report.conclude(watch.elapsed());
     collector.ledger.finish(&report, clocks_count).await?;
-    collector.ledger.forget_old().await?;
+    // The run has ended, and its report is written: tidying up can wait for the next one.
+    if let Err(error) = collector.ledger.forget_old().await {
+        tracing::warn!(error = chain(&error), "old runs could not be forgotten");
+    }
     Ok(report)
 }
 

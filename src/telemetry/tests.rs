@@ -71,6 +71,7 @@ fn store(name: &str, orphans: Vec<OrphanReport>, swept: Tally) -> StoreReport {
         kind: "redis",
         identity: Some("here".into()),
         error: None,
+        not_adopted: None,
         complete: true,
         sources: vec![source],
         unclaimed: Unrecognised { count: 9, samples: Vec::new() },
@@ -84,7 +85,7 @@ fn store(name: &str, orphans: Vec<OrphanReport>, swept: Tally) -> StoreReport {
 fn report(stores: Vec<StoreReport>) -> RunReport {
     let started = DateTime::from_timestamp(1_000, 500_000_000).unwrap();
     let mut report = RunReport::begin(Uuid::nil(), Mode::Run, "test", started);
-    report.live = vec![LiveReport { source: "union".into(), live: 5, highest: Some(5) }];
+    report.live = vec![LiveReport { source: "union".into(), live: 5, highest: Some(5), identity: None }];
     report.stores = stores;
     report.stage("inventory", Duration::from_millis(200));
     report.conclude(Duration::from_secs(2))

@@ -70,7 +70,9 @@ impl Scene {
         loop {
             let is_last = self.stop.is_cancelled();
             let report = self.installation.run().await?;
-            assert!(matches!(report.verdict, Verdict::Clean | Verdict::Done), "{report:#?}");
+            let wrong: Vec<_> =
+                report.stores.iter().map(|it| (&it.error, &it.failures, &it.live_after_delete)).collect();
+            assert!(matches!(report.verdict, Verdict::Clean | Verdict::Done), "{:?} {wrong:?}", report.verdict);
             reports.push(report);
             self.finished.send_replace(reports.len());
             if is_last {

@@ -304,3 +304,28 @@ async fn s3_an_empty_table_of_courses_halts_whether_anything_was_ever_there_or_n
     sqlx::query("TRUNCATE public.courses CASCADE").execute(&installation.stores.postgres).await?;
     halts().await
 }
+
+#[tokio::test]
+async fn s9_a_reference_query_that_fails_holds_its_store_and_says_so() -> Result<()> {
+    let scene = Scene::set(SMALL, &at_once()).await?;
+    scene.campus.delete_doomed(&scene.installation.stores).await?;
+    let before = scene.snapshot().await?;
+    let rename = |from, to| format!("ALTER TABLE public.{from} RENAME TO {to}");
+    let postgres = &scene.installation.stores.postgres;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(rename("file_catalog", "elsewhere"))).execute(postgres).await?;
+
+    let report = scene.installation.run().await?;
+    assert_eq!(report.verdict, Verdict::Partly);
+    let uploads = report.stores.iter().find(|store| store.name == "uploads").context("no uploads")?;
+    assert!(uploads.error.as_ref().is_some_and(|error| error.contains("file_catalog")), "{:?}", uploads.error);
+    assert_eq!(uploads.swept().deleted, 0);
+    let difference = scene.since(&before).await?;
+    let is_upload = |resource: &&Resource| matches!(resource, Resource::File(path) if path.starts_with("uploads/"));
+    assert_eq!(difference.gone.iter().filter(is_upload).count(), 0);
+    assert!(!difference.gone.is_empty(), "the other stores go on");
+
+    sqlx::raw_sql(sqlx::AssertSqlSafe(rename("elsewhere", "file_catalog"))).execute(postgres).await?;
+    assert_eq!(scene.installation.run().await?.verdict, Verdict::Done);
+    assert!(scene.since(&before).await?.gone.iter().filter(is_upload).count() > 0);
+    Ok(())
+}

@@ -190,8 +190,13 @@ impl Scene {
 
     /// Nothing but everything that was to go has gone, and no intent is open.
     async fn is_as_if_nobody_was_killed(&self, point: Point) -> Result<()> {
-        let unkilled = Difference { gone: self.campus.gone(&self.deleted), ..Difference::default() };
-        assert_eq!(self.difference().await?, unkilled, "{point:?}");
+        let Difference { gone, added, changed } = self.difference().await?;
+        let unkilled = self.campus.gone(&self.deleted);
+        let differs: Vec<&Resource> = gone.symmetric_difference(&unkilled).collect();
+        assert!(
+            differs.is_empty() && added.is_empty() && changed.is_empty(),
+            "{point:?}: {differs:?} {added:?} {changed:?}"
+        );
         assert_eq!(open_intents(&self.installation).await?, BTreeSet::new(), "{point:?}");
         Ok(())
     }
@@ -201,7 +206,13 @@ impl Scene {
         self.delete(courses).await?;
         killed_at(&self.installation, point).await?;
         let report = run(&self.installation).await?;
-        assert!(matches!(report.verdict, Verdict::Done | Verdict::Clean), "{point:?}: {report:#?}");
+        let failures: Vec<&String> =
+            report.stores.iter().flat_map(|store| store.error.iter().chain(&store.failures)).collect();
+        assert!(
+            matches!(report.verdict, Verdict::Done | Verdict::Clean),
+            "{point:?}: {:?} {failures:?}",
+            report.verdict
+        );
         self.is_as_if_nobody_was_killed(point).await
     }
 

@@ -1,10 +1,17 @@
 //! The spine, end to end, on real Postgres, Redis, Qdrant and files.
 
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "what a test needs and does not find fails it")]
+
 mod campus;
 mod creation;
 mod gates;
+mod interposed;
 mod killed;
+mod ledger;
 mod liveness;
+mod outages;
 mod pause;
+mod places;
+mod program;
 mod support;
 mod truth;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -22,6 +23,7 @@ pub struct Installation {
     /// What is at those addresses.
     pub addresses: Addresses,
     folder: TempDir,
+    adopted: AtomicBool,
 }
 
 /// What the program answered.
@@ -46,14 +48,16 @@ impl Installation {
     /// Writes the configuration and creates the ledger.
     pub async fn new(addresses: Addresses, settings: &Settings) -> Result<Self> {
         let stores = Stores::connect(&addresses).await?;
-        let installation = Self { stores, addresses, folder: tempfile::tempdir()? };
+        let adopted = AtomicBool::new(false);
+        let installation = Self { stores, addresses, folder: tempfile::tempdir()?, adopted };
         installation.configure(settings)?;
         installation.collector()?.ledger.migrate().await?;
         Ok(installation)
     }
 
-    /// Replaces the configuration.
+    /// Replaces the configuration; the next plan or run adopts it first.
     pub fn configure(&self, settings: &Settings) -> Result<()> {
+        self.adopted.store(false, Ordering::SeqCst);
         Ok(std::fs::write(self.path(), file(&self.addresses, settings))?)
     }
 
@@ -68,13 +72,24 @@ impl Installation {
         Ok(course_gc::app::collector(&config)?)
     }
 
+    /// Adopts what can be, once for each configuration, as whoever installs it would.
+    pub async fn adopt_once(&self) -> Result<()> {
+        if !self.adopted.swap(true, Ordering::SeqCst) {
+            // What cannot be adopted is for the run to say.
+            let _ = course_gc::adopt::adopt(&self.collector()?, true).await;
+        }
+        Ok(())
+    }
+
     /// One plan, in this process.
     pub async fn plan(&self) -> Result<RunReport> {
+        self.adopt_once().await?;
         Ok(self.activate(Mode::Plan).await?)
     }
 
     /// One run, in this process.
     pub async fn run(&self) -> Result<RunReport> {
+        self.adopt_once().await?;
         Ok(self.activate(Mode::Run).await?)
     }
 
@@ -99,6 +114,17 @@ impl Installation {
             stdout: String::from_utf8(output.stdout)?,
             stderr: String::from_utf8(output.stderr)?,
         })
+    }
+
+    /// Waits until no session holds a lock: the server notices some time later that one ended out of order.
+    pub async fn unlocked(&self) -> Result<()> {
+        let free = "SELECT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = \
+                    (SELECT oid FROM pg_database WHERE datname = current_database()))";
+        eventually("the lock is free", async || {
+            let free: bool = sqlx::query_scalar(free).fetch_one(&self.stores.postgres).await?;
+            Ok(free.then_some(()))
+        })
+        .await
     }
 
     /// Lets every orphan's clock gain so much, as if the runs had been so far apart.

@@ -19,7 +19,7 @@ pub struct HeldCourse {
     pub entangled: u64,
 }
 
-/// What stays, as a report counts it. A store and its source have the names that [`crate::config::file`] gives them.
+/// What stays, as a report counts it. A store and its source have the names that [`crate::config::file()`] gives them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leftovers {
     /// By store, source and course.

@@ -19,6 +19,23 @@ fn a_secret_in_the_file_is_refused_and_not_repeated() {
 }
 
 #[test]
+fn a_url_whose_password_would_be_taken_for_something_else_is_refused_and_not_repeated() {
+    for url in [
+        "redis:/\\:hunter2@cache:6379/0",
+        "redis::hunter2@cache:6379/0",
+        "redis:///:hunter2@cache:6379/0",
+        "redis://:1/hunter2@cache:6379/0",
+        "redis://cache:6379?:hunter2@cache",
+        "redis://cache:6379#hunter2@cache",
+    ] {
+        let problems = problems(LEAST, &[("COURSE_GC_STORES_CACHE_URL", url)]);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with("COURSE_GC_STORES_CACHE_URL: stores.cache.url: "), "{problems:?}");
+        assert!(!problems[0].contains("hunter2"), "{problems:?}");
+    }
+}
+
+#[test]
 fn secrets_come_from_the_environment_and_are_never_shown() {
     let text = least("  vectors: { kind: qdrant, url: \"http://q:6334\", collections: [a] }\n");
     let environment = [

@@ -28,8 +28,6 @@ impl Reported<'_> {
     }
 }
 
-const UUID_LENGTH: usize = 36;
-
 /// A store and a course.
 type Place = (String, String);
 
@@ -50,7 +48,7 @@ impl Expected {
         let mut expected = Self::default();
         for (resource, owner) in owners(campus) {
             let store = store_of(&resource);
-            let places = || named(&resource, owner, deleted).into_iter().map(|course| (store.to_owned(), course));
+            let places = || named(owner, deleted).into_iter().map(|course| (store.to_owned(), course));
             let reason = match fates.get(&resource) {
                 Some(Fate::Gone) => {
                     expected.swept.extend(places());
@@ -171,16 +169,11 @@ fn entry(resource: Resource) -> Resource {
 }
 
 /// The courses, none of them live, that a resource seems to belong to.
-fn named(resource: &Resource, owner: &Owner, deleted: &BTreeSet<CourseId>) -> Vec<String> {
-    match (owner, resource) {
-        (Owner::Course(id), _) => vec![id.to_string()],
-        (Owner::Courses(ids), _) => ids.iter().filter(|id| deleted.contains(id)).map(CourseId::to_string).collect(),
-        // It ends with a UUID that is no course's.
-        (Owner::Lookalike(_), Resource::Key(name)) => {
-            let name = String::from_utf8_lossy(name);
-            name.get(name.len().saturating_sub(UUID_LENGTH)..).map(ToOwned::to_owned).into_iter().collect()
-        }
-        _ => Vec::new(),
+fn named(owner: &Owner, deleted: &BTreeSet<CourseId>) -> Vec<String> {
+    match owner {
+        Owner::Course(id) | Owner::Lookalike(id) => vec![id.to_string()],
+        Owner::Courses(ids) => ids.iter().filter(|id| deleted.contains(id)).map(CourseId::to_string).collect(),
+        Owner::Unrecognised | Owner::Nobody => Vec::new(),
     }
 }
 

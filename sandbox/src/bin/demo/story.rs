@@ -46,10 +46,11 @@ impl Story {
         let stores = Stores::connect(&addresses).await?;
         let campus = seed(&stores).await?;
 
-        step("course-gc learns which courses are live");
+        step("course-gc is told that these databases and stores are ours, and learns which courses are live");
         let settings = settings()?;
         let program = Program::configured(&addresses, &settings)?;
         show(&program, &["migrate"], usize::MAX).await?;
+        show(&program, &["adopt", "--yes"], usize::MAX).await?;
         show(&program, &["run"], 0).await?;
 
         step("The platform deletes courses, and forgets what they left in the stores");

@@ -1,0 +1,174 @@
+//! The ledger on a real Postgres: its versions, its clocks, and what it forgets.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use course_gc::domain::ids::IdType;
+use course_gc::domain::report::{Mode, Verdict};
+use course_gc::ledger::{Ledger, LedgerError};
+use course_gc::postgres::{IDLE_TIMEOUT, Postgres};
+use course_gc::reconcile::reconcile;
+use futures::future::join_all;
+use sandbox::campus::{Campus, CampusSize};
+use sandbox::config::Settings;
+use sandbox::{Database, World};
+use sqlx::{AssertSqlSafe, PgPool};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::interposed::{Call, interpose};
+use crate::support::Installation;
+
+fn ledger(database: &Database) -> Result<Ledger, LedgerError> {
+    let postgres = Postgres {
+        what: "the ledger".into(),
+        url: database.url().to_owned().into(),
+        call_timeout: Duration::from_secs(10),
+        idle_timeout: IDLE_TIMEOUT,
+        application: "course-gc/campus".into(),
+    };
+    Ledger::new(postgres, IdType::Uuid)
+}
+
+async fn execute(pool: &PgPool, statements: &str) -> Result<()> {
+    sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(pool).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn tables_that_are_not_this_program_s_are_refused_with_what_to_do() -> Result<()> {
+    let database = Database::create().await?;
+    let (ledger, pool) = (ledger(&database)?, PgPool::connect(database.url()).await?);
+    let missing = ledger.check_version().await.expect_err("there are no tables");
+    assert!(matches!(missing, LedgerError::Old { found: 0, .. }), "{missing:?}");
+    assert!(missing.to_string().contains("run `course-gc migrate`"), "{missing}");
+
+    ledger.migrate().await?;
+    ledger.check_version().await?;
+
+    execute(
+        &pool,
+        "INSERT INTO course_gc._sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (99999999, 'of a later program', true, '', 0)",
+    )
+    .await?;
+    for newer in [ledger.check_version().await, ledger.migrate().await] {
+        let newer = newer.expect_err("the tables are newer");
+        assert!(matches!(newer, LedgerError::New { found: 99_999_999, .. }), "{newer:?}");
+        assert!(newer.to_string().contains("use the newer program"), "{newer}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_may_migrate_at_once_and_again() -> Result<()> {
+    let database = Database::create().await?;
+    let ledgers = (0..8).map(|_| ledger(&database)).collect::<Result<Vec<_>, _>>()?;
+    for ended in join_all(ledgers.iter().map(Ledger::migrate)).await {
+        ended?;
+    }
+    let pool = PgPool::connect(database.url()).await?;
+    execute(&pool, "INSERT INTO course_gc.known_ids VALUES ('kept')").await?;
+    ledgers[0].migrate().await?;
+    ledgers[0].check_version().await?;
+    let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM course_gc.known_ids").fetch_one(&pool).await?;
+    assert_eq!(kept, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_nothing_decides_upon_is_forgotten_after_90_days() -> Result<()> {
+    let database = Database::create().await?;
+    let (ledger, pool) = (ledger(&database)?, PgPool::connect(database.url()).await?);
+    ledger.migrate().await?;
+    execute(
+        &pool,
+        "INSERT INTO course_gc.runs (id, mode, started_at) SELECT gen_random_uuid(), 'run', now() - age * interval '1 day' \
+             FROM unnest(array[0, 89, 91]) AS age; \
+         INSERT INTO course_gc.populations SELECT id, 'union', 5 FROM course_gc.runs; \
+         INSERT INTO course_gc.intents (run_id, store, courses, handles, opened_at, closed_at) \
+             SELECT gen_random_uuid(), 'cache', array['x'], 1, opened, CASE WHEN closed THEN opened END \
+             FROM (VALUES (now() - interval '91 days', true), (now() - interval '91 days', false), \
+                          (now() - interval '89 days', true)) AS old (opened, closed)",
+    )
+    .await?;
+    ledger.forget_old().await?;
+    let left = |table: &str| {
+        let query = format!("SELECT count(*) FROM course_gc.{table}");
+        let pool = pool.clone();
+        async move { sqlx::query_scalar::<_, i64>(AssertSqlSafe(query)).fetch_one(&pool).await }
+    };
+    assert_eq!(left("runs").await?, 2);
+    assert_eq!(left("populations").await?, 2, "they go with their run");
+    assert_eq!(left("intents WHERE closed_at IS NULL").await?, 1, "an open intent is never forgotten");
+    assert_eq!(left("intents").await?, 2);
+    Ok(())
+}
+
+/// The clocks of a store's orphans in the ledger, in whole minutes: what they have, and what the last run that saw them would
+/// make of them.
+async fn clocks(installation: &Installation, store: &str) -> Result<(BTreeSet<i64>, BTreeSet<i64>)> {
+    let rows: Vec<(i64, i64)> =
+        sqlx::query_as("SELECT accrued_ms / 60000, pending_ms / 60000 FROM course_gc.orphans WHERE store = $1")
+            .bind(store)
+            .fetch_all(&installation.stores.postgres)
+            .await?;
+    Ok(rows.into_iter().unzip())
+}
+
+#[tokio::test]
+async fn s6_clocks_gain_between_finished_runs_and_at_most_two_intervals() -> Result<()> {
+    let world = World::create().await?;
+    let settings = Settings { departed: "2h".into(), ..Settings::default() };
+    let installation = Installation::new(world.addresses(), &settings).await?;
+    let campus = Campus::plan(CampusSize::default());
+    campus.seed(&installation.stores).await?;
+    installation.run().await?;
+    campus.delete_doomed(&installation.stores).await?;
+    let zero = || BTreeSet::from([0]);
+    installation.plan().await?;
+    assert_eq!(clocks(&installation, "cache").await?, (zero(), zero()), "the clock starts when it is first seen");
+
+    // A run that is killed after it wrote what it saw.
+    installation.age("10 minutes").await?;
+    let mut collector = installation.collector()?;
+    let reached = Arc::new(Notify::new());
+    let hang = Arc::clone(&reached);
+    interpose(&mut collector, "uploads", move |call, _| {
+        let hang = Arc::clone(&hang);
+        Box::pin(async move {
+            if call == Call::Referenced {
+                hang.notify_one();
+                std::future::pending().await
+            }
+        })
+    });
+    let stop = CancellationToken::new();
+    tokio::select! {
+        ended = reconcile(&collector, Mode::Run, &stop) => panic!("it should hang: {ended:?}"),
+        () = reached.notified() => {}
+    }
+    let (accrued, pending) = clocks(&installation, "cache").await?;
+    assert_eq!((accrued, pending), (zero(), BTreeSet::from([10])), "it saw them, and nothing counts");
+
+    // A run whose liveness source fails adds nothing either.
+    let broken = Installation::collector(&installation).map(|mut collector| {
+        collector.liveness[0].query = "SELECT id FROM public.nowhere".into();
+        collector
+    })?;
+    installation.unlocked().await?;
+    reconcile(&broken, Mode::Run, &stop).await.expect_err("it cannot know what is live");
+    installation.unlocked().await?;
+    assert_eq!(clocks(&installation, "cache").await?.0, zero());
+
+    assert_eq!(installation.plan().await?.verdict, Verdict::Clean);
+    assert_eq!(clocks(&installation, "cache").await?.0, BTreeSet::from([10]), "time counts from the last finished run");
+
+    // However long nobody looked, two intervals of the schedule are gained.
+    installation.age("3 days").await?;
+    installation.plan().await?;
+    assert_eq!(clocks(&installation, "cache").await?.0, BTreeSet::from([10 + 2 * 15]));
+    Ok(())
+}
