@@ -23,8 +23,9 @@ pub struct KnownIds {
 
 impl Ledger {
     /// Learns the ids that are live: new ones are added, those that vanished are marked as departed (and, if `across_break`,
-    /// as having vanished while the history of the truth broke), and who departed 90 days ago is forgotten. A run in which
-    /// nothing changed writes nothing.
+    /// as having vanished while the history of the truth broke), and who departed 90 days ago is forgotten, unless
+    /// something of it is still there or a person is to decide about it: a stranger would wait for ever, or without that
+    /// person's word no longer. A run in which nothing changed writes nothing.
     ///
     /// # Errors
     /// If the ledger does not answer.
@@ -51,8 +52,11 @@ impl Ledger {
             .execute(&self.pool);
             self.call("marking departed ids", update).await?;
         }
-        let forget = sqlx::query("DELETE FROM course_gc.known_ids WHERE departed_at < now() - interval '90 days'")
-            .execute(&self.pool);
+        let forget = sqlx::query(
+            "DELETE FROM course_gc.known_ids k WHERE departed_at < now() - interval '90 days' AND NOT across_break \
+             AND NOT EXISTS (SELECT FROM course_gc.orphans o WHERE o.course_id = k.course_id)",
+        )
+        .execute(&self.pool);
         self.call("forgetting departed ids", forget).await?;
         Ok(())
     }
