@@ -85,6 +85,9 @@ async fn check_store(
 /// Whether the history of a source broke since it was last seen, without a proof that nothing was lost. If so, every
 /// clock starts anew. The proof is a ledger in the same cluster, whose counts are those of the markers: it lost nothing,
 /// and so its neighbours did not either.
+///
+/// The ledger is told where the sources are only when what vanished is marked (`read_truth`): a run that halts or ends before
+/// that leaves the break to be seen again by the next one.
 async fn check_history(
     collector: &Collector,
     adoption: &Adoption,
@@ -110,9 +113,6 @@ async fn check_history(
     }
     if !broken.is_empty() {
         collector.ledger.start_clocks_anew().await?;
-    }
-    for (name, pin, now) in sources {
-        collector.ledger.saw_source(name, pin, now).await?;
     }
     Ok(!broken.is_empty())
 }

@@ -101,6 +101,10 @@ pub async fn read_truth(
     }
     collector.ledger.record_populations(report.run, &populations).await?;
     collector.ledger.learn(&live, places.across_break).await?;
+    // Not before: until what vanished across a break is marked, every run must see the break.
+    for (name, pin, position) in &places.sources {
+        collector.ledger.saw_source(name, pin, position).await?;
+    }
     Ok(Truth::Believed(Arc::new(live)))
 }
 
