@@ -395,6 +395,17 @@ pub async fn system(postgres: &Postgres, connection: &mut PgConnection) -> Resul
     told(postgres, connection, "SELECT system_identifier::text FROM pg_control_system()").await
 }
 
+/// The running server: its cluster's identifier and when it was started; `None` if it does not tell. A copy of a cluster has the
+/// cluster's identifier too, but is started at another moment.
+///
+/// # Errors
+/// If the server does not answer.
+pub async fn server(postgres: &Postgres, connection: &mut PgConnection) -> Result<Option<String>, PostgresError> {
+    const SERVER: &str = "SELECT system_identifier || ' ' || extract(epoch FROM pg_postmaster_start_time()) \
+                          FROM pg_control_system()";
+    told(postgres, connection, SERVER).await
+}
+
 /// The one value of a query about the server itself, or `None` if it does not tell this role.
 ///
 /// # Errors
