@@ -128,6 +128,33 @@ async fn s3_the_last_believed_run_is_compared_with_however_long_ago_it_was() -> 
 }
 
 #[tokio::test]
+async fn s6_whoever_is_live_again_starts_its_clocks_anew_though_its_store_does_not_answer() -> Result<()> {
+    let database = Database::create().await?;
+    let (ledger, pool) = (ledger(&database)?, PgPool::connect(database.url()).await?);
+    ledger.migrate().await?;
+    let [back, gone] = [1, 2].map(|n| CourseId::Uuid(uuid::Uuid::from_u128(n)));
+    execute(
+        &pool,
+        &format!(
+            "INSERT INTO course_gc.known_ids (course_id, departed_at) VALUES ('{back}', now()), ('{gone}', now()); \
+             INSERT INTO course_gc.orphans (store, source, course_id, evidence, resources, fingerprint, entangled, first_seen, \
+                 seen_run, seen_at, accrued_ms, pending_ms, counted_at) \
+                 SELECT 'uploads', 'x', course_id, 'departed', 1, 0, 0, now(), gen_random_uuid(), now(), 60000, 60000, now() \
+                 FROM course_gc.known_ids"
+        ),
+    )
+    .await?;
+    ledger.learn(&LiveSet::from_ids(IdType::Uuid, [back]), false).await?;
+    ledger.learn(&LiveSet::empty(IdType::Uuid), false).await?;
+    let clocks: Vec<(String, i64)> =
+        sqlx::query_as("SELECT course_id, accrued_ms FROM course_gc.orphans ORDER BY course_id")
+            .fetch_all(&pool)
+            .await?;
+    assert_eq!(clocks, [(back.to_string(), 0), (gone.to_string(), 60_000)]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn s7_an_id_is_known_for_as_long_as_something_of_it_is_there_or_waits_for_a_person() -> Result<()> {
     let database = Database::create().await?;
     let (ledger, pool) = (ledger(&database)?, PgPool::connect(database.url()).await?);
