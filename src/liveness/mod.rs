@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::live_set::LiveSet;
 use crate::domain::pins::{Position, SourcePin};
-use crate::postgres::{AdvisoryLock, LockSession, Postgres, PostgresError, server};
+use crate::postgres::{AdvisoryLock, BEGIN_QUESTION, LockSession, Postgres, PostgresError, server};
 
 use copy::CopyDecoder;
 pub use relations::{Finding, Risk};
@@ -191,7 +191,7 @@ fn rows(
 ) -> BoxStream<'_, Result<Vec<u8>, PostgresError>> {
     let (sender, receiver) = tokio::sync::mpsc::channel(256);
     let ask = async move {
-        let begin = connection.execute("BEGIN TRANSACTION READ ONLY");
+        let begin = sqlx::raw_sql(BEGIN_QUESTION).execute(&mut connection);
         postgres.call("beginning a transaction", begin).await?;
         let standby = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut connection);
         if postgres.call("asking for the server's role", standby).await? {
