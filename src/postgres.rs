@@ -26,6 +26,11 @@ const CONNECTION_CHECK: Duration = Duration::from_secs(1);
 /// The first half of every advisory lock of ours: "cogc".
 const LOCK_CLASS: i32 = 0x636f_6763;
 
+/// Begins a question. What could hide rows is shut out once more, in the transaction itself (S4): behind a pooler the session's own
+/// settings may have reached another server process, and a function may have changed them since.
+pub const BEGIN_QUESTION: &str =
+    "BEGIN TRANSACTION READ ONLY; SET LOCAL row_security = off; SET LOCAL search_path = pg_catalog";
+
 /// Postgres's code for a function that the role may not call.
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 /// Postgres's code for a function that there is not, as on some managed servers.
@@ -308,7 +313,7 @@ impl Inner {
         let mut slot = self.connection.lock().await;
         let connection = slot.take().ok_or_else(|| self.lost())?;
         let mut question = Question { inner: self, slot, connection };
-        let begin = sqlx::raw_sql("BEGIN TRANSACTION READ ONLY").execute(&mut question.connection);
+        let begin = sqlx::raw_sql(BEGIN_QUESTION).execute(&mut question.connection);
         self.postgres.call("beginning a transaction", begin).await?;
         question.look().await?;
         Ok(question)
@@ -393,6 +398,17 @@ async fn beat(inner: Arc<Inner>) {
 /// If the server does not answer.
 pub async fn system(postgres: &Postgres, connection: &mut PgConnection) -> Result<Option<String>, PostgresError> {
     told(postgres, connection, "SELECT system_identifier::text FROM pg_control_system()").await
+}
+
+/// The running server: its cluster's identifier and when it was started; `None` if it does not tell. A copy of a cluster has the
+/// cluster's identifier too, but is started at another moment.
+///
+/// # Errors
+/// If the server does not answer.
+pub async fn server(postgres: &Postgres, connection: &mut PgConnection) -> Result<Option<String>, PostgresError> {
+    const SERVER: &str = "SELECT system_identifier || ' ' || extract(epoch FROM pg_postmaster_start_time()) \
+                          FROM pg_control_system()";
+    told(postgres, connection, SERVER).await
 }
 
 /// The one value of a query about the server itself, or `None` if it does not tell this role.

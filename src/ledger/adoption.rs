@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::pauses::WHO;
 use super::{Ledger, LedgerError, counted, stored};
 use crate::domain::pins::{AdoptedStore, Position, SourcePin};
-use crate::postgres::system;
+use crate::postgres::server;
 
 /// Everything that was adopted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,13 +154,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// The identifier of the cluster that the ledger is in; `None` if the server does not tell.
+    /// The running server that the ledger is in; `None` if it does not tell.
     ///
     /// # Errors
     /// If the ledger does not answer.
-    pub async fn system(&self) -> Result<Option<String>, LedgerError> {
+    pub async fn server(&self) -> Result<Option<String>, LedgerError> {
         let mut connection = self.postgres.connect().await?;
-        Ok(system(&self.postgres, &mut connection).await?)
+        Ok(server(&self.postgres, &mut connection).await?)
     }
 
     /// Starts the clock of every orphan anew: the history of the truth broke (S6, S7).

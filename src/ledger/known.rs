@@ -23,8 +23,10 @@ pub struct KnownIds {
 
 impl Ledger {
     /// Learns the ids that are live: new ones are added, those that vanished are marked as departed (and, if `across_break`,
-    /// as having vanished while the history of the truth broke), and who departed 90 days ago is forgotten. A run in which
-    /// nothing changed writes nothing.
+    /// as having vanished while the history of the truth broke), and who departed 90 days ago is forgotten, unless
+    /// something of it is still there or a person is to decide about it: a stranger would wait for ever, or without that
+    /// person's word no longer. The clocks of the orphans of who is live again start anew in every store, whatever its
+    /// inventory comes to (S6). A run in which nothing changed writes nothing.
     ///
     /// # Errors
     /// If the ledger does not answer.
@@ -40,6 +42,13 @@ impl Ledger {
             .bind(page)
             .execute(&self.pool);
             self.call("learning live ids", insert).await?;
+            // A store whose inventory fails now would never hear that its orphan's owner was there again.
+            let anew = sqlx::query(
+                "UPDATE course_gc.orphans SET accrued_ms = 0, pending_ms = 0, counted_at = NULL WHERE course_id = ANY($1)",
+            )
+            .bind(page)
+            .execute(&self.pool);
+            self.call("starting the clocks of who is live again anew", anew).await?;
         }
         for page in departed.chunks(PAGE) {
             let update = sqlx::query(
@@ -51,8 +60,11 @@ impl Ledger {
             .execute(&self.pool);
             self.call("marking departed ids", update).await?;
         }
-        let forget = sqlx::query("DELETE FROM course_gc.known_ids WHERE departed_at < now() - interval '90 days'")
-            .execute(&self.pool);
+        let forget = sqlx::query(
+            "DELETE FROM course_gc.known_ids k WHERE departed_at < now() - interval '90 days' AND NOT across_break \
+             AND NOT EXISTS (SELECT FROM course_gc.orphans o WHERE o.course_id = k.course_id)",
+        )
+        .execute(&self.pool);
         self.call("forgetting departed ids", forget).await?;
         Ok(())
     }

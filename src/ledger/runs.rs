@@ -44,14 +44,18 @@ impl Ledger {
         self.call("noting the run", insert).await
     }
 
-    /// The most live ids of each liveness source in the last seven days.
+    /// The most live ids of each liveness source in the last seven days, and in the last run that was believed, however long
+    /// ago that was: neither a schedule of a week nor a halt that lasts so long may let the comparison lapse (S3).
     ///
     /// # Errors
     /// If the ledger does not answer.
     pub async fn highest_populations(&self) -> Result<BTreeMap<String, u64>, LedgerError> {
         let select = sqlx::query(
             "SELECT p.source, max(p.live) AS highest FROM course_gc.populations p JOIN course_gc.runs r ON r.id = p.run_id \
-             WHERE r.started_at > now() - interval '7 days' GROUP BY p.source",
+             WHERE r.started_at > now() - interval '7 days' \
+             OR r.started_at = (SELECT max(latest.started_at) FROM course_gc.populations q \
+                 JOIN course_gc.runs latest ON latest.id = q.run_id WHERE q.source = p.source) \
+             GROUP BY p.source",
         )
         .fetch_all(&self.pool);
         let rows = self.call("reading how many courses were live", select).await?;
@@ -126,15 +130,19 @@ impl Ledger {
         Ok(())
     }
 
-    /// Forgets what is older than anything decides upon: runs and intents after 90 days.
+    /// Forgets what is older than anything decides upon: intents after 90 days, and runs, but for the last that was believed.
     ///
     /// # Errors
     /// If the ledger does not answer.
     pub async fn forget_old(&self) -> Result<(), LedgerError> {
         let forget = async {
-            sqlx::query("DELETE FROM course_gc.runs WHERE started_at < now() - interval '90 days'")
-                .execute(&self.pool)
-                .await?;
+            sqlx::query(
+                "DELETE FROM course_gc.runs WHERE started_at < now() - interval '90 days' AND id NOT IN ( \
+                     SELECT DISTINCT ON (p.source) p.run_id FROM course_gc.populations p \
+                     JOIN course_gc.runs r ON r.id = p.run_id ORDER BY p.source, r.started_at DESC)",
+            )
+            .execute(&self.pool)
+            .await?;
             sqlx::query(
                 "DELETE FROM course_gc.intents WHERE closed_at IS NOT NULL AND opened_at < now() - interval '90 days'",
             )

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::live_set::LiveSet;
 use crate::domain::pins::{Position, SourcePin};
-use crate::postgres::{AdvisoryLock, LockSession, Postgres, PostgresError};
+use crate::postgres::{AdvisoryLock, BEGIN_QUESTION, LockSession, Postgres, PostgresError, server};
 
 use copy::CopyDecoder;
 pub use relations::{Finding, Risk};
@@ -55,6 +55,8 @@ struct Asked {
     name: String,
     pin: SourcePin,
     position: Position,
+    /// The running server, if it tells.
+    server: Option<String>,
     session: LockSession,
     /// Reads every live id.
     read: String,
@@ -86,6 +88,7 @@ impl Liveness {
             }
             let (pin, position) =
                 identity::identify(&source.postgres, &mut connection, id_type, &source.query, behind).await?;
+            let server = server(&source.postgres, &mut connection).await?;
             // The session ends in any case.
             let _ = connection.close().await;
             let array = match id_type {
@@ -97,6 +100,7 @@ impl Liveness {
                 name: source.name.clone(),
                 pin,
                 position,
+                server,
                 session,
                 read: format!(
                     "COPY (SELECT {selected} FROM ({query}\n) AS live(id) WHERE live.id IS NOT NULL) TO STDOUT (FORMAT binary)",
@@ -115,6 +119,11 @@ impl Liveness {
     /// What each source was, and where in its history, when its lock was taken: by name.
     pub fn pins(&self) -> Vec<(String, SourcePin, Position)> {
         self.sources.iter().map(|source| (source.name.clone(), source.pin.clone(), source.position)).collect()
+    }
+
+    /// The running server of a source, if it tells.
+    pub fn server(&self, name: &str) -> Option<&str> {
+        self.sources.iter().find(|source| source.name == name)?.server.as_deref()
     }
 
     /// Reads every live id of every source.
@@ -182,7 +191,7 @@ fn rows(
 ) -> BoxStream<'_, Result<Vec<u8>, PostgresError>> {
     let (sender, receiver) = tokio::sync::mpsc::channel(256);
     let ask = async move {
-        let begin = connection.execute("BEGIN TRANSACTION READ ONLY");
+        let begin = sqlx::raw_sql(BEGIN_QUESTION).execute(&mut connection);
         postgres.call("beginning a transaction", begin).await?;
         let standby = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut connection);
         if postgres.call("asking for the server's role", standby).await? {

@@ -42,7 +42,7 @@ pub async fn check(collector: &Collector, locks: &Locks, mode: Mode) -> Result<R
         }
     }
     let proven = not_adopted.iter().any(Option::is_none);
-    let across_break = check_history(collector, &adoption, &sources, proven).await?;
+    let across_break = check_history(collector, locks, &adoption, &sources, proven).await?;
     Ok(Ok(Places { not_adopted, across_break, sources }))
 }
 
@@ -83,20 +83,25 @@ async fn check_store(
 }
 
 /// Whether the history of a source broke since it was last seen, without a proof that nothing was lost. If so, every
-/// clock starts anew. The proof is a ledger in the same cluster, whose counts are those of the markers: it lost nothing,
-/// and so its neighbours did not either.
+/// clock starts anew. The proof is a ledger in the same running server, whose counts are those of the markers: it lost nothing,
+/// and so its neighbours did not either. (The cluster's identifier alone is no proof: a copy that was restored beside it has it too.)
+///
+/// The ledger is told where the sources are only when what vanished is marked (`read_truth`): a run that halts or ends before
+/// that leaves the break to be seen again by the next one.
 async fn check_history(
     collector: &Collector,
+    locks: &Locks,
     adoption: &Adoption,
     sources: &[(String, SourcePin, Position)],
     counts_match: bool,
 ) -> Result<bool, RunError> {
     let mut broken = BTreeSet::new();
-    for (name, pin, now) in sources {
+    for (name, _, now) in sources {
         let Some((_, before)) = adoption.sources.get(name) else { continue };
         if let Some(why) = before.broken_by(now) {
-            let same_cluster = pin.system.is_some() && pin.system == collector.ledger.system().await?;
-            if same_cluster && counts_match {
+            let server = locks.liveness.server(name);
+            let same_server = server.is_some() && server == collector.ledger.server().await?.as_deref();
+            if same_server && counts_match {
                 tracing::warn!(
                     source = name,
                     why,
@@ -110,9 +115,6 @@ async fn check_history(
     }
     if !broken.is_empty() {
         collector.ledger.start_clocks_anew().await?;
-    }
-    for (name, pin, now) in sources {
-        collector.ledger.saw_source(name, pin, now).await?;
     }
     Ok(!broken.is_empty())
 }

@@ -101,6 +101,10 @@ pub async fn read_truth(
     }
     collector.ledger.record_populations(report.run, &populations).await?;
     collector.ledger.learn(&live, places.across_break).await?;
+    // Not before: until what vanished across a break is marked, every run must see the break.
+    for (name, pin, position) in &places.sources {
+        collector.ledger.saw_source(name, pin, position).await?;
+    }
     Ok(Truth::Believed(Arc::new(live)))
 }
 
@@ -207,7 +211,10 @@ pub async fn find_orphans(
                 at_most,
             },
         );
-        collector.ledger.record_orphans(run, place, &orphans, &diff::closed(&remembered, &orphans)).await?;
+        // If nobody knows what is referred to, no clock may gain: it starts when the last reference was seen (S9).
+        if references.is_ok() {
+            collector.ledger.record_orphans(run, place, &orphans, &diff::closed(&remembered, &orphans)).await?;
+        }
         let settled = collector.ledger.settle_intents(store.name()).await?;
         if settled > 0 {
             tracing::warn!(store = store.name(), settled, "an earlier run was cut off; what it left is judged anew");

@@ -323,6 +323,9 @@ async fn s9_a_reference_query_that_fails_holds_its_store_and_says_so() -> Result
     let is_upload = |resource: &&Resource| matches!(resource, Resource::File(path) if path.starts_with("uploads/"));
     assert_eq!(difference.gone.iter().filter(is_upload).count(), 0);
     assert!(!difference.gone.is_empty(), "the other stores go on");
+    let clocks = "SELECT count(*) FROM course_gc.orphans WHERE store = 'uploads' AND evidence = 'departed'";
+    let clocks: i64 = sqlx::query_scalar(clocks).fetch_one(postgres).await?;
+    assert_eq!(clocks, 0, "no clock runs while nobody knows what is referred to");
 
     sqlx::raw_sql(sqlx::AssertSqlSafe(rename("elsewhere", "file_catalog"))).execute(postgres).await?;
     assert_eq!(scene.installation.run().await?.verdict, Verdict::Done);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use course_gc::domain::ids::IdType;
+use course_gc::domain::ids::{CourseId, IdType};
+use course_gc::domain::live_set::LiveSet;
 use course_gc::domain::report::{Mode, Verdict};
 use course_gc::ledger::{Ledger, LedgerError};
 use course_gc::postgres::{IDLE_TIMEOUT, Postgres};
@@ -104,6 +105,76 @@ async fn what_nothing_decides_upon_is_forgotten_after_90_days() -> Result<()> {
     assert_eq!(left("populations").await?, 2, "they go with their run");
     assert_eq!(left("intents WHERE closed_at IS NULL").await?, 1, "an open intent is never forgotten");
     assert_eq!(left("intents").await?, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn s3_the_last_believed_run_is_compared_with_however_long_ago_it_was() -> Result<()> {
+    let database = Database::create().await?;
+    let (ledger, pool) = (ledger(&database)?, PgPool::connect(database.url()).await?);
+    ledger.migrate().await?;
+    // Weekly runs, the last of which was believed 100 days ago; whatever came since halted.
+    execute(
+        &pool,
+        "INSERT INTO course_gc.runs (id, mode, started_at) SELECT gen_random_uuid(), 'run', now() - age * interval '1 day' \
+             FROM unnest(array[0, 7, 100, 107]) AS age; \
+         INSERT INTO course_gc.populations SELECT id, 'campus', CASE WHEN started_at < now() - interval '101 days' \
+             THEN 2000 ELSE 1000 END FROM course_gc.runs WHERE started_at < now() - interval '99 days'",
+    )
+    .await?;
+    ledger.forget_old().await?;
+    assert_eq!(ledger.highest_populations().await?.get("campus"), Some(&1000));
+    Ok(())
+}
+
+#[tokio::test]
+async fn s6_whoever_is_live_again_starts_its_clocks_anew_though_its_store_does_not_answer() -> Result<()> {
+    let database = Database::create().await?;
+    let (ledger, pool) = (ledger(&database)?, PgPool::connect(database.url()).await?);
+    ledger.migrate().await?;
+    let [back, gone] = [1, 2].map(|n| CourseId::Uuid(uuid::Uuid::from_u128(n)));
+    execute(
+        &pool,
+        &format!(
+            "INSERT INTO course_gc.known_ids (course_id, departed_at) VALUES ('{back}', now()), ('{gone}', now()); \
+             INSERT INTO course_gc.orphans (store, source, course_id, evidence, resources, fingerprint, entangled, first_seen, \
+                 seen_run, seen_at, accrued_ms, pending_ms, counted_at) \
+                 SELECT 'uploads', 'x', course_id, 'departed', 1, 0, 0, now(), gen_random_uuid(), now(), 60000, 60000, now() \
+                 FROM course_gc.known_ids"
+        ),
+    )
+    .await?;
+    ledger.learn(&LiveSet::from_ids(IdType::Uuid, [back]), false).await?;
+    ledger.learn(&LiveSet::empty(IdType::Uuid), false).await?;
+    let clocks: Vec<(String, i64)> =
+        sqlx::query_as("SELECT course_id, accrued_ms FROM course_gc.orphans ORDER BY course_id")
+            .fetch_all(&pool)
+            .await?;
+    assert_eq!(clocks, [(back.to_string(), 0), (gone.to_string(), 60_000)]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn s7_an_id_is_known_for_as_long_as_something_of_it_is_there_or_waits_for_a_person() -> Result<()> {
+    let database = Database::create().await?;
+    let (ledger, pool) = (ledger(&database)?, PgPool::connect(database.url()).await?);
+    ledger.migrate().await?;
+    let [gone, held, across] = [1, 2, 3].map(|n| CourseId::Uuid(uuid::Uuid::from_u128(n)));
+    execute(
+        &pool,
+        &format!(
+            "INSERT INTO course_gc.known_ids (course_id, departed_at, across_break) VALUES \
+                 ('{gone}', now() - interval '91 days', false), ('{held}', now() - interval '91 days', false), \
+                 ('{across}', now() - interval '91 days', true); \
+             INSERT INTO course_gc.orphans (store, source, course_id, evidence, resources, fingerprint, entangled, first_seen, \
+                 seen_run, seen_at) VALUES ('uploads', 'x', '{held}', 'departed', 1, 0, 0, now(), gen_random_uuid(), now())"
+        ),
+    )
+    .await?;
+    ledger.learn(&LiveSet::empty(IdType::Uuid), false).await?;
+    let known = ledger.known_among(&BTreeSet::from([gone, held, across])).await?;
+    assert_eq!(known.all, BTreeSet::from([held, across]), "else they were strangers");
+    assert_eq!(known.across_break, BTreeSet::from([across]));
     Ok(())
 }
 

@@ -1,12 +1,17 @@
 //! S7: right place, right truth. What nobody adopted, and what is no longer what was adopted, is not touched.
 
 use anyhow::{Context, Result};
+use course_gc::adopt::adopt;
+use course_gc::domain::ids::IdType;
 use course_gc::domain::plan::{Decision, Hold};
-use course_gc::domain::report::{RunReport, StoreReport, Verdict};
+use course_gc::domain::report::{Mode, RunReport, StoreReport, Verdict};
+use course_gc::ledger::Ledger;
+use course_gc::reconcile::reconcile;
 use sandbox::campus::{Campus, CampusSize};
 use sandbox::config::Settings;
 use sandbox::{Addresses, Postgres, Snapshot, Stores, World};
 use sqlx::AssertSqlSafe;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::Installation;
 
@@ -201,5 +206,45 @@ async fn s7_a_failover_that_lost_nothing_lets_clocks_go_on() -> Result<()> {
     installation.addresses.postgres = standby.url_of("campus");
     let report = installation.run().await?;
     assert_eq!((report.halt.as_deref(), report.verdict), (None, Verdict::Done), "{report:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn s7_a_break_is_not_forgotten_by_a_run_that_halts() -> Result<()> {
+    let world = World::create().await?;
+    let installation = Installation::new(world.addresses(), &at_once()).await?;
+    let campus = Campus::plan(SIZE);
+    campus.seed(&installation.stores).await?;
+    // A ledger in another cluster: it proves nothing about the campus' history.
+    let elsewhere = Postgres::start().await?;
+    elsewhere.create_database("ledger").await?;
+    let mut collector = installation.collector()?;
+    let postgres = course_gc::postgres::Postgres {
+        url: elsewhere.url_of("ledger").into(),
+        ..collector.liveness[0].postgres.clone()
+    };
+    collector.ledger = Ledger::new(postgres, IdType::Uuid)?;
+    collector.ledger.migrate().await?;
+    assert!(adopt(&collector, false).await?.iter().all(|(_, reason)| reason.is_none()));
+    let stop = CancellationToken::new();
+    assert_eq!(reconcile(&collector, Mode::Run, &stop).await?.verdict, Verdict::Clean);
+
+    // The campus is restored from an older copy, which lacks some courses.
+    campus.delete_doomed(&installation.stores).await?;
+    let ledger = sqlx::PgPool::connect(&elsewhere.url_of("ledger")).await?;
+    sqlx::query("UPDATE course_gc.pinned_sources SET position = jsonb_set(position, '{lsn}', '9000000000000000000')")
+        .execute(&ledger)
+        .await?;
+    let before = Snapshot::take(&installation.stores).await?;
+    collector.refuse_drop = 0;
+    assert!(reconcile(&collector, Mode::Run, &stop).await?.halt.is_some(), "too many are gone");
+    collector.refuse_drop = 100;
+    for _ in 0..2 {
+        let report = reconcile(&collector, Mode::Run, &stop).await?;
+        let departed = report.stores.iter().flat_map(|store| &store.sources).flat_map(|source| &source.orphans);
+        let held = departed.filter(|orphan| orphan.decision == Decision::Held(Hold::Discontinuity)).count();
+        assert!(held > 0, "{report:?}");
+        assert_eq!(before.diff(&Snapshot::take(&installation.stores).await?), Default::default());
+    }
     Ok(())
 }
