@@ -13,5 +13,6 @@ mod outages;
 mod pause;
 mod places;
 mod program;
+mod serve;
 mod support;
 mod truth;
