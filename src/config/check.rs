@@ -25,9 +25,7 @@ const COURSE_ID: &str = "{course_id}";
 pub(super) fn check(config: &Config, reader: &mut Reader) {
     let mut check = Check { reader };
     check.installation(&config.installation);
-    for (name, source) in config.liveness.iter() {
-        check.scheme(&format!("liveness.{name}.url"), &source.url, &["postgres", "postgresql"]);
-    }
+    check.liveness(config);
     if let Some(url) = &config.ledger.url {
         check.scheme("ledger.url", url, &["postgres", "postgresql"]);
     }
@@ -85,6 +83,27 @@ impl Check<'_> {
         if !schemes.contains(&url.scheme()) {
             let right = schemes.join(":// or ");
             self.refuse(path, format!("begins with `{}://`; write {right}://", url.scheme()));
+        }
+    }
+
+    fn liveness(&mut self, config: &Config) {
+        let mut databases: Vec<(String, &str)> = Vec::new();
+        for (name, source) in config.liveness.iter() {
+            let path = format!("liveness.{name}");
+            if name == "union" {
+                self.refuse(&path, "is what all sources together are called in reports; use another name");
+            }
+            self.scheme(&format!("{path}.url"), &source.url, &["postgres", "postgresql"]);
+            // Each source is locked by a session of its own, and a database has one lock for all of them.
+            let database = source.url.place(5432, "");
+            match databases.iter().find(|(other, _)| *other == database) {
+                Some((_, other)) => {
+                    let message =
+                        format!("is the database of liveness.{other}, too; ask it once, by a query with UNION ALL");
+                    self.refuse(&path, message);
+                }
+                None => databases.push((database, name)),
+            }
         }
     }
 

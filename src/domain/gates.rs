@@ -90,7 +90,7 @@ fn decide_store(store: StoreView, overall: Overall, limits: &Limits) -> Vec<Deci
 fn may_go(store: &StoreView, orphan: &Orphan) -> bool {
     let has_own = orphan.found.amount.resources > 0 || orphan.found.entangled == 0;
     let is_sweepable = store.source(orphan.source).is_some_and(|source| source.sweepable(orphan.evidence));
-    is_sweepable && has_own && !orphan.referenced
+    store.complete && store.adopted && is_sweepable && has_own && !orphan.referenced && !orphan.across_break
 }
 
 /// The share breakers that tripped, by source and evidence (S8). All of a source's orphans that may go are judged, before

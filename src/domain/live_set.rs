@@ -151,7 +151,7 @@ pub enum Halt {
     /// The number of live ids dropped by more than `refuse_drop` from the highest of seven days.
     #[error(
         "liveness source {source_name} returned {live} live courses, more than {refuse_drop_percent} % fewer than the {highest} \
-         of the last seven days; if courses were really deleted, raise `limits.refuse_drop` for one run"
+         of the last seven days; if courses were really deleted, raise `limits.refuse_drop` until the seven days are over"
     )]
     Drop {
         /// The source.

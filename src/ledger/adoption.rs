@@ -82,6 +82,13 @@ impl Ledger {
             if anew {
                 sqlx::query(START_ANEW).execute(&mut *transaction).await?;
             }
+            // What vanished across a break is accepted from now on, and waits its grace from now on.
+            sqlx::query(
+                "UPDATE course_gc.orphans SET accrued_ms = 0, pending_ms = 0, counted_at = NULL \
+                 WHERE course_id IN (SELECT course_id FROM course_gc.known_ids WHERE across_break)",
+            )
+            .execute(&mut *transaction)
+            .await?;
             sqlx::query("UPDATE course_gc.known_ids SET across_break = false WHERE across_break")
                 .execute(&mut *transaction)
                 .await?;

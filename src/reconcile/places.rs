@@ -41,7 +41,7 @@ pub async fn check(collector: &Collector, locks: &Locks, mode: Mode) -> Result<R
             Err(misplaced) => return Ok(Err(misplaced)),
         }
     }
-    let proven = not_adopted.iter().any(Option::is_none);
+    let proven = not_adopted.iter().all(Option::is_none);
     let across_break = check_history(collector, locks, &adoption, &sources, proven).await?;
     Ok(Ok(Places { not_adopted, across_break, sources }))
 }

@@ -14,5 +14,6 @@ mod pause;
 mod places;
 mod program;
 mod revived;
+mod serve;
 mod support;
 mod truth;

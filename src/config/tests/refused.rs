@@ -333,3 +333,15 @@ proptest! {
         prop_assert_eq!(Duration::parse(&duration.show()), Ok(duration));
     }
 }
+
+#[test]
+fn s10_a_database_is_one_liveness_source() {
+    let second = |name: &str, url: &str| {
+        LEAST.replace("stores:", &format!("  {name}:\n    url: {url}\n    query: SELECT id FROM public.other\nstores:"))
+    };
+    let refusal = read(&second("other", "postgres://else@DB:5432/campus"), &[]).unwrap_err().to_string();
+    assert!(refusal.contains("liveness.other: is the database of liveness.campus, too"), "{refusal}");
+    let refusal = read(&second("union", "postgres://gc@db/other"), &[]).unwrap_err().to_string();
+    assert!(refusal.contains("liveness.union: is what all sources together are called"), "{refusal}");
+    assert!(read(&second("other", "postgres://gc@db/other"), &[]).is_ok());
+}
