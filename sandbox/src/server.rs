@@ -142,7 +142,7 @@ impl Server {
         self.end(self.0.kind.stop).await
     }
 
-    /// Ends the server as a crash would (SIGKILL), and waits until it is gone. The data stays.
+    /// Ends the server as a crash would (SIGKILL), and waits until it and its children are gone. The data stays.
     ///
     /// # Errors
     ///
@@ -159,10 +159,18 @@ impl Server {
         let inner = Arc::clone(&self.0);
         blocking(move || {
             let mut state = inner.lock();
-            if state.server.take().is_some() {
-                state.order(&format!("stop {signal}"))?;
+            let Some(server) = state.server.take() else { return Ok(()) };
+            let mut left = children(server);
+            state.order(&format!("stop {signal}"))?;
+            // Postgres' children outlive a killed parent for a moment, and no other starts on the data meanwhile.
+            for _ in 0..READY_WITHIN.as_millis() / LOOK_EVERY.as_millis() {
+                left.retain(|child| !has_ended(*child));
+                if left.is_empty() {
+                    return Ok(());
+                }
+                std::thread::sleep(LOOK_EVERY);
             }
-            Ok(())
+            bail!("{} ended, but {} of its processes did not", inner.kind.name, left.len())
         })
         .await
     }
