@@ -14,7 +14,9 @@ mod identity;
 mod relations;
 
 use std::collections::BTreeSet;
+use std::fmt;
 
+use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use sqlx::postgres::PgConnection;
@@ -25,7 +27,7 @@ use uuid::Uuid;
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::live_set::LiveSet;
 use crate::domain::pins::{Position, SourcePin};
-use crate::postgres::{AdvisoryLock, BEGIN_QUESTION, LockSession, Postgres, PostgresError, server};
+use crate::postgres::{AdvisoryLock, BEGIN_QUESTION, Lock, LockSession, Postgres, PostgresError, server};
 
 use copy::CopyDecoder;
 pub use relations::{Finding, Risk};
@@ -43,9 +45,62 @@ pub struct LivenessSource {
     pub accepted: BTreeSet<Risk>,
 }
 
-/// All liveness sources, each with its lock.
+/// All liveness sources of an installation.
+#[async_trait]
+pub trait LivenessSources: Send + Sync {
+    /// Connects to every source, takes its lock, and looks at its query.
+    ///
+    /// # Errors
+    /// If one cannot be reached, is no primary, is locked by somebody else, or if its query does not return one column of
+    /// ids, or reads what may hide rows (S4).
+    async fn lock(&self) -> Result<Box<dyn Liveness>, PostgresError>;
+}
+
+/// All liveness sources, each with its lock: who can be asked what is live.
+#[async_trait]
+pub trait Liveness: fmt::Debug + Send + Sync {
+    /// What each source was, and where in its history, when its lock was taken: by name.
+    fn pins(&self) -> Vec<(String, SourcePin, Position)>;
+
+    /// The running server of a source, if it tells.
+    fn server(&self, name: &str) -> Option<&str>;
+
+    /// Reads every live id of every source.
+    ///
+    /// # Errors
+    /// If one source fails, none counts.
+    async fn read(&self) -> Result<Vec<(String, LiveSet)>, PostgresError>;
+
+    /// Which of `ids` are live, by any source, as of now.
+    ///
+    /// # Errors
+    /// If one source fails, nobody knows.
+    async fn live_among(&self, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError>;
+
+    /// What the reference query returns, from every source (S9).
+    fn references(&self, query: &str) -> BoxStream<'_, Result<Vec<u8>, PostgresError>>;
+
+    /// Makes sure that every lock is still held.
+    ///
+    /// # Errors
+    /// If one is not.
+    async fn verify(&self) -> Result<(), PostgresError>;
+
+    /// Gives the locks back.
+    async fn release(self: Box<Self>);
+}
+
+/// Liveness sources in Postgres.
+#[derive(Debug, Clone)]
+pub struct PostgresSources {
+    /// The type of the owner's ids.
+    pub id_type: IdType,
+    /// The sources.
+    pub sources: Vec<LivenessSource>,
+}
+
 #[derive(Debug)]
-pub struct Liveness {
+struct PostgresLiveness {
     id_type: IdType,
     sources: Vec<Asked>,
 }
@@ -64,15 +119,12 @@ struct Asked {
     among: String,
 }
 
-impl Liveness {
-    /// Connects to every source, takes its lock, and looks at its query.
-    ///
-    /// # Errors
-    /// If one cannot be reached, is no primary, is locked by somebody else, or if its query does not return one column of
-    /// ids, or reads what may hide rows (S4).
-    pub async fn lock(id_type: IdType, sources: &[LivenessSource]) -> Result<Self, PostgresError> {
-        let mut asked = Vec::with_capacity(sources.len());
-        for source in sources {
+#[async_trait]
+impl LivenessSources for PostgresSources {
+    async fn lock(&self) -> Result<Box<dyn Liveness>, PostgresError> {
+        let id_type = self.id_type;
+        let mut asked = Vec::with_capacity(self.sources.len());
+        for source in &self.sources {
             let session = LockSession::open(&source.postgres, AdvisoryLock::Liveness).await?;
             let mut question = session.ask().await?;
             let id = column(&source.postgres, id_type, &source.query, question.connection()).await?;
@@ -113,24 +165,21 @@ impl Liveness {
                 ),
             });
         }
-        Ok(Self { id_type, sources: asked })
+        Ok(Box::new(PostgresLiveness { id_type, sources: asked }))
     }
+}
 
-    /// What each source was, and where in its history, when its lock was taken: by name.
-    pub fn pins(&self) -> Vec<(String, SourcePin, Position)> {
+#[async_trait]
+impl Liveness for PostgresLiveness {
+    fn pins(&self) -> Vec<(String, SourcePin, Position)> {
         self.sources.iter().map(|source| (source.name.clone(), source.pin.clone(), source.position)).collect()
     }
 
-    /// The running server of a source, if it tells.
-    pub fn server(&self, name: &str) -> Option<&str> {
+    fn server(&self, name: &str) -> Option<&str> {
         self.sources.iter().find(|source| source.name == name)?.server.as_deref()
     }
 
-    /// Reads every live id of every source.
-    ///
-    /// # Errors
-    /// If one source fails, none counts.
-    pub async fn read(&self) -> Result<Vec<(String, LiveSet)>, PostgresError> {
+    async fn read(&self) -> Result<Vec<(String, LiveSet)>, PostgresError> {
         let mut sets = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
             sets.push((source.name.clone(), source.read(self.id_type).await?));
@@ -138,11 +187,7 @@ impl Liveness {
         Ok(sets)
     }
 
-    /// Which of `ids` are live, by any source, as of now.
-    ///
-    /// # Errors
-    /// If one source fails, nobody knows.
-    pub async fn live_among(&self, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError> {
+    async fn live_among(&self, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError> {
         let mut live = LiveSet::empty(self.id_type);
         for source in &self.sources {
             live = live.union(source.among(self.id_type, ids).await?);
@@ -150,20 +195,15 @@ impl Liveness {
         Ok(live)
     }
 
-    /// Makes sure that every lock is still held.
-    ///
-    /// # Errors
-    /// If one is not.
-    pub async fn verify(&self) -> Result<(), PostgresError> {
+    async fn verify(&self) -> Result<(), PostgresError> {
         for source in &self.sources {
             source.session.verify().await?;
         }
         Ok(())
     }
 
-    /// What the reference query returns, from every source (S9). It is asked on a connection of its own: a query that
-    /// fails holds its store, and must not cost the lock.
-    pub fn references(&self, query: &str) -> BoxStream<'_, Result<Vec<u8>, PostgresError>> {
+    fn references(&self, query: &str) -> BoxStream<'_, Result<Vec<u8>, PostgresError>> {
+        // On a connection of its own: a query that fails holds its store, and must not cost the lock.
         let asked = format!("SELECT reference::text FROM ({query}\n) AS live(reference) WHERE reference IS NOT NULL");
         let each = self.sources.iter().map(move |source| {
             let asked = asked.clone();
@@ -175,10 +215,9 @@ impl Liveness {
         futures::stream::iter(each).flatten().boxed()
     }
 
-    /// Gives the locks back.
-    pub async fn release(self) {
+    async fn release(self: Box<Self>) {
         for source in self.sources {
-            source.session.release().await;
+            Box::new(source.session).release().await;
         }
     }
 }
