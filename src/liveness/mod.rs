@@ -122,50 +122,17 @@ struct Asked {
 #[async_trait]
 impl LivenessSources for PostgresSources {
     async fn lock(&self) -> Result<Box<dyn Liveness>, PostgresError> {
-        let id_type = self.id_type;
-        let mut asked = Vec::with_capacity(self.sources.len());
+        let mut locked = PostgresLiveness { id_type: self.id_type, sources: Vec::with_capacity(self.sources.len()) };
         for source in &self.sources {
-            let session = LockSession::open(&source.postgres, AdvisoryLock::Liveness).await?;
-            let mut question = session.ask().await?;
-            let id = column(&source.postgres, id_type, &source.query, question.connection()).await?;
-            question.end().await?;
-            let mut connection = source.postgres.connect().await?;
-            let behind = relations::look(&source.postgres, &mut connection, &source.query).await?;
-            if let Some(finding) = relations::refused(&behind.findings, &source.accepted) {
-                return Err(source.postgres.nonsense(format!(
-                    "{finding}; read the application's own tables instead, or accept it: \
-                     `i_accept: [{}]` at this liveness source",
-                    finding.risk.as_str()
-                )));
+            match Asked::lock(self.id_type, source).await {
+                Ok(asked) => locked.sources.push(asked),
+                Err(error) => {
+                    Box::new(locked).release().await;
+                    return Err(error);
+                }
             }
-            let (pin, position) =
-                identity::identify(&source.postgres, &mut connection, id_type, &source.query, behind).await?;
-            let server = server(&source.postgres, &mut connection).await?;
-            // The session ends in any case.
-            let _ = connection.close().await;
-            let array = match id_type {
-                IdType::Uuid => "uuid",
-                IdType::Integer => "int8",
-            };
-            let query = &source.query;
-            asked.push(Asked {
-                name: source.name.clone(),
-                pin,
-                position,
-                server,
-                session,
-                read: format!(
-                    "COPY (SELECT {selected} FROM ({query}\n) AS live(id) WHERE live.id IS NOT NULL) TO STDOUT (FORMAT binary)",
-                    selected = id.selected
-                ),
-                among: format!(
-                    "SELECT DISTINCT {selected} FROM ({query}\n) AS live(id) WHERE {compared} = ANY($1::{array}[])",
-                    selected = id.selected,
-                    compared = id.compared
-                ),
-            });
         }
-        Ok(Box::new(PostgresLiveness { id_type, sources: asked }))
+        Ok(Box::new(locked))
     }
 }
 
@@ -255,6 +222,37 @@ fn rows(
 }
 
 impl Asked {
+    /// Takes the source's lock. Gives it back if the source is refused: whoever corrects it should not find it locked.
+    async fn lock(id_type: IdType, source: &LivenessSource) -> Result<Self, PostgresError> {
+        let session = LockSession::open(&source.postgres, AdvisoryLock::Liveness).await?;
+        match look(id_type, source, &session).await {
+            Ok(Looked { id, pin, position, server }) => {
+                let array = match id_type {
+                    IdType::Uuid => "uuid",
+                    IdType::Integer => "int8",
+                };
+                let (query, IdColumn { selected, compared }) = (&source.query, id);
+                Ok(Self {
+                    name: source.name.clone(),
+                    pin,
+                    position,
+                    server,
+                    session,
+                    read: format!(
+                        "COPY (SELECT {selected} FROM ({query}\n) AS live(id) WHERE live.id IS NOT NULL) TO STDOUT (FORMAT binary)"
+                    ),
+                    among: format!(
+                        "SELECT DISTINCT {selected} FROM ({query}\n) AS live(id) WHERE {compared} = ANY($1::{array}[])"
+                    ),
+                })
+            }
+            Err(error) => {
+                Box::new(session).release().await;
+                Err(error)
+            }
+        }
+    }
+
     async fn read(&self, id_type: IdType) -> Result<LiveSet, PostgresError> {
         let postgres = self.session.postgres();
         let mut question = self.session.ask().await?;
@@ -303,6 +301,34 @@ impl Asked {
         question.end().await?;
         Ok(LiveSet::from_ids(id_type, live))
     }
+}
+
+/// What a source is, seen before it is asked.
+struct Looked {
+    id: IdColumn,
+    pin: SourcePin,
+    position: Position,
+    server: Option<String>,
+}
+
+async fn look(id_type: IdType, source: &LivenessSource, session: &LockSession) -> Result<Looked, PostgresError> {
+    let LivenessSource { postgres, query, accepted, .. } = source;
+    let mut question = session.ask().await?;
+    let id = column(postgres, id_type, query, question.connection()).await?;
+    question.end().await?;
+    let mut connection = postgres.connect().await?;
+    let behind = relations::look(postgres, &mut connection, query).await?;
+    if let Some(finding) = relations::refused(&behind.findings, accepted) {
+        return Err(postgres.nonsense(format!(
+            "{finding}; read the application's own tables instead, or accept it: `i_accept: [{}]` at this liveness source",
+            finding.risk.as_str()
+        )));
+    }
+    let (pin, position) = identity::identify(postgres, &mut connection, id_type, query, behind).await?;
+    let server = server(postgres, &mut connection).await?;
+    // The session ends in any case.
+    let _ = connection.close().await;
+    Ok(Looked { id, pin, position, server })
 }
 
 /// How the id column is selected and compared, as typed values.

@@ -45,8 +45,13 @@ impl Locks {
     /// If one cannot be taken.
     pub async fn take(collector: &Collector) -> Result<Self, LedgerError> {
         let ledger = collector.ledger.lock().await?;
-        let liveness = collector.liveness.lock().await?;
-        Ok(Self { liveness, ledger })
+        match collector.liveness.lock().await {
+            Ok(liveness) => Ok(Self { liveness, ledger }),
+            Err(error) => {
+                ledger.release().await;
+                Err(error.into())
+            }
+        }
     }
 
     /// Gives the locks back in order.
