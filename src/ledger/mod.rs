@@ -125,8 +125,11 @@ impl Ledger {
 
     /// sqlx keeps its own table where the search path leads, so only these connections have one.
     async fn migration_connection(&self) -> Result<PgConnection, LedgerError> {
-        let options = self.postgres.options()?.options([("search_path", "course_gc")]);
-        Ok(self.postgres.call("connecting", PgConnection::connect_with(&options)).await?)
+        // Not as an option of the connection: poolers take none.
+        let mut connection = self.postgres.connect_alone().await?;
+        let set = sqlx::raw_sql("SET search_path = course_gc").execute(&mut connection);
+        self.postgres.call("preparing the session", set).await?;
+        Ok(connection)
     }
 
     async fn version(&self, connection: &mut PgConnection) -> Result<i64, LedgerError> {

@@ -12,6 +12,7 @@ mod liveness;
 mod outages;
 mod pause;
 mod places;
+mod pooler;
 mod program;
 mod revived;
 mod serve;
