@@ -20,3 +20,4 @@ pub mod serve;
 pub mod stores;
 pub mod sweep;
 pub mod telemetry;
+pub mod tombstones;
