@@ -12,8 +12,8 @@ use crate::config::{
 use crate::domain::evidence::Graces;
 use crate::domain::ids::IdType;
 use crate::domain::plan::Limits;
-use crate::ledger::{Ledger, LedgerError};
-use crate::liveness::{LivenessSource, Risk};
+use crate::ledger::{LedgerError, PostgresLedger};
+use crate::liveness::{LivenessSource, PostgresSources, Risk};
 use crate::postgres::{IDLE_TIMEOUT, Postgres};
 use crate::reconcile::{Collector, ManagedStore};
 use crate::stores::files::{Layout, LayoutError};
@@ -59,9 +59,20 @@ pub enum AssemblyError {
 ///
 /// # Errors
 /// If its URL cannot be read.
-pub fn ledger(config: &Config) -> Result<Ledger, AssemblyError> {
+pub fn ledger(config: &Config) -> Result<PostgresLedger, AssemblyError> {
     let postgres = postgres(config, "the ledger".to_owned(), config.ledger_url());
-    Ledger::new(postgres, id_type(config)).map_err(AssemblyError::Ledger)
+    PostgresLedger::new(postgres, id_type(config)).map_err(AssemblyError::Ledger)
+}
+
+/// The liveness sources alone. Connects to nothing.
+pub fn liveness(config: &Config) -> PostgresSources {
+    let sources = config.liveness.iter().map(|(name, source)| LivenessSource {
+        name: name.to_owned(),
+        postgres: postgres(config, format!("liveness source {name}"), &source.url),
+        query: source.query.clone(),
+        accepted: source.i_accept.iter().map(|accept| risk(*accept)).collect(),
+    });
+    PostgresSources { id_type: id_type(config), sources: sources.collect() }
 }
 
 /// Everything that a run works with. Connects to nothing.
@@ -69,19 +80,13 @@ pub fn ledger(config: &Config) -> Result<Ledger, AssemblyError> {
 /// # Errors
 /// If a part of the configuration cannot be used.
 pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
-    let liveness = config.liveness.iter().map(|(name, source)| LivenessSource {
-        name: name.to_owned(),
-        postgres: postgres(config, format!("liveness source {name}"), &source.url),
-        query: source.query.clone(),
-        accepted: source.i_accept.iter().map(|accept| risk(*accept)).collect(),
-    });
     let stores = config.stores.iter().map(|(name, store)| managed(config, name, store));
     let limits = &config.limits;
     Ok(Collector {
         installation: config.installation.clone(),
         id_type: id_type(config),
-        liveness: liveness.collect(),
-        ledger: ledger(config)?,
+        liveness: Arc::new(liveness(config)),
+        ledger: Arc::new(ledger(config)?),
         stores: stores.collect::<Result<_, _>>()?,
         limits: Limits {
             graces: Graces { departed: config.grace.departed, stranger: config.grace.stranger },

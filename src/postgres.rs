@@ -9,9 +9,11 @@
 
 mod pooler;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Row};
@@ -266,6 +268,19 @@ impl Postgres {
     }
 }
 
+/// A lock that is held until it is released, lost or dropped (S10).
+#[async_trait]
+pub trait Lock: fmt::Debug + Send + Sync {
+    /// Makes sure that it is still held.
+    ///
+    /// # Errors
+    /// If it is not, or nobody answers.
+    async fn verify(&self) -> Result<(), PostgresError>;
+
+    /// Gives it back in order, so that the next one need not wait for the server to notice.
+    async fn release(self: Box<Self>);
+}
+
 /// A session that holds an advisory lock. Dropping it ends the connection, and the lock with it.
 #[derive(Debug)]
 pub struct LockSession {
@@ -315,21 +330,19 @@ impl LockSession {
         self.inner.ask().await
     }
 
-    /// Makes sure that the lock is still held.
-    ///
-    /// # Errors
-    /// If it is not, or nobody answers.
-    pub async fn verify(&self) -> Result<(), PostgresError> {
-        self.ask().await?.end().await
-    }
-
     /// The server behind the session.
     pub fn postgres(&self) -> &Postgres {
         &self.inner.postgres
     }
+}
 
-    /// Gives the lock back in order, so that the next one need not wait for the server to notice.
-    pub async fn release(self) {
+#[async_trait]
+impl Lock for LockSession {
+    async fn verify(&self) -> Result<(), PostgresError> {
+        self.ask().await?.end().await
+    }
+
+    async fn release(self: Box<Self>) {
         self.heartbeat.abort();
         let connection = self.inner.connection.lock().await.take();
         if let Some(mut connection) = connection {

@@ -12,11 +12,11 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::domain::gates::decide;
 use crate::domain::ids::IdType;
-use crate::domain::plan::Limits;
+use crate::domain::plan::{Limits, Plan};
 use crate::domain::report::{Mode, RunReport};
 use crate::errors::chain;
 use crate::ledger::{Ledger, LedgerError};
-use crate::liveness::LivenessSource;
+use crate::liveness::LivenessSources;
 use crate::postgres::PostgresError;
 use crate::schedule::Schedule;
 use crate::stores::Store;
@@ -31,9 +31,9 @@ pub struct Collector {
     /// The type of the owner's ids.
     pub id_type: IdType,
     /// Who knows what is live.
-    pub liveness: Vec<LivenessSource>,
+    pub liveness: Arc<dyn LivenessSources>,
     /// Our memory.
-    pub ledger: Ledger,
+    pub ledger: Arc<dyn Ledger>,
     /// Where resources lie.
     pub stores: Vec<ManagedStore>,
     /// What limits a run.
@@ -104,51 +104,102 @@ impl From<LedgerError> for RunError {
 /// # Errors
 /// If nothing could be judged at all. What went wrong in a store is in the report.
 pub async fn reconcile(collector: &Collector, mode: Mode, stop: &CancellationToken) -> Result<RunReport, RunError> {
-    let watch = Stopwatch::start(Arc::clone(&collector.clock));
-    collector.ledger.check_version().await?;
-    let locks = Locks::take(collector).await?;
-    let run = Uuid::now_v7();
-    let started_at = collector.ledger.begin(run, mode).await?;
-    let report = RunReport::begin(run, mode, &collector.installation, started_at);
-    let ended = pass(collector, &locks, report, watch, stop).await;
-    if let Err(error) = &ended
-        && let Err(unnoted) = collector.ledger.fail(run, &chain(error)).await
-    {
-        tracing::warn!(error = chain(&unnoted), "that the run failed could not be noted");
-    }
-    locks.release().await;
-    ended
+    let mut pass = Pass::begin(collector, mode).await?;
+    let planned = pass.plan(stop).await;
+    let ended = match (planned, mode) {
+        (Ok(Some(plan)), Mode::Run) => pass.sweep(&plan, stop).await,
+        (Ok(_), _) => Ok(()),
+        (Err(error), _) => Err(error),
+    };
+    pass.end(ended).await
 }
 
-async fn pass(
-    collector: &Collector,
-    locks: &Locks,
-    mut report: RunReport,
-    mut watch: Stopwatch,
-    stop: &CancellationToken,
-) -> Result<RunReport, RunError> {
-    let places = match places::check(collector, locks, report.mode).await? {
-        Ok(places) => places,
-        Err(misplaced) => return stages::finish(collector, report.halted(&misplaced), watch, false).await,
-    };
-    watch.stage(&mut report, "places");
-    let truth = stages::read_truth(collector, locks, &places, &mut report).await?;
-    watch.stage(&mut report, "liveness");
-    let live = match truth {
-        Truth::Believed(live) => live,
-        Truth::Halted(halt) => return stages::finish(collector, report.halted(&halt), watch, false).await,
-    };
-    let mut inventories = stages::take_inventories(collector, live, &places, stop).await?;
-    watch.stage(&mut report, "inventory");
-    let views = stages::find_orphans(collector, locks, &report, &mut inventories).await?;
-    watch.stage(&mut report, "orphans");
-    let world = stages::read_world(collector, &mut report).await?;
-    let plan = decide(views, &world, &collector.limits);
-    stages::record_plan(collector, &inventories, &plan, &mut report).await?;
-    watch.stage(&mut report, "plan");
-    if report.mode == Mode::Run {
-        stages::sweep(collector, locks, &plan, stop, &mut report).await?;
-        watch.stage(&mut report, "sweep");
+/// One pass under way: it holds the locks, and its report grows with each stage.
+pub struct Pass<'a> {
+    collector: &'a Collector,
+    locks: Locks,
+    report: RunReport,
+    watch: Stopwatch,
+    /// What was seen counts for the orphans' clocks.
+    judged: bool,
+}
+
+impl<'a> Pass<'a> {
+    /// Takes the locks, and notes in the ledger that it begins.
+    ///
+    /// # Errors
+    /// If the ledger or a lock is not to be had.
+    pub async fn begin(collector: &'a Collector, mode: Mode) -> Result<Self, RunError> {
+        let watch = Stopwatch::start(Arc::clone(&collector.clock));
+        collector.ledger.check_version().await?;
+        let locks = Locks::take(collector).await?;
+        let run = Uuid::now_v7();
+        let started_at = collector.ledger.begin(run, mode).await?;
+        let report = RunReport::begin(run, mode, &collector.installation, started_at);
+        Ok(Self { collector, locks, report, watch, judged: false })
     }
-    stages::finish(collector, report, watch, true).await
+
+    /// Looks and decides; changes no store but for its marker. `None` if the run is halted: the report says why.
+    ///
+    /// # Errors
+    /// If nothing could be judged.
+    pub async fn plan(&mut self, stop: &CancellationToken) -> Result<Option<Plan>, RunError> {
+        let Self { collector, locks, report, watch, .. } = self;
+        let places = match places::check(collector, locks, report.mode).await? {
+            Ok(places) => places,
+            Err(misplaced) => return Ok(self.halt(&misplaced)),
+        };
+        watch.stage(report, "places");
+        let truth = stages::read_truth(collector, locks, &places, report).await?;
+        watch.stage(report, "liveness");
+        let live = match truth {
+            Truth::Believed(live) => live,
+            Truth::Halted(halt) => return Ok(self.halt(&halt)),
+        };
+        let mut inventories = stages::take_inventories(collector, live, &places, stop).await?;
+        watch.stage(report, "inventory");
+        let views = stages::find_orphans(collector, locks, report, &mut inventories).await?;
+        watch.stage(report, "orphans");
+        let world = stages::read_world(collector, report).await?;
+        let plan = decide(views, &world, &collector.limits);
+        stages::record_plan(collector, &inventories, &plan, report).await?;
+        watch.stage(report, "plan");
+        self.judged = true;
+        Ok(Some(plan))
+    }
+
+    /// Sweeps a plan of this pass, however old it has become: each batch is confirmed anew.
+    ///
+    /// # Errors
+    /// If the ledger does not answer. What went wrong in a store is in the report.
+    pub async fn sweep(&mut self, plan: &Plan, stop: &CancellationToken) -> Result<(), RunError> {
+        stages::sweep(self.collector, &self.locks, plan, stop, &mut self.report).await?;
+        self.watch.stage(&mut self.report, "sweep");
+        Ok(())
+    }
+
+    /// Concludes the report, writes it, or that the pass failed, into the ledger, and gives the locks back.
+    ///
+    /// # Errors
+    /// Why the pass failed, or if the report cannot be written.
+    pub async fn end(self, ended: Result<(), RunError>) -> Result<RunReport, RunError> {
+        let Self { collector, locks, report, watch, judged } = self;
+        let run = report.run;
+        let ended = match ended {
+            Ok(()) => stages::finish(collector, report, watch, judged).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &ended
+            && let Err(unnoted) = collector.ledger.fail(run, &chain(error)).await
+        {
+            tracing::warn!(error = chain(&unnoted), "that the run failed could not be noted");
+        }
+        locks.release().await;
+        ended
+    }
+
+    fn halt(&mut self, why: &dyn std::error::Error) -> Option<Plan> {
+        self.report.halt = Some(why.to_string());
+        None
+    }
 }

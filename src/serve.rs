@@ -177,7 +177,7 @@ impl Activator {
         match next(&collector.schedule, &self.known, self.now()) {
             Step::Wait => {}
             Step::Look => {
-                self.work.spawn(async move { Done::Looked(look(&collector.ledger).await) });
+                self.work.spawn(async move { Done::Looked(look(collector.ledger.as_ref()).await) });
             }
             Step::Run => {
                 self.health.run_began();
@@ -248,7 +248,7 @@ impl Activator {
 }
 
 /// Makes sure that the ledger is the one that this program knows, and asks when the last run started.
-async fn look(ledger: &Ledger) -> Result<Seen, LedgerError> {
+async fn look(ledger: &dyn Ledger) -> Result<Seen, LedgerError> {
     ledger.check_version().await?;
     ledger.last_start().await
 }

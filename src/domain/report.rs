@@ -3,7 +3,6 @@
 //! Its JSON is documented in `docs/report.md` and stable: fields are added, never renamed.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -288,12 +287,6 @@ impl RunReport {
             stopped: false,
             stages: BTreeMap::new(),
         }
-    }
-
-    /// Ends the report of a run whose live set, or place, is not believed (S3, S7).
-    pub fn halted(mut self, halt: &dyn Error) -> Self {
-        self.halt = Some(halt.to_string());
-        self
     }
 
     /// Notes how long a stage took.

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::pauses::WHO;
-use super::{Ledger, LedgerError, counted, stored};
+use super::{LedgerError, PostgresLedger, counted, stored};
 use crate::domain::pins::{AdoptedStore, Position, SourcePin};
 use crate::postgres::server;
 
@@ -23,12 +24,64 @@ pub struct Adoption {
     pub stores: BTreeMap<String, AdoptedStore>,
 }
 
-impl Ledger {
+/// What was adopted, and how the markers' counts move (S7).
+#[async_trait]
+pub trait Adoptions: Send + Sync {
     /// What was adopted; `None` if nothing ever was.
     ///
     /// # Errors
     /// If the ledger does not answer.
-    pub async fn adoption(&self) -> Result<Option<Adoption>, LedgerError> {
+    async fn adoption(&self) -> Result<Option<Adoption>, LedgerError>;
+
+    /// Pins the sources as they are, for an installation of this name; if the truth is another one than before (`anew`),
+    /// starts every orphan's clock anew. What vanished across a break is accepted. Returns the installation's id, which is
+    /// made with the first adoption.
+    ///
+    /// # Errors
+    /// If the ledger does not answer: then nothing was pinned.
+    async fn pin(&self, name: &str, pins: &[(String, SourcePin, Position)], anew: bool) -> Result<Uuid, LedgerError>;
+
+    /// Notes that a store is ours, at this count.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn adopt_store(&self, store: &str, sources: &[(String, bool)], counter: u64) -> Result<(), LedgerError>;
+
+    /// Writes down that a store's marker is about to move from `from` to `to`. `false` if the ledger is not where it was
+    /// when it was read.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn begin_move(&self, store: &str, from: u64, to: u64) -> Result<bool, LedgerError>;
+
+    /// Writes down that a store's marker has moved to `to`.
+    ///
+    /// # Errors
+    /// If the ledger does not answer: then the next run finds the move pending, and goes on.
+    async fn end_move(&self, store: &str, to: u64) -> Result<(), LedgerError>;
+
+    /// Remembers where in its history a source was seen, and the relations that came to it.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn saw_source(&self, source: &str, pin: &SourcePin, position: &Position) -> Result<(), LedgerError>;
+
+    /// The running server that the ledger is in; `None` if it does not tell.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn server(&self) -> Result<Option<String>, LedgerError>;
+
+    /// Starts the clock of every orphan anew: the history of the truth broke (S6, S7).
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn start_clocks_anew(&self) -> Result<u64, LedgerError>;
+}
+
+#[async_trait]
+impl Adoptions for PostgresLedger {
+    async fn adoption(&self) -> Result<Option<Adoption>, LedgerError> {
         const ACTION: &str = "reading what was adopted";
         let read = async {
             let installation: Option<Uuid> =
@@ -46,18 +99,7 @@ impl Ledger {
         self.call(ACTION, read).await
     }
 
-    /// Pins the sources as they are, for an installation of this name; if the truth is another one than before (`anew`),
-    /// starts every orphan's clock anew. What vanished across a break is accepted. Returns the installation's id, which is
-    /// made with the first adoption.
-    ///
-    /// # Errors
-    /// If the ledger does not answer: then nothing was pinned.
-    pub async fn pin(
-        &self,
-        name: &str,
-        pins: &[(String, SourcePin, Position)],
-        anew: bool,
-    ) -> Result<Uuid, LedgerError> {
+    async fn pin(&self, name: &str, pins: &[(String, SourcePin, Position)], anew: bool) -> Result<Uuid, LedgerError> {
         let pin = async {
             let mut transaction = self.pool.begin().await?;
             let statement = format!(
@@ -98,11 +140,7 @@ impl Ledger {
         self.call("adopting the liveness sources", pin).await
     }
 
-    /// Notes that a store is ours, at this count.
-    ///
-    /// # Errors
-    /// If the ledger does not answer.
-    pub async fn adopt_store(&self, store: &str, sources: &[(String, bool)], counter: u64) -> Result<(), LedgerError> {
+    async fn adopt_store(&self, store: &str, sources: &[(String, bool)], counter: u64) -> Result<(), LedgerError> {
         let upsert = sqlx::query(
             "INSERT INTO course_gc.adopted_stores (store, sources, counter) VALUES ($1, $2, $3) \
              ON CONFLICT (store) DO UPDATE SET sources = excluded.sources, counter = excluded.counter, pending = NULL",
@@ -115,12 +153,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Writes down that a store's marker is about to move from `from` to `to`. `false` if the ledger is not where it was
-    /// when it was read.
-    ///
-    /// # Errors
-    /// If the ledger does not answer.
-    pub async fn begin_move(&self, store: &str, from: u64, to: u64) -> Result<bool, LedgerError> {
+    async fn begin_move(&self, store: &str, from: u64, to: u64) -> Result<bool, LedgerError> {
         let update = sqlx::query(
             "UPDATE course_gc.adopted_stores SET counter = $2, pending = $3 \
              WHERE store = $1 AND (counter = $2 OR pending = $2)",
@@ -132,11 +165,7 @@ impl Ledger {
         Ok(self.call("noting that a marker moves", update).await?.rows_affected() == 1)
     }
 
-    /// Writes down that a store's marker has moved to `to`.
-    ///
-    /// # Errors
-    /// If the ledger does not answer: then the next run finds the move pending, and goes on.
-    pub async fn end_move(&self, store: &str, to: u64) -> Result<(), LedgerError> {
+    async fn end_move(&self, store: &str, to: u64) -> Result<(), LedgerError> {
         let update = sqlx::query(
             "UPDATE course_gc.adopted_stores SET counter = $2, pending = NULL WHERE store = $1 AND pending = $2",
         )
@@ -147,11 +176,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Remembers where in its history a source was seen, and the relations that came to it.
-    ///
-    /// # Errors
-    /// If the ledger does not answer.
-    pub async fn saw_source(&self, source: &str, pin: &SourcePin, position: &Position) -> Result<(), LedgerError> {
+    async fn saw_source(&self, source: &str, pin: &SourcePin, position: &Position) -> Result<(), LedgerError> {
         let update = sqlx::query("UPDATE course_gc.pinned_sources SET pin = $2, position = $3 WHERE source = $1")
             .bind(source)
             .bind(Json(pin))
@@ -161,20 +186,12 @@ impl Ledger {
         Ok(())
     }
 
-    /// The running server that the ledger is in; `None` if it does not tell.
-    ///
-    /// # Errors
-    /// If the ledger does not answer.
-    pub async fn server(&self) -> Result<Option<String>, LedgerError> {
+    async fn server(&self) -> Result<Option<String>, LedgerError> {
         let mut connection = self.postgres.connect().await?;
         Ok(server(&self.postgres, &mut connection).await?)
     }
 
-    /// Starts the clock of every orphan anew: the history of the truth broke (S6, S7).
-    ///
-    /// # Errors
-    /// If the ledger does not answer.
-    pub async fn start_clocks_anew(&self) -> Result<u64, LedgerError> {
+    async fn start_clocks_anew(&self) -> Result<u64, LedgerError> {
         let update = sqlx::query(START_ANEW).execute(&self.pool);
         Ok(self.call("starting the clocks anew", update).await?.rows_affected())
     }

@@ -2,25 +2,63 @@
 
 use std::collections::BTreeSet;
 
+use async_trait::async_trait;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{Ledger, LedgerError, counted, stored};
+use super::{LedgerError, PostgresLedger, counted, stored};
 use crate::domain::gates::Recent;
 use crate::domain::ids::CourseId;
 use crate::domain::report::Tally;
 
 /// An intent that was written and not yet closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IntentId(i64);
+pub struct IntentId(pub(crate) i64);
 
-impl Ledger {
+/// What batches are meant to delete, and what came of it (S11).
+#[async_trait]
+pub trait Intents: Send + Sync {
     /// Writes down what a batch is meant to delete. Committed when this returns; `None` if a pause is in force: then nothing
     /// was written, and nothing may be deleted.
     ///
     /// # Errors
     /// If the ledger does not answer: then nothing may be deleted either.
-    pub async fn open_intent(
+    async fn open_intent(
+        &self,
+        run: Uuid,
+        store: &str,
+        courses: &BTreeSet<CourseId>,
+        handles: usize,
+    ) -> Result<Option<IntentId>, LedgerError>;
+
+    /// Writes down what came of it. `deleted` are the courses of which something went.
+    ///
+    /// # Errors
+    /// If the ledger does not answer: then the intent stays open, and the next run looks at everything anew.
+    async fn close_intent(
+        &self,
+        intent: IntentId,
+        tally: &Tally,
+        deleted: &BTreeSet<CourseId>,
+    ) -> Result<(), LedgerError>;
+
+    /// Closes the intents that an earlier run left open in a store whose inventory is now complete: what they left is
+    /// among its orphans, and passes every gate again. Returns how many there were.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn settle_intents(&self, store: &str) -> Result<u64, LedgerError>;
+
+    /// What went within the last 24 hours. Of an intent whose outcome nobody wrote, everything counts as gone.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn recent(&self) -> Result<Recent, LedgerError>;
+}
+
+#[async_trait]
+impl Intents for PostgresLedger {
+    async fn open_intent(
         &self,
         run: Uuid,
         store: &str,
@@ -39,11 +77,7 @@ impl Ledger {
         Ok(self.call("writing an intent", insert).await?.map(IntentId))
     }
 
-    /// Writes down what came of it. `deleted` are the courses of which something went.
-    ///
-    /// # Errors
-    /// If the ledger does not answer: then the intent stays open, and the next run looks at everything anew.
-    pub async fn close_intent(
+    async fn close_intent(
         &self,
         intent: IntentId,
         tally: &Tally,
@@ -66,12 +100,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Closes the intents that an earlier run left open in a store whose inventory is now complete: what they left is
-    /// among its orphans, and passes every gate again. Returns how many there were.
-    ///
-    /// # Errors
-    /// If the ledger does not answer.
-    pub async fn settle_intents(&self, store: &str) -> Result<u64, LedgerError> {
+    async fn settle_intents(&self, store: &str) -> Result<u64, LedgerError> {
         let update = sqlx::query(
             "UPDATE course_gc.intents SET closed_at = clock_timestamp() WHERE store = $1 AND closed_at IS NULL",
         )
@@ -80,11 +109,7 @@ impl Ledger {
         Ok(self.call("settling open intents", update).await?.rows_affected())
     }
 
-    /// What went within the last 24 hours. Of an intent whose outcome nobody wrote, everything counts as gone.
-    ///
-    /// # Errors
-    /// If the ledger does not answer.
-    pub async fn recent(&self) -> Result<Recent, LedgerError> {
+    async fn recent(&self) -> Result<Recent, LedgerError> {
         let courses = sqlx::query_scalar(
             "SELECT DISTINCT unnest(coalesce(deleted_courses, courses)) FROM course_gc.intents \
              WHERE opened_at > now() - interval '24 hours'",

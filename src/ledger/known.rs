@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use async_trait::async_trait;
 use futures::TryStreamExt;
 use sqlx::Row;
 
-use super::{Ledger, LedgerError};
+use super::{LedgerError, PostgresLedger};
 use crate::domain::ids::CourseId;
 use crate::domain::live_set::LiveSet;
 
@@ -21,7 +22,9 @@ pub struct KnownIds {
     pub across_break: BTreeSet<CourseId>,
 }
 
-impl Ledger {
+/// The ids that were seen live.
+#[async_trait]
+pub trait Known: Send + Sync {
     /// Learns the ids that are live: new ones are added, those that vanished are marked as departed (and, if `across_break`,
     /// as having vanished while the history of the truth broke), and who departed 90 days ago is forgotten, unless
     /// something of it is still there or a person is to decide about it: a stranger would wait for ever, or without that
@@ -30,7 +33,18 @@ impl Ledger {
     ///
     /// # Errors
     /// If the ledger does not answer.
-    pub async fn learn(&self, live: &LiveSet, across_break: bool) -> Result<(), LedgerError> {
+    async fn learn(&self, live: &LiveSet, across_break: bool) -> Result<(), LedgerError>;
+
+    /// Which of these ids an earlier run saw live.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn known_among(&self, ids: &BTreeSet<CourseId>) -> Result<KnownIds, LedgerError>;
+}
+
+#[async_trait]
+impl Known for PostgresLedger {
+    async fn learn(&self, live: &LiveSet, across_break: bool) -> Result<(), LedgerError> {
         let known = self.present().await?;
         let arrived: Vec<String> = live.without(&known).map(|id| id.to_string()).collect();
         let departed: Vec<String> = known.without(live).map(|id| id.to_string()).collect();
@@ -69,23 +83,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// The ids that were live in the last run.
-    async fn present(&self) -> Result<LiveSet, LedgerError> {
-        let mut known = LiveSet::empty(self.id_type);
-        let mut rows =
-            sqlx::query("SELECT course_id FROM course_gc.known_ids WHERE departed_at IS NULL").fetch(&self.pool);
-        while let Some(row) = self.call("reading known ids", rows.try_next()).await? {
-            known.push(self.id(row.try_get("course_id").map_err(|e| self.postgres.failed("reading known ids", e))?)?);
-        }
-        known.normalise();
-        Ok(known)
-    }
-
-    /// Which of these ids an earlier run saw live.
-    ///
-    /// # Errors
-    /// If the ledger does not answer.
-    pub async fn known_among(&self, ids: &BTreeSet<CourseId>) -> Result<KnownIds, LedgerError> {
+    async fn known_among(&self, ids: &BTreeSet<CourseId>) -> Result<KnownIds, LedgerError> {
         const ACTION: &str = "asking which ids are known";
         let texts: Vec<String> = ids.iter().map(CourseId::to_string).collect();
         let mut known = KnownIds::default();
@@ -104,6 +102,20 @@ impl Ledger {
                 }
             }
         }
+        Ok(known)
+    }
+}
+
+impl PostgresLedger {
+    /// The ids that were live in the last run.
+    async fn present(&self) -> Result<LiveSet, LedgerError> {
+        let mut known = LiveSet::empty(self.id_type);
+        let mut rows =
+            sqlx::query("SELECT course_id FROM course_gc.known_ids WHERE departed_at IS NULL").fetch(&self.pool);
+        while let Some(row) = self.call("reading known ids", rows.try_next()).await? {
+            known.push(self.id(row.try_get("course_id").map_err(|e| self.postgres.failed("reading known ids", e))?)?);
+        }
+        known.normalise();
         Ok(known)
     }
 

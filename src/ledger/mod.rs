@@ -1,4 +1,4 @@
-//! Our tables in Postgres (`migrations/`): what was seen, meant and done.
+//! Our memory: what was seen, meant and done. A trait a concern, kept by our tables in Postgres (`migrations/`).
 //!
 //! - Times are the database's.
 //! - An orphan's clock gains only between finished runs: a run writes what the clock *would* be, and finishing makes it so.
@@ -13,19 +13,20 @@ mod runs;
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection};
 
 use crate::domain::ids::IdType;
-use crate::postgres::{AdvisoryLock, LockSession, Postgres, PostgresError};
+use crate::postgres::{AdvisoryLock, Lock, LockSession, Postgres, PostgresError};
 
-pub use adoption::Adoption;
-pub use intents::IntentId;
-pub use known::KnownIds;
-pub use orphans::Place;
-pub use pauses::Pause;
-pub use runs::RunSummary;
+pub use adoption::{Adoption, Adoptions};
+pub use intents::{IntentId, Intents};
+pub use known::{Known, KnownIds};
+pub use orphans::{Orphans, Place};
+pub use pauses::{Pause, Pauses};
+pub use runs::{RunSummary, Runs};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -64,15 +65,31 @@ pub enum LedgerError {
     Id(String),
 }
 
-/// The ledger. Cheap to clone.
+/// The memory that a collector works with. What it says is committed when it returns.
+#[async_trait]
+pub trait Ledger: Adoptions + Intents + Known + Orphans + Pauses + Runs {
+    /// Makes sure that the tables are those that this program knows.
+    ///
+    /// # Errors
+    /// If they are older, newer or missing.
+    async fn check_version(&self) -> Result<(), LedgerError>;
+
+    /// Takes the ledger's lock; does not wait for it.
+    ///
+    /// # Errors
+    /// If somebody else has it, or nobody answers.
+    async fn lock(&self) -> Result<Box<dyn Lock>, LedgerError>;
+}
+
+/// The ledger in Postgres. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Ledger {
+pub struct PostgresLedger {
     postgres: Postgres,
     pool: PgPool,
     id_type: IdType,
 }
 
-impl Ledger {
+impl PostgresLedger {
     /// A ledger in this database; connects when first used.
     ///
     /// # Errors
@@ -108,21 +125,6 @@ impl Ledger {
         Ok(())
     }
 
-    /// Makes sure that the tables are those that this program knows.
-    ///
-    /// # Errors
-    /// If they are older, newer or missing.
-    pub async fn check_version(&self) -> Result<(), LedgerError> {
-        let mut connection = self.migration_connection().await?;
-        let found = self.version(&mut connection).await?;
-        let needed = newest();
-        match found.cmp(&needed) {
-            std::cmp::Ordering::Equal => Ok(()),
-            std::cmp::Ordering::Less => Err(LedgerError::Old { needed, found }),
-            std::cmp::Ordering::Greater => Err(LedgerError::New { needed, found }),
-        }
-    }
-
     /// sqlx keeps its own table where the search path leads, so only these connections have one.
     async fn migration_connection(&self) -> Result<PgConnection, LedgerError> {
         // Not as an option of the connection: poolers take none.
@@ -142,20 +144,30 @@ impl Ledger {
         Ok(applied.iter().map(|migration| migration.version).max().unwrap_or(0))
     }
 
-    /// Takes the ledger's lock.
-    ///
-    /// # Errors
-    /// If somebody else has it, or nobody answers.
-    pub async fn lock(&self) -> Result<LockSession, LedgerError> {
-        Ok(LockSession::open(&self.postgres, AdvisoryLock::Ledger).await?)
-    }
-
     async fn call<T>(
         &self,
         action: &'static str,
         call: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, LedgerError> {
         Ok(self.postgres.call(action, call).await?)
+    }
+}
+
+#[async_trait]
+impl Ledger for PostgresLedger {
+    async fn check_version(&self) -> Result<(), LedgerError> {
+        let mut connection = self.migration_connection().await?;
+        let found = self.version(&mut connection).await?;
+        let needed = newest();
+        match found.cmp(&needed) {
+            std::cmp::Ordering::Equal => Ok(()),
+            std::cmp::Ordering::Less => Err(LedgerError::Old { needed, found }),
+            std::cmp::Ordering::Greater => Err(LedgerError::New { needed, found }),
+        }
+    }
+
+    async fn lock(&self) -> Result<Box<dyn Lock>, LedgerError> {
+        Ok(Box::new(LockSession::open(&self.postgres, AdvisoryLock::Ledger).await?))
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::{Ledger, LedgerError, counted, stored};
+use super::{LedgerError, PostgresLedger, counted, stored};
 use crate::domain::diff::{Orphan, OrphanKey, Remembered, RememberedOrphan};
 use crate::domain::evidence::OrphanClock;
 use crate::domain::inventory::{Amount, SourceIndex};
@@ -27,12 +28,44 @@ impl Place<'_> {
     }
 }
 
-impl Ledger {
+/// The orphans that are there, and their clocks (S6).
+#[async_trait]
+pub trait Orphans: Send + Sync {
     /// What is remembered of a store's orphans, in the sources that it has now.
     ///
     /// # Errors
     /// If the ledger does not answer.
-    pub async fn remembered(&self, place: Place<'_>) -> Result<Remembered, LedgerError> {
+    async fn remembered(&self, place: Place<'_>) -> Result<Remembered, LedgerError>;
+
+    /// Records what a complete inventory of a store showed, and closes what it no longer shows, all at once. Clocks that
+    /// go on keep what they have until the run finishes.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn record_orphans(
+        &self,
+        run: Uuid,
+        place: Place<'_>,
+        orphans: &[Orphan],
+        closed: &[OrphanKey],
+    ) -> Result<(), LedgerError>;
+
+    /// Notes what was decided about each orphan of a store.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn record_decisions(&self, place: Place<'_>, decided: &[Decided]) -> Result<(), LedgerError>;
+
+    /// Closes orphans of which nothing is left.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn close_orphans(&self, place: Place<'_>, gone: &[OrphanKey]) -> Result<(), LedgerError>;
+}
+
+#[async_trait]
+impl Orphans for PostgresLedger {
+    async fn remembered(&self, place: Place<'_>) -> Result<Remembered, LedgerError> {
         let select = sqlx::query(
             "SELECT source, course_id, resources, bytes, fingerprint, accrued_ms, counted_at \
              FROM course_gc.orphans WHERE store = $1",
@@ -50,12 +83,7 @@ impl Ledger {
         Ok(remembered)
     }
 
-    /// Records what a complete inventory of a store showed, and closes what it no longer shows, all at once. Clocks that
-    /// go on keep what they have until the run finishes.
-    ///
-    /// # Errors
-    /// If the ledger does not answer.
-    pub async fn record_orphans(
+    async fn record_orphans(
         &self,
         run: Uuid,
         place: Place<'_>,
@@ -111,11 +139,7 @@ impl Ledger {
         self.call("recording orphans", record).await
     }
 
-    /// Notes what was decided about each orphan of a store.
-    ///
-    /// # Errors
-    /// If the ledger does not answer.
-    pub async fn record_decisions(&self, place: Place<'_>, decided: &[Decided]) -> Result<(), LedgerError> {
+    async fn record_decisions(&self, place: Place<'_>, decided: &[Decided]) -> Result<(), LedgerError> {
         let sources: Vec<&str> = decided.iter().map(|decided| place.name(decided.orphan.source)).collect();
         let courses: Vec<String> = decided.iter().map(|decided| decided.orphan.course.to_string()).collect();
         let decisions: Vec<&str> = decided.iter().map(|decided| decision_name(decided.decision)).collect();
@@ -133,11 +157,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Closes orphans of which nothing is left.
-    ///
-    /// # Errors
-    /// If the ledger does not answer.
-    pub async fn close_orphans(&self, place: Place<'_>, gone: &[OrphanKey]) -> Result<(), LedgerError> {
+    async fn close_orphans(&self, place: Place<'_>, gone: &[OrphanKey]) -> Result<(), LedgerError> {
         let (sources, courses): (Vec<&str>, Vec<String>) =
             gone.iter().map(|(source, course)| (place.name(*source), course.to_string())).unzip();
         let delete = sqlx::query(

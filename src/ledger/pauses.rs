@@ -1,11 +1,12 @@
 //! A pause, asked for by a person: nothing is deleted by any replica until somebody resumes.
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use super::{Ledger, LedgerError};
+use super::{LedgerError, PostgresLedger};
 
 /// Who a change came from, as the database knows it.
 pub(super) const WHO: &str = "session_user || coalesce('@' || host(inet_client_addr()), '')";
@@ -21,12 +22,31 @@ pub struct Pause {
     pub paused_at: DateTime<Utc>,
 }
 
-impl Ledger {
+/// A pause for every replica.
+#[async_trait]
+pub trait Pauses: Send + Sync {
     /// Pauses every replica, from its next batch on. If a pause is in force, it stays as it is.
     ///
     /// # Errors
     /// If the ledger does not answer.
-    pub async fn pause(&self, reason: &str) -> Result<Pause, LedgerError> {
+    async fn pause(&self, reason: &str) -> Result<Pause, LedgerError>;
+
+    /// Ends the pause; `None` if none was in force.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn resume(&self) -> Result<Option<Pause>, LedgerError>;
+
+    /// The pause that is in force.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn paused(&self) -> Result<Option<Pause>, LedgerError>;
+}
+
+#[async_trait]
+impl Pauses for PostgresLedger {
+    async fn pause(&self, reason: &str) -> Result<Pause, LedgerError> {
         let statement =
             format!("INSERT INTO course_gc.pauses (reason, paused_by) SELECT $1, {WHO} ON CONFLICT DO NOTHING");
         let insert = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(reason).execute(&self.pool);
@@ -37,11 +57,7 @@ impl Ledger {
         }
     }
 
-    /// Ends the pause; `None` if none was in force.
-    ///
-    /// # Errors
-    /// If the ledger does not answer.
-    pub async fn resume(&self) -> Result<Option<Pause>, LedgerError> {
+    async fn resume(&self) -> Result<Option<Pause>, LedgerError> {
         let statement = format!(
             "UPDATE course_gc.pauses SET resumed_at = now(), resumed_by = {WHO} WHERE resumed_at IS NULL \
              RETURNING reason, paused_by, paused_at"
@@ -51,17 +67,15 @@ impl Ledger {
         self.read_pause(row)
     }
 
-    /// The pause that is in force.
-    ///
-    /// # Errors
-    /// If the ledger does not answer.
-    pub async fn paused(&self) -> Result<Option<Pause>, LedgerError> {
+    async fn paused(&self) -> Result<Option<Pause>, LedgerError> {
         let select = sqlx::query("SELECT reason, paused_by, paused_at FROM course_gc.pauses WHERE resumed_at IS NULL")
             .fetch_optional(&self.pool);
         let row = self.call("asking for a pause", select).await?;
         self.read_pause(row)
     }
+}
 
+impl PostgresLedger {
     fn read_pause(&self, row: Option<PgRow>) -> Result<Option<Pause>, LedgerError> {
         let read = |row: PgRow| {
             Ok(Pause {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{Ledger, LedgerError, counted, stored};
+use super::{LedgerError, PostgresLedger, counted, stored};
 use crate::domain::live_set::Population;
 use crate::domain::report::{Mode, RunReport, Verdict};
 
@@ -29,12 +30,56 @@ pub struct RunSummary {
     pub report: Option<serde_json::Value>,
 }
 
-impl Ledger {
+/// Runs, and the sizes of the live sets.
+#[async_trait]
+pub trait Runs: Send + Sync {
     /// Notes that a run begins; returns the database's time.
     ///
     /// # Errors
     /// If the ledger does not answer.
-    pub async fn begin(&self, run: Uuid, mode: Mode) -> Result<DateTime<Utc>, LedgerError> {
+    async fn begin(&self, run: Uuid, mode: Mode) -> Result<DateTime<Utc>, LedgerError>;
+
+    /// The most live ids of each liveness source in the last seven days, and in the last run that was believed, however long
+    /// ago that was: neither a schedule of a week nor a halt that lasts so long may let the comparison lapse (S3).
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn highest_populations(&self) -> Result<BTreeMap<String, u64>, LedgerError>;
+
+    /// Remembers the sizes of live sets that were believed.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn record_populations(&self, run: Uuid, populations: &[Population]) -> Result<(), LedgerError>;
+
+    /// Ends a run: its report, and, in the same transaction, the clocks of the orphans that it saw.
+    ///
+    /// # Errors
+    /// If the ledger does not answer: then the run has not finished, and its clocks did not move.
+    async fn finish(&self, report: &RunReport, clocks_count: bool) -> Result<(), LedgerError>;
+
+    /// Ends a run that could judge nothing; the clocks do not move.
+    ///
+    /// # Errors
+    /// If the ledger does not answer: then the run stays without an end.
+    async fn fail(&self, run: Uuid, error: &str) -> Result<(), LedgerError>;
+
+    /// Forgets what is older than anything decides upon: intents after 90 days, and runs, but for the last that was believed.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn forget_old(&self) -> Result<(), LedgerError>;
+
+    /// When the last run (no plan) started, in the database's time, and what time it is there now.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn last_start(&self) -> Result<(Option<DateTime<Utc>>, DateTime<Utc>), LedgerError>;
+}
+
+#[async_trait]
+impl Runs for PostgresLedger {
+    async fn begin(&self, run: Uuid, mode: Mode) -> Result<DateTime<Utc>, LedgerError> {
         let insert = sqlx::query_scalar(
             "INSERT INTO course_gc.runs (id, mode, started_at) VALUES ($1, $2, clock_timestamp()) RETURNING started_at",
         )
@@ -44,12 +89,7 @@ impl Ledger {
         self.call("noting the run", insert).await
     }
 
-    /// The most live ids of each liveness source in the last seven days, and in the last run that was believed, however long
-    /// ago that was: neither a schedule of a week nor a halt that lasts so long may let the comparison lapse (S3).
-    ///
-    /// # Errors
-    /// If the ledger does not answer.
-    pub async fn highest_populations(&self) -> Result<BTreeMap<String, u64>, LedgerError> {
+    async fn highest_populations(&self) -> Result<BTreeMap<String, u64>, LedgerError> {
         let select = sqlx::query(
             "SELECT p.source, max(p.live) AS highest FROM course_gc.populations p JOIN course_gc.runs r ON r.id = p.run_id \
              WHERE r.started_at > now() - interval '7 days' \
@@ -64,11 +104,7 @@ impl Ledger {
         highest.map_err(|error| self.postgres.failed("reading how many courses were live", error).into())
     }
 
-    /// Remembers the sizes of live sets that were believed.
-    ///
-    /// # Errors
-    /// If the ledger does not answer.
-    pub async fn record_populations(&self, run: Uuid, populations: &[Population]) -> Result<(), LedgerError> {
+    async fn record_populations(&self, run: Uuid, populations: &[Population]) -> Result<(), LedgerError> {
         let names: Vec<&str> = populations.iter().map(|population| population.source.as_str()).collect();
         let live: Vec<i64> = populations.iter().map(|population| stored(population.live)).collect();
         let insert = sqlx::query(
@@ -82,11 +118,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Ends a run: its report, and, in the same transaction, the clocks of the orphans that it saw.
-    ///
-    /// # Errors
-    /// If the ledger does not answer: then the run has not finished, and its clocks did not move.
-    pub async fn finish(&self, report: &RunReport, clocks_count: bool) -> Result<(), LedgerError> {
+    async fn finish(&self, report: &RunReport, clocks_count: bool) -> Result<(), LedgerError> {
         let json = serde_json::to_value(report)
             .map_err(|error| self.postgres.failed("writing the report", sqlx::Error::Encode(Box::new(error))))?;
         let finish = async {
@@ -113,11 +145,7 @@ impl Ledger {
         self.call("finishing the run", finish).await
     }
 
-    /// Ends a run that could judge nothing; the clocks do not move.
-    ///
-    /// # Errors
-    /// If the ledger does not answer: then the run stays without an end.
-    pub async fn fail(&self, run: Uuid, error: &str) -> Result<(), LedgerError> {
+    async fn fail(&self, run: Uuid, error: &str) -> Result<(), LedgerError> {
         let update = sqlx::query(
             "UPDATE course_gc.runs SET finished_at = clock_timestamp(), verdict = $2, report = jsonb_build_object('error', $3) \
              WHERE id = $1",
@@ -130,11 +158,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Forgets what is older than anything decides upon: intents after 90 days, and runs, but for the last that was believed.
-    ///
-    /// # Errors
-    /// If the ledger does not answer.
-    pub async fn forget_old(&self) -> Result<(), LedgerError> {
+    async fn forget_old(&self) -> Result<(), LedgerError> {
         let forget = async {
             sqlx::query(
                 "DELETE FROM course_gc.runs WHERE started_at < now() - interval '90 days' AND id NOT IN ( \
@@ -153,11 +177,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// When the last run (no plan) started, in the database's time, and what time it is there now.
-    ///
-    /// # Errors
-    /// If the ledger does not answer.
-    pub async fn last_start(&self) -> Result<(Option<DateTime<Utc>>, DateTime<Utc>), LedgerError> {
+    async fn last_start(&self) -> Result<(Option<DateTime<Utc>>, DateTime<Utc>), LedgerError> {
         let select = sqlx::query(
             "SELECT max(started_at) AS last, clock_timestamp() AS now FROM course_gc.runs WHERE mode = 'run'",
         )
@@ -166,7 +186,9 @@ impl Ledger {
         let read = || Ok((row.try_get("last")?, row.try_get("now")?));
         read().map_err(|error| self.postgres.failed("reading when the last run started", error).into())
     }
+}
 
+impl PostgresLedger {
     /// The latest runs and plans, newest first.
     ///
     /// # Errors

@@ -14,7 +14,9 @@ mod identity;
 mod relations;
 
 use std::collections::BTreeSet;
+use std::fmt;
 
+use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use sqlx::postgres::PgConnection;
@@ -25,7 +27,7 @@ use uuid::Uuid;
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::live_set::LiveSet;
 use crate::domain::pins::{Position, SourcePin};
-use crate::postgres::{AdvisoryLock, BEGIN_QUESTION, LockSession, Postgres, PostgresError, server};
+use crate::postgres::{AdvisoryLock, BEGIN_QUESTION, Lock, LockSession, Postgres, PostgresError, server};
 
 use copy::CopyDecoder;
 pub use relations::{Finding, Risk};
@@ -43,9 +45,62 @@ pub struct LivenessSource {
     pub accepted: BTreeSet<Risk>,
 }
 
-/// All liveness sources, each with its lock.
+/// All liveness sources of an installation.
+#[async_trait]
+pub trait LivenessSources: Send + Sync {
+    /// Connects to every source, takes its lock, and looks at its query.
+    ///
+    /// # Errors
+    /// If one cannot be reached, is no primary, is locked by somebody else, or if its query does not return one column of
+    /// ids, or reads what may hide rows (S4).
+    async fn lock(&self) -> Result<Box<dyn Liveness>, PostgresError>;
+}
+
+/// All liveness sources, each with its lock: who can be asked what is live.
+#[async_trait]
+pub trait Liveness: fmt::Debug + Send + Sync {
+    /// What each source was, and where in its history, when its lock was taken: by name.
+    fn pins(&self) -> Vec<(String, SourcePin, Position)>;
+
+    /// The running server of a source, if it tells.
+    fn server(&self, name: &str) -> Option<&str>;
+
+    /// Reads every live id of every source.
+    ///
+    /// # Errors
+    /// If one source fails, none counts.
+    async fn read(&self) -> Result<Vec<(String, LiveSet)>, PostgresError>;
+
+    /// Which of `ids` are live, by any source, as of now.
+    ///
+    /// # Errors
+    /// If one source fails, nobody knows.
+    async fn live_among(&self, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError>;
+
+    /// What the reference query returns, from every source (S9).
+    fn references(&self, query: &str) -> BoxStream<'_, Result<Vec<u8>, PostgresError>>;
+
+    /// Makes sure that every lock is still held.
+    ///
+    /// # Errors
+    /// If one is not.
+    async fn verify(&self) -> Result<(), PostgresError>;
+
+    /// Gives the locks back.
+    async fn release(self: Box<Self>);
+}
+
+/// Liveness sources in Postgres.
+#[derive(Debug, Clone)]
+pub struct PostgresSources {
+    /// The type of the owner's ids.
+    pub id_type: IdType,
+    /// The sources.
+    pub sources: Vec<LivenessSource>,
+}
+
 #[derive(Debug)]
-pub struct Liveness {
+struct PostgresLiveness {
     id_type: IdType,
     sources: Vec<Asked>,
 }
@@ -64,73 +119,34 @@ struct Asked {
     among: String,
 }
 
-impl Liveness {
-    /// Connects to every source, takes its lock, and looks at its query.
-    ///
-    /// # Errors
-    /// If one cannot be reached, is no primary, is locked by somebody else, or if its query does not return one column of
-    /// ids, or reads what may hide rows (S4).
-    pub async fn lock(id_type: IdType, sources: &[LivenessSource]) -> Result<Self, PostgresError> {
-        let mut asked = Vec::with_capacity(sources.len());
-        for source in sources {
-            let session = LockSession::open(&source.postgres, AdvisoryLock::Liveness).await?;
-            let mut question = session.ask().await?;
-            let id = column(&source.postgres, id_type, &source.query, question.connection()).await?;
-            question.end().await?;
-            let mut connection = source.postgres.connect().await?;
-            let behind = relations::look(&source.postgres, &mut connection, &source.query).await?;
-            if let Some(finding) = relations::refused(&behind.findings, &source.accepted) {
-                return Err(source.postgres.nonsense(format!(
-                    "{finding}; read the application's own tables instead, or accept it: \
-                     `i_accept: [{}]` at this liveness source",
-                    finding.risk.as_str()
-                )));
+#[async_trait]
+impl LivenessSources for PostgresSources {
+    async fn lock(&self) -> Result<Box<dyn Liveness>, PostgresError> {
+        let mut locked = PostgresLiveness { id_type: self.id_type, sources: Vec::with_capacity(self.sources.len()) };
+        for source in &self.sources {
+            match Asked::lock(self.id_type, source).await {
+                Ok(asked) => locked.sources.push(asked),
+                Err(error) => {
+                    Box::new(locked).release().await;
+                    return Err(error);
+                }
             }
-            let (pin, position) =
-                identity::identify(&source.postgres, &mut connection, id_type, &source.query, behind).await?;
-            let server = server(&source.postgres, &mut connection).await?;
-            // The session ends in any case.
-            let _ = connection.close().await;
-            let array = match id_type {
-                IdType::Uuid => "uuid",
-                IdType::Integer => "int8",
-            };
-            let query = &source.query;
-            asked.push(Asked {
-                name: source.name.clone(),
-                pin,
-                position,
-                server,
-                session,
-                read: format!(
-                    "COPY (SELECT {selected} FROM ({query}\n) AS live(id) WHERE live.id IS NOT NULL) TO STDOUT (FORMAT binary)",
-                    selected = id.selected
-                ),
-                among: format!(
-                    "SELECT DISTINCT {selected} FROM ({query}\n) AS live(id) WHERE {compared} = ANY($1::{array}[])",
-                    selected = id.selected,
-                    compared = id.compared
-                ),
-            });
         }
-        Ok(Self { id_type, sources: asked })
+        Ok(Box::new(locked))
     }
+}
 
-    /// What each source was, and where in its history, when its lock was taken: by name.
-    pub fn pins(&self) -> Vec<(String, SourcePin, Position)> {
+#[async_trait]
+impl Liveness for PostgresLiveness {
+    fn pins(&self) -> Vec<(String, SourcePin, Position)> {
         self.sources.iter().map(|source| (source.name.clone(), source.pin.clone(), source.position)).collect()
     }
 
-    /// The running server of a source, if it tells.
-    pub fn server(&self, name: &str) -> Option<&str> {
+    fn server(&self, name: &str) -> Option<&str> {
         self.sources.iter().find(|source| source.name == name)?.server.as_deref()
     }
 
-    /// Reads every live id of every source.
-    ///
-    /// # Errors
-    /// If one source fails, none counts.
-    pub async fn read(&self) -> Result<Vec<(String, LiveSet)>, PostgresError> {
+    async fn read(&self) -> Result<Vec<(String, LiveSet)>, PostgresError> {
         let mut sets = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
             sets.push((source.name.clone(), source.read(self.id_type).await?));
@@ -138,11 +154,7 @@ impl Liveness {
         Ok(sets)
     }
 
-    /// Which of `ids` are live, by any source, as of now.
-    ///
-    /// # Errors
-    /// If one source fails, nobody knows.
-    pub async fn live_among(&self, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError> {
+    async fn live_among(&self, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError> {
         let mut live = LiveSet::empty(self.id_type);
         for source in &self.sources {
             live = live.union(source.among(self.id_type, ids).await?);
@@ -150,20 +162,15 @@ impl Liveness {
         Ok(live)
     }
 
-    /// Makes sure that every lock is still held.
-    ///
-    /// # Errors
-    /// If one is not.
-    pub async fn verify(&self) -> Result<(), PostgresError> {
+    async fn verify(&self) -> Result<(), PostgresError> {
         for source in &self.sources {
             source.session.verify().await?;
         }
         Ok(())
     }
 
-    /// What the reference query returns, from every source (S9). It is asked on a connection of its own: a query that
-    /// fails holds its store, and must not cost the lock.
-    pub fn references(&self, query: &str) -> BoxStream<'_, Result<Vec<u8>, PostgresError>> {
+    fn references(&self, query: &str) -> BoxStream<'_, Result<Vec<u8>, PostgresError>> {
+        // On a connection of its own: a query that fails holds its store, and must not cost the lock.
         let asked = format!("SELECT reference::text FROM ({query}\n) AS live(reference) WHERE reference IS NOT NULL");
         let each = self.sources.iter().map(move |source| {
             let asked = asked.clone();
@@ -175,10 +182,9 @@ impl Liveness {
         futures::stream::iter(each).flatten().boxed()
     }
 
-    /// Gives the locks back.
-    pub async fn release(self) {
+    async fn release(self: Box<Self>) {
         for source in self.sources {
-            source.session.release().await;
+            Box::new(source.session).release().await;
         }
     }
 }
@@ -216,6 +222,37 @@ fn rows(
 }
 
 impl Asked {
+    /// Takes the source's lock. Gives it back if the source is refused: whoever corrects it should not find it locked.
+    async fn lock(id_type: IdType, source: &LivenessSource) -> Result<Self, PostgresError> {
+        let session = LockSession::open(&source.postgres, AdvisoryLock::Liveness).await?;
+        match look(id_type, source, &session).await {
+            Ok(Looked { id, pin, position, server }) => {
+                let array = match id_type {
+                    IdType::Uuid => "uuid",
+                    IdType::Integer => "int8",
+                };
+                let (query, IdColumn { selected, compared }) = (&source.query, id);
+                Ok(Self {
+                    name: source.name.clone(),
+                    pin,
+                    position,
+                    server,
+                    session,
+                    read: format!(
+                        "COPY (SELECT {selected} FROM ({query}\n) AS live(id) WHERE live.id IS NOT NULL) TO STDOUT (FORMAT binary)"
+                    ),
+                    among: format!(
+                        "SELECT DISTINCT {selected} FROM ({query}\n) AS live(id) WHERE {compared} = ANY($1::{array}[])"
+                    ),
+                })
+            }
+            Err(error) => {
+                Box::new(session).release().await;
+                Err(error)
+            }
+        }
+    }
+
     async fn read(&self, id_type: IdType) -> Result<LiveSet, PostgresError> {
         let postgres = self.session.postgres();
         let mut question = self.session.ask().await?;
@@ -264,6 +301,34 @@ impl Asked {
         question.end().await?;
         Ok(LiveSet::from_ids(id_type, live))
     }
+}
+
+/// What a source is, seen before it is asked.
+struct Looked {
+    id: IdColumn,
+    pin: SourcePin,
+    position: Position,
+    server: Option<String>,
+}
+
+async fn look(id_type: IdType, source: &LivenessSource, session: &LockSession) -> Result<Looked, PostgresError> {
+    let LivenessSource { postgres, query, accepted, .. } = source;
+    let mut question = session.ask().await?;
+    let id = column(postgres, id_type, query, question.connection()).await?;
+    question.end().await?;
+    let mut connection = postgres.connect().await?;
+    let behind = relations::look(postgres, &mut connection, query).await?;
+    if let Some(finding) = relations::refused(&behind.findings, accepted) {
+        return Err(postgres.nonsense(format!(
+            "{finding}; read the application's own tables instead, or accept it: `i_accept: [{}]` at this liveness source",
+            finding.risk.as_str()
+        )));
+    }
+    let (pin, position) = identity::identify(postgres, &mut connection, id_type, query, behind).await?;
+    let server = server(postgres, &mut connection).await?;
+    // The session ends in any case.
+    let _ = connection.close().await;
+    Ok(Looked { id, pin, position, server })
 }
 
 /// How the id column is selected and compared, as typed values.

@@ -22,7 +22,7 @@ use crate::domain::report::{LiveReport, RunReport, SourceReport, StoreReport, Ta
 use crate::errors::chain;
 use crate::ledger::{LedgerError, Place};
 use crate::liveness::Liveness;
-use crate::postgres::LockSession;
+use crate::postgres::Lock;
 use crate::schedule::interval;
 use crate::stores::{Store, StoreError};
 use crate::sweep::{Sweeper, Swept};
@@ -33,9 +33,9 @@ const UNION: &str = "union";
 /// The locks of a run.
 pub struct Locks {
     /// Each liveness source's.
-    pub liveness: Liveness,
+    pub liveness: Box<dyn Liveness>,
     /// The ledger's.
-    pub ledger: LockSession,
+    pub ledger: Box<dyn Lock>,
 }
 
 impl Locks {
@@ -45,8 +45,13 @@ impl Locks {
     /// If one cannot be taken.
     pub async fn take(collector: &Collector) -> Result<Self, LedgerError> {
         let ledger = collector.ledger.lock().await?;
-        let liveness = Liveness::lock(collector.id_type, &collector.liveness).await?;
-        Ok(Self { liveness, ledger })
+        match collector.liveness.lock().await {
+            Ok(liveness) => Ok(Self { liveness, ledger }),
+            Err(error) => {
+                ledger.release().await;
+                Err(error.into())
+            }
+        }
     }
 
     /// Gives the locks back in order.
@@ -123,6 +128,7 @@ pub async fn take_inventories(
     let mut taken: BTreeMap<usize, Taken> = BTreeMap::new();
     loop {
         let next = tokio::select! {
+            biased;
             next = tasks.join_next() => next,
             () = stop.cancelled() => return Err(RunError::Stopped),
         };
@@ -187,7 +193,7 @@ pub async fn find_orphans(
         let place = Place { store: store.name(), sources: store.sources() };
         let dead: BTreeSet<CourseId> =
             diff::suspects(inventory).into_iter().filter(|course| !live_again.contains(*course)).collect();
-        let references = referenced(store, &locks.liveness, &dead).await;
+        let references = referenced(store, locks.liveness.as_ref(), &dead).await;
         if let Err(error) = &references {
             taken.references = Some(chain(error));
             tracing::warn!(
@@ -231,7 +237,7 @@ pub async fn find_orphans(
 
 async fn referenced(
     store: &dyn Store,
-    liveness: &Liveness,
+    liveness: &dyn Liveness,
     dead: &BTreeSet<CourseId>,
 ) -> Result<BTreeSet<CourseId>, StoreError> {
     match store.reference_query() {
@@ -306,9 +312,9 @@ pub async fn sweep(
 ) -> Result<(), RunError> {
     let sweeper = Sweeper {
         run: report.run,
-        liveness: &locks.liveness,
-        lock: &locks.ledger,
-        ledger: &collector.ledger,
+        liveness: locks.liveness.as_ref(),
+        lock: locks.ledger.as_ref(),
+        ledger: collector.ledger.as_ref(),
         clock: Arc::clone(&collector.clock),
         confirmation: collector.confirmation,
         stop,

@@ -18,7 +18,8 @@ use crate::domain::inventory::{Amount, Census, SourceIndex};
 use crate::domain::pins::AdoptedStore;
 use crate::domain::plan::Limits;
 use crate::http::tests::{Answer, ask};
-use crate::liveness::LivenessSource;
+use crate::ledger::PostgresLedger;
+use crate::liveness::{LivenessSource, PostgresSources};
 use crate::postgres::Postgres;
 use crate::reconcile::ManagedStore;
 use crate::schedule::Schedule;
@@ -121,8 +122,8 @@ async fn execute(database: &Database, statement: &'static str) {
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
 }
 
-fn ledger(database: &Database) -> Ledger {
-    Ledger::new(postgres(database, "the ledger"), IdType::Integer).unwrap()
+fn ledger(database: &Database) -> PostgresLedger {
+    PostgresLedger::new(postgres(database, "the ledger"), IdType::Integer).unwrap()
 }
 
 fn postgres(database: &Database, what: &str) -> Postgres {
@@ -157,16 +158,17 @@ impl Serving {
             entered: watch::Sender::new(false),
         });
         let graces = Graces { departed: Duration::ZERO, stranger: Duration::ZERO };
+        let source = LivenessSource {
+            accepted: Default::default(),
+            name: "campus".into(),
+            postgres: postgres(database, "liveness source campus"),
+            query: "SELECT id FROM public.courses".into(),
+        };
         let collector = Collector {
             installation: "test".into(),
             id_type: IdType::Integer,
-            liveness: vec![LivenessSource {
-                accepted: Default::default(),
-                name: "campus".into(),
-                postgres: postgres(database, "liveness source campus"),
-                query: "SELECT id FROM public.courses".into(),
-            }],
-            ledger: ledger(database),
+            liveness: Arc::new(PostgresSources { id_type: IdType::Integer, sources: vec![source] }),
+            ledger: Arc::new(ledger(database)),
             stores: vec![ManagedStore { store: shelf.clone(), exclusive: vec![true] }],
             limits: Limits {
                 graces,

@@ -26,7 +26,7 @@ use crate::domain::report::Tally;
 use crate::errors::chain;
 use crate::ledger::Ledger;
 use crate::liveness::Liveness;
-use crate::postgres::LockSession;
+use crate::postgres::Lock;
 use crate::stores::{Handle, Store, Targets};
 
 pub use condemned::Condemned;
@@ -43,11 +43,11 @@ pub struct Sweeper<'a> {
     /// The run.
     pub run: Uuid,
     /// Who is asked before each delete.
-    pub liveness: &'a Liveness,
+    pub liveness: &'a dyn Liveness,
     /// The ledger's lock.
-    pub lock: &'a LockSession,
+    pub lock: &'a dyn Lock,
     /// Where intents and outcomes are written.
-    pub ledger: &'a Ledger,
+    pub ledger: &'a dyn Ledger,
     /// The clock that confirmations age by.
     pub clock: Arc<dyn Clock>,
     /// How long a confirmation is good.
@@ -104,6 +104,7 @@ impl Sweeper<'_> {
             let mut locate = store.locate(&targets, sender);
             let mut batches = pin!(self.batches(store, receiver, &mut swept, &mut kept));
             tokio::select! {
+                biased;
                 located = &mut locate => Some((located, batches.await)),
                 end = &mut batches => match end {
                     End::Exhausted => Some((locate.await, end)),

@@ -8,7 +8,7 @@ use anyhow::Result;
 use course_gc::domain::ids::{CourseId, IdType};
 use course_gc::domain::live_set::LiveSet;
 use course_gc::domain::report::{Mode, Verdict};
-use course_gc::ledger::{Ledger, LedgerError};
+use course_gc::ledger::{Known, Ledger, LedgerError, PostgresLedger, Runs};
 use course_gc::postgres::{IDLE_TIMEOUT, Postgres};
 use course_gc::reconcile::reconcile;
 use futures::future::join_all;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::interposed::{Call, interpose};
 use crate::support::Installation;
 
-fn ledger(database: &Database) -> Result<Ledger, LedgerError> {
+fn ledger(database: &Database) -> Result<PostgresLedger, LedgerError> {
     let postgres = Postgres {
         what: "the ledger".into(),
         url: database.url().to_owned().into(),
@@ -30,7 +30,7 @@ fn ledger(database: &Database) -> Result<Ledger, LedgerError> {
         idle_timeout: IDLE_TIMEOUT,
         application: "course-gc/campus".into(),
     };
-    Ledger::new(postgres, IdType::Uuid)
+    PostgresLedger::new(postgres, IdType::Uuid)
 }
 
 async fn execute(pool: &PgPool, statements: &str) -> Result<()> {
@@ -67,7 +67,7 @@ async fn tables_that_are_not_this_program_s_are_refused_with_what_to_do() -> Res
 async fn many_may_migrate_at_once_and_again() -> Result<()> {
     let database = Database::create().await?;
     let ledgers = (0..8).map(|_| ledger(&database)).collect::<Result<Vec<_>, _>>()?;
-    for ended in join_all(ledgers.iter().map(Ledger::migrate)).await {
+    for ended in join_all(ledgers.iter().map(PostgresLedger::migrate)).await {
         ended?;
     }
     let pool = PgPool::connect(database.url()).await?;
@@ -225,10 +225,7 @@ async fn s6_clocks_gain_between_finished_runs_and_at_most_two_intervals() -> Res
     assert_eq!((accrued, pending), (zero(), BTreeSet::from([10])), "it saw them, and nothing counts");
 
     // A run whose liveness source fails adds nothing either.
-    let broken = Installation::collector(&installation).map(|mut collector| {
-        collector.liveness[0].query = "SELECT id FROM public.nowhere".into();
-        collector
-    })?;
+    let broken = installation.asking("SELECT id FROM public.nowhere")?;
     installation.unlocked().await?;
     reconcile(&broken, Mode::Run, &stop).await.expect_err("it cannot know what is live");
     installation.unlocked().await?;

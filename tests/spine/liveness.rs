@@ -7,8 +7,8 @@ use anyhow::Result;
 use course_gc::domain::ids::{CourseId, IdType};
 use course_gc::domain::live_set::LiveSet;
 use course_gc::errors::chain;
-use course_gc::liveness::{Liveness, LivenessSource};
-use course_gc::postgres::{AdvisoryLock, IDLE_TIMEOUT, LockSession, Postgres, PostgresError};
+use course_gc::liveness::{Liveness, LivenessSource, LivenessSources, PostgresSources};
+use course_gc::postgres::{AdvisoryLock, IDLE_TIMEOUT, Lock, LockSession, Postgres, PostgresError};
 use sandbox::Database;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
@@ -57,14 +57,14 @@ impl Bed {
         postgres(&self.database.url().replace("//postgres@", &format!("//{role}@")))
     }
 
-    async fn liveness(&self, id_type: IdType, query: &str) -> Result<Liveness, PostgresError> {
+    async fn liveness(&self, id_type: IdType, query: &str) -> Result<Box<dyn Liveness>, PostgresError> {
         liveness(self.postgres(), id_type, query).await
     }
 
     /// Everything that the query says is live.
     async fn read(&self, id_type: IdType, query: &str) -> Result<LiveSet, PostgresError> {
         let liveness = self.liveness(id_type, query).await?;
-        let read = read(&liveness).await;
+        let read = read(liveness.as_ref()).await;
         liveness.release().await;
         read
     }
@@ -81,17 +81,17 @@ fn postgres(url: &str) -> Postgres {
 }
 
 /// Waits for the lock of a session that ended out of order before.
-async fn liveness(postgres: Postgres, id_type: IdType, query: &str) -> Result<Liveness, PostgresError> {
+async fn liveness(postgres: Postgres, id_type: IdType, query: &str) -> Result<Box<dyn Liveness>, PostgresError> {
     let source = LivenessSource { name: "campus".into(), postgres, query: query.into(), accepted: BTreeSet::default() };
-    let locked =
-        eventually("the lock is free", async || match Liveness::lock(id_type, std::slice::from_ref(&source)).await {
-            Err(error) if error.is_locked() => Ok(None),
-            ended => Ok(Some(ended)),
-        });
+    let sources = PostgresSources { id_type, sources: vec![source] };
+    let locked = eventually("the lock is free", async || match sources.lock().await {
+        Err(error) if error.is_locked() => Ok(None),
+        ended => Ok(Some(ended)),
+    });
     locked.await.expect("nobody holds it for long")
 }
 
-async fn read(liveness: &Liveness) -> Result<LiveSet, PostgresError> {
+async fn read(liveness: &dyn Liveness) -> Result<LiveSet, PostgresError> {
     Ok(liveness.read().await?.remove(0).1)
 }
 
@@ -121,7 +121,7 @@ async fn ids_are_compared_as_values_whatever_the_column_s_type() -> Result<()> {
     ] {
         let query = format!("SELECT {column} -- the last word");
         let live = bed.liveness(IdType::Uuid, &query).await?;
-        assert_eq!(read(&live).await?, set(IdType::Uuid, [CourseId::Uuid(LIVE)]), "{column}");
+        assert_eq!(read(live.as_ref()).await?, set(IdType::Uuid, [CourseId::Uuid(LIVE)]), "{column}");
         let among = live.live_among(&uuids([LIVE, DEAD])).await?;
         assert_eq!(among, set(IdType::Uuid, [CourseId::Uuid(LIVE)]), "{column}");
         live.release().await;
@@ -129,7 +129,7 @@ async fn ids_are_compared_as_values_whatever_the_column_s_type() -> Result<()> {
     for (column, id) in [("-7::int2", -7), ("2147483647::int4", 2_147_483_647), ("9223372036854775807::int8", i64::MAX)]
     {
         let live = bed.liveness(IdType::Integer, &format!("SELECT {column}")).await?;
-        assert_eq!(read(&live).await?, set(IdType::Integer, [CourseId::Integer(id)]), "{column}");
+        assert_eq!(read(live.as_ref()).await?, set(IdType::Integer, [CourseId::Integer(id)]), "{column}");
         let asked = [id, 5].map(CourseId::Integer).into();
         assert_eq!(live.live_among(&asked).await?, set(IdType::Integer, [CourseId::Integer(id)]), "{column}");
         live.release().await;
@@ -217,7 +217,7 @@ async fn s4_row_level_security_is_an_error_and_never_a_filter() -> Result<()> {
     assert!(error.contains("row-level security"), "{error}");
     // A view of a role that may see all rows is the documented way.
     let live = liveness(bed.as_role(&role), IdType::Uuid, "SELECT id FROM public.course_ids").await?;
-    assert_eq!(read(&live).await?, set(IdType::Uuid, [CourseId::Uuid(LIVE)]));
+    assert_eq!(read(live.as_ref()).await?, set(IdType::Uuid, [CourseId::Uuid(LIVE)]));
     live.release().await;
     bed.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await
 }
@@ -236,11 +236,11 @@ async fn s4_a_table_that_shadows_another_is_not_read() -> Result<()> {
     let error = liveness(bed.as_role(&role), IdType::Uuid, "SELECT id FROM courses").await.expect_err("which courses?");
     assert!(chain(&error).contains("relation \"courses\" does not exist"), "{}", chain(&error));
     let qualified = liveness(bed.as_role(&role), IdType::Uuid, "SELECT id FROM public.courses").await?;
-    assert_eq!(read(&qualified).await?, set(IdType::Uuid, [CourseId::Uuid(LIVE)]));
+    assert_eq!(read(qualified.as_ref()).await?, set(IdType::Uuid, [CourseId::Uuid(LIVE)]));
     qualified.release().await;
     let catalog = "SELECT count(*) FROM pg_class";
     let catalog = liveness(bed.as_role(&role), IdType::Integer, catalog).await?;
-    assert!(!read(&catalog).await?.contains(CourseId::Integer(0)), "the real catalog is never empty");
+    assert!(!read(catalog.as_ref()).await?.contains(CourseId::Integer(0)), "the real catalog is never empty");
     catalog.release().await;
     bed.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await
 }
@@ -250,7 +250,7 @@ async fn s2_what_was_created_after_the_read_is_live() -> Result<()> {
     let mut bed = Bed::new().await?;
     let late = Uuid::from_u128(77);
     let live = bed.liveness(IdType::Uuid, "SELECT id FROM public.courses").await?;
-    assert!(!read(&live).await?.contains(CourseId::Uuid(late)));
+    assert!(!read(live.as_ref()).await?.contains(CourseId::Uuid(late)));
     assert!(live.live_among(&uuids([late])).await?.is_empty());
     bed.execute(&format!("INSERT INTO public.courses VALUES ('{late}')")).await?;
     assert_eq!(live.live_among(&uuids([late, DEAD])).await?, set(IdType::Uuid, [CourseId::Uuid(late)]));
@@ -272,12 +272,12 @@ async fn s4_one_source_that_fails_is_no_answer_from_any() -> Result<()> {
     let also = Uuid::from_u128(9);
     let good = source("one", &one, "SELECT id FROM public.courses");
     let sources = [good.clone(), source("other", &other, &format!("SELECT '{also}'::uuid"))];
-    let both = Liveness::lock(IdType::Uuid, &sources).await?;
+    let both = PostgresSources { id_type: IdType::Uuid, sources: sources.to_vec() }.lock().await?;
     let expected = set(IdType::Uuid, [LIVE, also].map(CourseId::Uuid));
     assert_eq!(both.live_among(&uuids([LIVE, also, DEAD])).await?, expected);
     both.release().await;
     let sources = [good, source("other", &other, "SELECT id::text::uuid FROM public.courses WHERE 1 / 0 = 1")];
-    let half = Liveness::lock(IdType::Uuid, &sources).await?;
+    let half = PostgresSources { id_type: IdType::Uuid, sources: sources.to_vec() }.lock().await?;
     assert!(chain(&half.read().await.expect_err("half an answer")).contains("division by zero"));
     Ok(())
 }
@@ -302,12 +302,12 @@ async fn s10_the_lock_has_one_holder_who_is_named() -> Result<()> {
     assert!(error.is_locked(), "{error:?}");
     assert!(error.to_string().contains("application \"course-gc/campus\""), "{error}");
     // The ledger's lock is another one, and so is the lock of another database.
-    LockSession::open(&bed.postgres(), AdvisoryLock::Ledger).await?.release().await;
+    Box::new(LockSession::open(&bed.postgres(), AdvisoryLock::Ledger).await?).release().await;
     let elsewhere = Bed::new().await?;
-    LockSession::open(&elsewhere.postgres(), AdvisoryLock::Liveness).await?.release().await;
+    Box::new(LockSession::open(&elsewhere.postgres(), AdvisoryLock::Liveness).await?).release().await;
     first.verify().await?;
-    first.release().await;
-    LockSession::open(&bed.postgres(), AdvisoryLock::Liveness).await?.release().await;
+    Box::new(first).release().await;
+    Box::new(LockSession::open(&bed.postgres(), AdvisoryLock::Liveness).await?).release().await;
     Ok(())
 }
 
@@ -325,7 +325,7 @@ async fn s10_a_lock_that_is_lost_stays_lost() -> Result<()> {
         assert!(matches!(error, PostgresError::Lost { .. }), "{error:?}");
     }
     // The session does not come back, although the lock is free.
-    LockSession::open(&bed.postgres(), AdvisoryLock::Liveness).await?.release().await;
+    Box::new(LockSession::open(&bed.postgres(), AdvisoryLock::Liveness).await?).release().await;
     assert!(live.verify().await.is_err());
     Ok(())
 }
@@ -357,6 +357,6 @@ async fn s10_a_session_that_gives_no_sign_loses_its_lock() -> Result<()> {
     assert!(frozen.verify().await.is_err());
     assert!(matches!(frozen.verify().await, Err(PostgresError::Lost { .. })));
     next.verify().await?;
-    next.release().await;
+    Box::new(next).release().await;
     Ok(())
 }

@@ -305,11 +305,12 @@ async fn s4_a_liveness_query_that_takes_too_long_is_no_answer() -> Result<()> {
     let slow = "SELECT id FROM public.courses, pg_sleep(60)";
     // As if it had been as quick when it was adopted.
     pin_query(&scene, slow).await?;
-    let error = activate(&scene, |collector| collector.liveness[0].query = slow.into()).await.expect_err("it is slow");
+    let asking = scene.installation.asking(slow)?;
+    let error = activate(&scene, |collector| *collector = asking).await.expect_err("it is slow");
     assert!(format!("{error:#}").contains("reading the live ids: no answer within 2 s"), "{error:#}");
     assert_eq!(scene.difference().await?, Difference::default());
     scene.installation.unlocked().await?;
-    pin_query(&scene, &scene.installation.collector()?.liveness[0].query).await?;
+    pin_query(&scene, &scene.installation.source()?.query).await?;
     scene.recovers().await
 }
 

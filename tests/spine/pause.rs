@@ -3,6 +3,7 @@
 use anyhow::Result;
 use course_gc::domain::plan::{Decision, Hold};
 use course_gc::domain::report::{RunReport, Verdict};
+use course_gc::ledger::Pauses;
 use sandbox::campus::{Campus, CampusSize};
 use sandbox::config::Settings;
 use sandbox::{Snapshot, World};
@@ -67,7 +68,7 @@ async fn a_pause_in_the_middle_of_a_sweep_stops_before_the_next_batch() -> Resul
     let decisions = held.stores.iter().flat_map(|store| &store.sources).flat_map(|source| &source.orphans);
     assert!(decisions.clone().count() > 0);
     assert!(decisions.into_iter().all(|orphan| orphan.decision == Decision::Held(Hold::Paused)));
-    installation.collector()?.ledger.resume().await?;
+    installation.ledger()?.resume().await?;
     assert_eq!(installation.run().await?.verdict, Verdict::Done);
     assert_eq!(sweeps(&installation.plan().await?), 0);
     Ok(())

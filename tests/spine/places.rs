@@ -1,11 +1,13 @@
 //! S7: right place, right truth. What nobody adopted, and what is no longer what was adopted, is not touched.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use course_gc::adopt::adopt;
 use course_gc::domain::ids::IdType;
 use course_gc::domain::plan::{Decision, Hold};
 use course_gc::domain::report::{Mode, RunReport, StoreReport, Verdict};
-use course_gc::ledger::Ledger;
+use course_gc::ledger::PostgresLedger;
 use course_gc::reconcile::reconcile;
 use sandbox::campus::{Campus, CampusSize};
 use sandbox::config::Settings;
@@ -219,12 +221,11 @@ async fn s7_a_break_is_not_forgotten_by_a_run_that_halts() -> Result<()> {
     let elsewhere = Postgres::start().await?;
     elsewhere.create_database("ledger").await?;
     let mut collector = installation.collector()?;
-    let postgres = course_gc::postgres::Postgres {
-        url: elsewhere.url_of("ledger").into(),
-        ..collector.liveness[0].postgres.clone()
-    };
-    collector.ledger = Ledger::new(postgres, IdType::Uuid)?;
-    collector.ledger.migrate().await?;
+    let postgres =
+        course_gc::postgres::Postgres { url: elsewhere.url_of("ledger").into(), ..installation.source()?.postgres };
+    let ledger = PostgresLedger::new(postgres, IdType::Uuid)?;
+    ledger.migrate().await?;
+    collector.ledger = Arc::new(ledger);
     assert!(adopt(&collector, false).await?.iter().all(|(_, reason)| reason.is_none()));
     let stop = CancellationToken::new();
     assert_eq!(reconcile(&collector, Mode::Run, &stop).await?.verdict, Verdict::Clean);

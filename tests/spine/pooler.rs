@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use course_gc::domain::ids::IdType;
-use course_gc::liveness::{Liveness, LivenessSource};
-use course_gc::postgres::{AdvisoryLock, IDLE_TIMEOUT, LockSession, Postgres, PostgresError};
+use course_gc::liveness::{LivenessSource, LivenessSources, PostgresSources};
+use course_gc::postgres::{AdvisoryLock, Lock, IDLE_TIMEOUT, LockSession, Postgres, PostgresError};
 use sandbox::config::Settings;
 use sandbox::{Database, PgBouncer, Pooling, World};
 use sqlx::{Connection, PgConnection};
@@ -109,7 +109,7 @@ async fn s10_a_session_pooler_works_and_its_locks_are_one_session_s_alone() -> R
     };
     // A server process is used again, and again.
     for _ in 0..3 {
-        let liveness = Liveness::lock(IdType::Uuid, std::slice::from_ref(&source)).await?;
+        let liveness = PostgresSources { id_type: IdType::Uuid, sources: vec![source.clone()] }.lock().await?;
         let locked = open(&pooler.url()?).await.expect_err("there is one lock");
         assert!(locked.is_locked(), "{locked:?}");
         let directly = open(database.url()).await.expect_err("there is one lock");

@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use course_gc::config::Config;
 use course_gc::domain::report::{Mode, RunReport};
+use course_gc::ledger::PostgresLedger;
+use course_gc::liveness::{LivenessSource, PostgresSources};
 use course_gc::reconcile::{Collector, RunError, reconcile};
 use sandbox::config::{Settings, environment, file};
 use sandbox::{Addresses, Stores};
@@ -51,7 +54,7 @@ impl Installation {
         let adopted = AtomicBool::new(false);
         let installation = Self { stores, addresses, folder: tempfile::tempdir()?, adopted };
         installation.configure(settings)?;
-        installation.collector()?.ledger.migrate().await?;
+        installation.ledger()?.migrate().await?;
         Ok(installation)
     }
 
@@ -66,10 +69,31 @@ impl Installation {
         self.folder.path().join("course-gc.yaml")
     }
 
+    fn config(&self) -> Result<Config> {
+        Ok(Config::load(&self.path(), environment(&self.addresses))?)
+    }
+
     /// A collector as the program makes it.
     pub fn collector(&self) -> Result<Collector> {
-        let config = Config::load(&self.path(), environment(&self.addresses))?;
-        Ok(course_gc::app::collector(&config)?)
+        Ok(course_gc::app::collector(&self.config()?)?)
+    }
+
+    /// Its ledger.
+    pub fn ledger(&self) -> Result<PostgresLedger> {
+        Ok(course_gc::app::ledger(&self.config()?)?)
+    }
+
+    /// Its liveness source, the only one.
+    pub fn source(&self) -> Result<LivenessSource> {
+        Ok(course_gc::app::liveness(&self.config()?).sources.remove(0))
+    }
+
+    /// A collector that asks this query for what is live.
+    pub fn asking(&self, query: &str) -> Result<Collector> {
+        let source = LivenessSource { query: query.into(), ..self.source()? };
+        let mut collector = self.collector()?;
+        collector.liveness = Arc::new(PostgresSources { id_type: collector.id_type, sources: vec![source] });
+        Ok(collector)
     }
 
     /// Adopts what can be, once for each configuration, as whoever installs it would.

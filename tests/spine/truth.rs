@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use course_gc::domain::ids::IdType;
-use course_gc::liveness::{Liveness, LivenessSource, Risk};
+use course_gc::liveness::{LivenessSource, LivenessSources, PostgresSources, Risk};
 use course_gc::postgres::{Postgres, PostgresError};
 use sandbox::Database;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -30,7 +30,7 @@ async fn sql(url: &str, statements: &str) -> Result<()> {
 
 /// Locks the source; gives back how many ids are live, or why it was refused.
 async fn live(source: LivenessSource) -> Result<usize, PostgresError> {
-    let liveness = Liveness::lock(IdType::Uuid, &[source]).await?;
+    let liveness = PostgresSources { id_type: IdType::Uuid, sources: vec![source] }.lock().await?;
     let live = liveness.read().await?.iter().map(|(_, set)| set.len()).sum();
     liveness.release().await;
     Ok(live)
