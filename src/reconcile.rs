@@ -1,5 +1,6 @@
 //! The story of a run, a call a step. Read [`reconcile`] as the specification.
 
+mod graves;
 mod places;
 mod stages;
 
@@ -152,13 +153,13 @@ impl<'a> Pass<'a> {
         watch.stage(report, "places");
         let truth = stages::read_truth(collector, locks, &places, report).await?;
         watch.stage(report, "liveness");
-        let live = match truth {
-            Truth::Believed(live) => live,
+        let (live, mut graves) = match truth {
+            Truth::Believed(live, graves) => (live, graves),
             Truth::Halted(halt) => return Ok(self.halt(&halt)),
         };
         let mut inventories = stages::take_inventories(collector, live, &places, stop).await?;
         watch.stage(report, "inventory");
-        let views = stages::find_orphans(collector, locks, report, &mut inventories).await?;
+        let views = stages::find_orphans(collector, locks, report, &mut inventories, &mut graves).await?;
         watch.stage(report, "orphans");
         let world = stages::read_world(collector, report).await?;
         let plan = decide(views, &world, &collector.limits);

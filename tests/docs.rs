@@ -84,7 +84,14 @@ fn status() -> Value {
         sweep_seconds: 1.0,
     };
     let mut report = RunReport::begin(Uuid::nil(), Mode::Run, "campus", DateTime::UNIX_EPOCH);
-    report.live = vec![LiveReport { source: "union".to_owned(), live: 1, highest: None, identity: None }];
+    report.live = vec![LiveReport {
+        source: "union".to_owned(),
+        live: 1,
+        highest: None,
+        identity: None,
+        tombstones: None,
+        tombstones_error: None,
+    }];
     report.stores = vec![store];
     for stage in ["liveness", "inventory", "orphans", "plan", "sweep"] {
         report.stage(stage, Duration::from_secs(1));

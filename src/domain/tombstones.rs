@@ -63,6 +63,12 @@ impl Graveyard {
         of.flat_map(|(_, tombstones)| tombstones).map(|tombstone| tombstone.course).collect()
     }
 
+    /// How many tombstones of one source are evidence.
+    pub fn count_of(&self, name: &str) -> u64 {
+        let of = self.sources.iter().filter(|(source, _)| source == name);
+        of.map(|(_, tombstones)| tombstones.len() as u64).sum()
+    }
+
     /// Which of these courses have a tombstone.
     pub fn among(&self, courses: &BTreeSet<CourseId>) -> BTreeSet<CourseId> {
         self.all().map(|tombstone| tombstone.course).filter(|course| courses.contains(course)).collect()

@@ -19,7 +19,7 @@ const ATTEMPTS: u32 = 15;
 const BREATH: Duration = Duration::from_millis(500);
 
 /// Whether the deletes from a relation are heard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Coverage {
     /// They are, and TRUNCATE is, too.

@@ -17,4 +17,6 @@ mod program;
 mod revived;
 mod serve;
 mod support;
+mod tombstones;
+mod trigger;
 mod truth;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use course_gc::domain::ids::IdType;
 use course_gc::liveness::{LivenessSource, LivenessSources, PostgresSources};
-use course_gc::postgres::{AdvisoryLock, Lock, IDLE_TIMEOUT, LockSession, Postgres, PostgresError};
+use course_gc::postgres::{AdvisoryLock, IDLE_TIMEOUT, Lock, LockSession, Postgres, PostgresError};
 use sandbox::config::Settings;
 use sandbox::{Database, PgBouncer, Pooling, World};
 use sqlx::{Connection, PgConnection};
@@ -106,6 +106,7 @@ async fn s10_a_session_pooler_works_and_its_locks_are_one_session_s_alone() -> R
         postgres: postgres(&pooler.url()?),
         query: "SELECT id FROM public.courses".to_owned(),
         accepted: Default::default(),
+        tombstones: None,
     };
     // A server process is used again, and again.
     for _ in 0..3 {
