@@ -143,7 +143,8 @@ impl Tombstones {
         let mut connection = self.postgres.connect_alone().await?;
         let watched = sqlx::query_scalar(
             "SELECT DISTINCT tgrelid::regclass::text FROM pg_trigger \
-             WHERE NOT tgisinternal AND tgfoid = to_regprocedure('course_gc.bury()') ORDER BY 1",
+             WHERE NOT tgisinternal AND tgfoid IN (SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
+                 WHERE p.proname = 'bury' AND n.nspname = 'course_gc') ORDER BY 1",
         )
         .fetch_all(&mut connection);
         let relations: Vec<String> = self.postgres.call("looking for triggers", watched).await?;
@@ -161,7 +162,7 @@ impl Tombstones {
         let relations = self.relations(&mut connection).await?;
         let rights = sqlx::query_as(
             "SELECT t.oid IS NOT NULL, \
-                    coalesce(has_schema_privilege('course_gc', 'USAGE') \
+                    coalesce(has_schema_privilege(to_regnamespace('course_gc')::oid, 'USAGE') \
                              AND has_table_privilege(t.oid, 'SELECT') AND has_table_privilege(t.oid, 'DELETE'), false) \
              FROM (SELECT) AS one LEFT JOIN pg_class t ON t.relname = 'tombstones' AND t.relnamespace = to_regnamespace('course_gc')",
         )
@@ -189,7 +190,8 @@ impl Tombstones {
                     coalesce(array_agg(t.tgenabled::text) FILTER (WHERE t.oid IS NOT NULL), '{}') AS enabled \
              FROM tree JOIN pg_class c USING (oid) \
                   LEFT JOIN pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgname IN ($3, $3 || '_all') \
-                       AND t.tgfoid = to_regprocedure('course_gc.bury()') \
+                       AND t.tgfoid IN (SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
+                                        WHERE p.proname = 'bury' AND n.nspname = 'course_gc') \
              GROUP BY c.oid, c.relkind ORDER BY c.oid",
         )
         .bind(&self.schema)

@@ -41,6 +41,8 @@ impl Bed {
         let mut bed =
             Self { url: url.to_owned(), admin: PgConnection::connect(url).await?, tombstones: tombstones(url) };
         bed.sql(tables).await?;
+        let status = bed.tombstones.status().await?;
+        assert!(!status.table && !status.is_whole() && status.tombstones.is_none(), "{status:?}");
         bed.install().await?;
         Ok(bed)
     }
