@@ -6,6 +6,7 @@ use anyhow::Result;
 use course_gc::domain::ids::IdType;
 use course_gc::liveness::{LivenessSource, LivenessSources, PostgresSources};
 use course_gc::postgres::{AdvisoryLock, IDLE_TIMEOUT, Lock, LockSession, Postgres, PostgresError};
+use sandbox::campus::{Campus, CampusSize};
 use sandbox::config::Settings;
 use sandbox::{Database, PgBouncer, Pooling, World};
 use sqlx::{Connection, PgConnection};
@@ -150,6 +151,21 @@ async fn s4_s10_a_pooler_before_the_ledger_or_a_liveness_source_stops_the_progra
         let said = String::from_utf8(output.stderr)?;
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains(who) && said.contains("connect to Postgres directly, or use session pooling"), "{said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn s10_the_program_works_through_a_session_pooler() -> Result<()> {
+    let world = World::create().await?;
+    let installation = Installation::new(world.addresses(), &Settings::default()).await?;
+    let campus = Campus::plan(CampusSize { courses: 20, doomed: 2, ..CampusSize::default() });
+    campus.seed(&installation.stores).await?;
+    let pooler = PgBouncer::start(&world.addresses().postgres, Pooling::Session, 10).await?;
+    for arguments in [&["migrate"][..], &["adopt", "--yes"], &["run"], &["run"], &["status"]] {
+        let mut command = installation.command(arguments);
+        let output = command.env("COURSE_GC_LIVENESS_CAMPUS_URL", pooler.url()?).output().await?;
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8(output.stderr)?);
     }
     Ok(())
 }
