@@ -367,10 +367,9 @@ impl Inner {
         let mut slot = self.connection.lock().await;
         let connection = slot.take().ok_or_else(|| self.lost())?;
         let mut question = Question { inner: self, slot, connection };
-        let begin = sqlx::raw_sql(BEGIN_QUESTION).execute(&mut question.connection);
-        self.postgres.call("beginning a transaction", begin).await?;
-        let mark = sqlx::raw_sql(pooler::MARK).fetch_one(&mut question.connection);
-        self.process.check(&self.postgres, &self.postgres.call("looking at the session's mark", mark).await?)?;
+        let begin = format!("{BEGIN_QUESTION}; {}", pooler::MARK);
+        let begin = sqlx::raw_sql(sqlx::AssertSqlSafe(begin)).fetch_one(&mut question.connection);
+        self.process.check(&self.postgres, &self.postgres.call("beginning a transaction", begin).await?)?;
         question.look().await?;
         Ok(question)
     }

@@ -10,6 +10,7 @@
 mod manage;
 mod sql;
 
+use futures::TryStreamExt;
 use sqlx::{Connection, PgConnection, Row};
 
 use crate::domain::ids::{CourseId, IdType};
@@ -62,19 +63,19 @@ impl Tombstones {
         let select = sqlx::query(
             "SELECT id, course_id, buried_at < now() - interval '90 days' AS old FROM course_gc.tombstones",
         );
-        let tombstones = async {
-            use futures::TryStreamExt;
-            let mut found = Vec::new();
+        let mut found = Vec::new();
+        {
             let mut rows = select.fetch(&mut connection);
-            while let Some(row) = rows.try_next().await? {
+            // However many there are, the next one must come within the time of one call.
+            while let Some(row) = postgres.call(ACTION, rows.try_next()).await? {
+                let read = || Ok((row.try_get("id")?, row.try_get("course_id")?, row.try_get("old")?));
+                let (row, text, old) = read().map_err(|error| postgres.failed(ACTION, error))?;
                 // What is no id names no course.
-                if let Some(course) = parse(id_type, row.try_get("course_id")?) {
-                    found.push(Tombstone { course, row: row.try_get("id")?, old: row.try_get("old")? });
+                if let Some(course) = parse(id_type, text) {
+                    found.push(Tombstone { course, row, old });
                 }
             }
-            Ok(found)
-        };
-        let found = postgres.call(ACTION, tombstones).await?;
+        }
         // The session ends in any case.
         let _ = connection.close().await;
         Ok(found)

@@ -40,12 +40,18 @@ impl Graves {
     }
 
     /// Removes the tombstones of who is live. Where an earlier run did not do that to the end, also of everybody who was ever seen live:
-    /// nobody knows whether that was before or after.
-    pub async fn settle(&mut self, collector: &Collector, locks: &Locks, live: &LiveSet) -> Result<(), RunError> {
+    /// nobody knows whether that was before or after. The same `across_break`: what was removed may have come back with a restore (S7).
+    pub async fn settle(
+        &mut self,
+        collector: &Collector,
+        locks: &Locks,
+        live: &LiveSet,
+        across_break: bool,
+    ) -> Result<(), RunError> {
         let settled = collector.ledger.unsettle().await?;
         let readable: Vec<String> =
             self.sources.iter().filter(|(_, error)| error.is_none()).map(|(name, _)| name.clone()).collect();
-        for name in readable.iter().filter(|name| !settled.contains(*name)) {
+        for name in readable.iter().filter(|name| across_break || !settled.contains(*name)) {
             let known = collector.ledger.known_among(&self.yard.courses_of(name)).await?;
             let doubtful = self.yard.void_in(name, &known.all);
             remove(locks, &doubtful).await?;

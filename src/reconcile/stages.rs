@@ -104,7 +104,7 @@ pub async fn read_truth(
     let identity = |name: &str| places.sources.iter().find(|(source, ..)| source == name).map(|(_, pin, _)| pin);
     report.live = populations.iter().map(|found| LiveReport::new(found, identity(&found.source))).collect();
     // Whatever comes of this live set: who is in it lived after its tombstone.
-    graves.settle(collector, locks, &live).await?;
+    graves.settle(collector, locks, &live, places.across_break).await?;
     graves.report(&mut report.live);
     if let Some(halt) = judge(&populations, collector.refuse_below, collector.refuse_drop) {
         return Ok(Truth::Halted(halt));

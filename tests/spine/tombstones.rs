@@ -1,15 +1,23 @@
 //! S6: recorded deaths as evidence, in whole runs, and the program that installs what records them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use course_gc::adopt::adopt;
 use course_gc::domain::evidence::Evidence;
-use course_gc::domain::plan::{Decision, Hold};
-use course_gc::domain::report::{LiveReport, OrphanReport, RunReport, Verdict};
-use sandbox::World;
+use course_gc::domain::ids::IdType;
+use course_gc::domain::plan::{Breaker, Decision, Hold};
+use course_gc::domain::report::{LiveReport, Mode, OrphanReport, RunReport, Verdict};
+use course_gc::domain::tombstones::Graveyard;
+use course_gc::ledger::PostgresLedger;
+use course_gc::liveness::{LivenessSources, PostgresSources};
+use course_gc::reconcile::reconcile;
 use sandbox::campus::{Campus, CampusSize, CourseId, IdKind};
 use sandbox::config::Settings;
+use sandbox::{Postgres, World};
 use sqlx::AssertSqlSafe;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::Installation;
 
@@ -172,17 +180,14 @@ async fn s6_a_tombstone_that_comes_after_the_live_set_was_read_stays() -> Result
     let scene = Scene::set(IdKind::Uuid).await?;
     let course = scene.doomed()[0];
     scene.delete(course).await?;
-    let liveness = course_gc::liveness::PostgresSources {
-        id_type: course_gc::domain::ids::IdType::Uuid,
-        sources: vec![scene.installation.source()?],
-    };
-    let liveness = course_gc::liveness::LivenessSources::lock(&liveness).await?;
+    let sources = vec![scene.installation.source()?];
+    let liveness = PostgresSources { id_type: IdType::Uuid, sources }.lock().await?;
     let polls = liveness.tombstones().await;
     scene.revive(course).await?;
     let live = liveness.read().await?.remove(0).1;
     scene.delete(course).await?;
     let (name, polled) = polls.into_iter().next().context("one source keeps them")?;
-    let mut yard = course_gc::domain::tombstones::Graveyard::new(vec![(name, polled?)]);
+    let mut yard = Graveyard::new(vec![(name, polled?)]);
     liveness.remove_tombstones(&yard.void(&live)).await?;
     liveness.release().await;
     assert_eq!(scene.tombstones(course).await?, 1, "the second death's");
@@ -256,6 +261,61 @@ async fn s6_old_tombstones_are_forgotten_unless_something_of_the_course_remains(
         .fetch_all(&scene.installation.stores.postgres)
         .await?;
     assert_eq!(left, [course.to_string(), "0b5a6f0e-4d7c-4a39-9a43-6d7a5f0c1e2e".to_owned()]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn s6_s7_a_tombstone_that_came_back_with_a_restore_is_void() -> Result<()> {
+    let scene = Scene::set(IdKind::Uuid).await?;
+    let course = scene.doomed()[0];
+    // A ledger in another cluster: it proves nothing about the campus' history.
+    let elsewhere = Postgres::start().await?;
+    let url = elsewhere.create_database("ledger").await?;
+    let postgres = course_gc::postgres::Postgres { url: url.clone().into(), ..scene.installation.source()?.postgres };
+    let ledger = PostgresLedger::new(postgres, IdType::Uuid)?;
+    ledger.migrate().await?;
+    let mut collector = scene.installation.collector()?;
+    collector.ledger = Arc::new(ledger);
+    // The stores carry the marks of the first ledger: they are held, and judged all the same.
+    adopt(&collector, false).await?;
+    let run = async || reconcile(&collector, Mode::Run, &CancellationToken::new()).await;
+    scene.delete(course).await?;
+    run().await?;
+    scene.revive(course).await?;
+    run().await?;
+    assert_eq!(scene.tombstones(course).await?, 0);
+
+    // The campus is restored from an older copy, with the tombstone.
+    scene.delete(course).await?;
+    sqlx::query("UPDATE course_gc.pinned_sources SET position = jsonb_set(position, '{lsn}', '9000000000000000000')")
+        .execute(&sqlx::PgPool::connect(&url).await?)
+        .await?;
+    assert_eq!(evidence(&run().await?, course), Some(Evidence::Departed), "nobody knows when it died");
+    assert_eq!(scene.tombstones(course).await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn s8_many_recorded_deaths_trip_the_breaker_as_others_do() -> Result<()> {
+    let scene = Scene::set(IdKind::Uuid).await?;
+    scene.installation.configure(&Settings {
+        tombstoned: Some("0s".to_owned()),
+        limits: vec!["refuse_drop: 50%".to_owned()],
+        ..settings()
+    })?;
+    let many: Vec<CourseId> = scene.campus.courses.iter().map(|course| course.id).take(10).collect();
+    for course in &many {
+        scene.delete(*course).await?;
+    }
+    let report = scene.run().await?;
+    assert_eq!((report.verdict, report.swept().deleted), (Verdict::Held, 0));
+    for course in many {
+        assert_eq!(evidence(&report, course), Some(Evidence::Tombstoned));
+        assert!(orphans(&report, course).iter().all(|orphan| !orphan.decision.sweeps()));
+    }
+    let decisions: Vec<Decision> =
+        report.stores.iter().flat_map(|it| &it.sources).flat_map(|it| &it.orphans).map(|it| it.decision).collect();
+    assert!(decisions.contains(&Decision::Held(Hold::Breaker { breaker: Breaker::Share })), "{decisions:?}");
     Ok(())
 }
 
