@@ -22,6 +22,7 @@ use crate::postgres::PostgresError;
 use crate::schedule::Schedule;
 use crate::stores::Store;
 
+use graves::Graves;
 pub use stages::Locks;
 use stages::{Stopwatch, Truth};
 
@@ -121,6 +122,8 @@ pub struct Pass<'a> {
     locks: Locks,
     report: RunReport,
     watch: Stopwatch,
+    /// The tombstones that were evidence; none until the live set is believed.
+    graves: Option<Graves>,
     /// What was seen counts for the orphans' clocks.
     judged: bool,
 }
@@ -137,7 +140,7 @@ impl<'a> Pass<'a> {
         let run = Uuid::now_v7();
         let started_at = collector.ledger.begin(run, mode).await?;
         let report = RunReport::begin(run, mode, &collector.installation, started_at);
-        Ok(Self { collector, locks, report, watch, judged: false })
+        Ok(Self { collector, locks, report, watch, graves: None, judged: false })
     }
 
     /// Looks and decides; changes no store but for its marker. `None` if the run is halted: the report says why.
@@ -165,6 +168,7 @@ impl<'a> Pass<'a> {
         let plan = decide(views, &world, &collector.limits);
         stages::record_plan(collector, &inventories, &plan, report).await?;
         watch.stage(report, "plan");
+        self.graves = Some(graves);
         self.judged = true;
         Ok(Some(plan))
     }
@@ -174,7 +178,10 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// If the ledger does not answer. What went wrong in a store is in the report.
     pub async fn sweep(&mut self, plan: &Plan, stop: &CancellationToken) -> Result<(), RunError> {
-        stages::sweep(self.collector, &self.locks, plan, stop, &mut self.report).await?;
+        let live = stages::sweep(self.collector, &self.locks, plan, stop, &mut self.report).await?;
+        if let Some(graves) = &mut self.graves {
+            graves.void_late(self.collector, &self.locks, &live).await?;
+        }
         self.watch.stage(&mut self.report, "sweep");
         Ok(())
     }
@@ -184,7 +191,7 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// Why the pass failed, or if the report cannot be written.
     pub async fn end(self, ended: Result<(), RunError>) -> Result<RunReport, RunError> {
-        let Self { collector, locks, report, watch, judged } = self;
+        let Self { collector, locks, report, watch, judged, .. } = self;
         let run = report.run;
         let ended = match ended {
             Ok(()) => stages::finish(collector, report, watch, judged).await,

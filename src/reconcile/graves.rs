@@ -65,6 +65,15 @@ impl Graves {
         remove(locks, &self.yard.void(live)).await
     }
 
+    /// The same, at the end of a sweep. The run is not to fail for it: what could not be removed is doubtful from then on.
+    pub async fn void_late(&mut self, collector: &Collector, locks: &Locks, live: &LiveSet) -> Result<(), RunError> {
+        if let Err(error) = self.void(locks, live).await {
+            tracing::warn!(error = chain(&error), "tombstones of courses that are live could not be removed");
+            collector.ledger.unsettle().await?;
+        }
+        Ok(())
+    }
+
     /// Which of these courses have a tombstone that is evidence.
     pub fn among(&self, courses: &BTreeSet<CourseId>) -> BTreeSet<CourseId> {
         self.yard.among(courses)

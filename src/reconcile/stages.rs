@@ -312,14 +312,15 @@ pub async fn record_plan(
     Ok(())
 }
 
-/// Sweeps all stores at the same time, each by its own share of the plan; closes the orphans that are gone.
+/// Sweeps all stores at the same time, each by its own share of the plan; closes the orphans that are gone. Returns who was found live
+/// meanwhile.
 pub async fn sweep(
     collector: &Collector,
     locks: &Locks,
     plan: &Plan,
     stop: &CancellationToken,
     report: &mut RunReport,
-) -> Result<(), RunError> {
+) -> Result<LiveSet, RunError> {
     let sweeper = Sweeper {
         run: report.run,
         liveness: locks.liveness.as_ref(),
@@ -339,10 +340,12 @@ pub async fn sweep(
         }
     });
     let all: Vec<(Swept, Duration)> = join_all(each).await;
+    let mut live = LiveSet::empty(collector.id_type);
     for ((managed, entry), (swept, took)) in collector.stores.iter().zip(&mut report.stores).zip(all) {
         let store = managed.store.as_ref();
         let place = Place { store: store.name(), sources: store.sources() };
         collector.ledger.close_orphans(place, &swept.gone).await?;
+        swept.live.iter().for_each(|course| live.push(*course));
         for (source, tally) in entry.sources.iter_mut().zip(&swept.tallies) {
             source.swept = *tally;
         }
@@ -355,7 +358,8 @@ pub async fn sweep(
         entry.sweep_seconds = took.as_secs_f64();
     }
     report.stopped = stop.is_cancelled();
-    Ok(())
+    live.normalise();
+    Ok(live)
 }
 
 /// Concludes the report and writes it into the ledger.

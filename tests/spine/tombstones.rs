@@ -12,7 +12,7 @@ use course_gc::domain::report::{LiveReport, Mode, OrphanReport, RunReport, Verdi
 use course_gc::domain::tombstones::Graveyard;
 use course_gc::ledger::PostgresLedger;
 use course_gc::liveness::{LivenessSources, PostgresSources};
-use course_gc::reconcile::reconcile;
+use course_gc::reconcile::{Pass, reconcile};
 use sandbox::campus::{Campus, CampusSize, CourseId, IdKind};
 use sandbox::config::Settings;
 use sandbox::{Postgres, World};
@@ -154,6 +154,27 @@ async fn s6_a_tombstone_that_is_older_than_a_sighting_is_void() -> Result<()> {
     scene.revive(course).await?;
     scene.delete(course).await?;
     assert_eq!(evidence(&scene.run().await?, course), Some(Evidence::Tombstoned), "another death is another tombstone");
+    Ok(())
+}
+
+#[tokio::test]
+async fn s6_a_tombstone_of_who_is_found_live_right_before_its_delete_is_void() -> Result<()> {
+    let scene = Scene::set(IdKind::Uuid).await?;
+    scene.installation.configure(&Settings { tombstoned: Some("0s".to_owned()), ..settings() })?;
+    let course = scene.doomed()[0];
+    scene.delete(course).await?;
+    scene.installation.adopt_once().await?;
+    let collector = scene.installation.collector()?;
+    let stop = CancellationToken::new();
+    let mut pass = Pass::begin(&collector, Mode::Run).await?;
+    let plan = pass.plan(&stop).await?.context("it is believed")?;
+    scene.revive(course).await?;
+    let swept = pass.sweep(&plan, &stop).await;
+    let report = pass.end(swept).await?;
+    assert!(report.swept().spared > 0 && report.swept().deleted == 0, "{report:?}");
+    assert_eq!(scene.tombstones(course).await?, 0);
+    scene.delete_silently(course).await?;
+    assert_eq!(evidence(&scene.run().await?, course), Some(Evidence::Departed));
     Ok(())
 }
 
