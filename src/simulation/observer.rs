@@ -53,7 +53,10 @@ struct Pass {
     incomplete: BTreeSet<String>,
     /// By store: its orphans, as they were recorded.
     orphans: BTreeMap<String, Vec<Orphan>>,
-    deleted_since_asked: bool,
+    /// What each store's inventory showed of each course.
+    sighted: BTreeMap<(String, SourceIndex, CourseId), BTreeSet<Vec<u8>>>,
+    /// Owners of what went, until they are asked about again.
+    unconfirmed: BTreeSet<CourseId>,
     /// Live when their resources went, and not yet asked about again.
     harmed: BTreeSet<CourseId>,
     /// Found live by the question after the delete: somebody must be told.
@@ -69,10 +72,9 @@ struct Asked {
 }
 
 /// What was seen of an orphan, by our own books.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Seen {
-    fingerprint: u64,
-    resources: u64,
+    keys: BTreeSet<Vec<u8>>,
     accrued: Duration,
     last_start: DateTime<Utc>,
 }
@@ -134,14 +136,24 @@ impl Observer {
         }
     }
 
-    pub fn next_question(&mut self, who: Who) -> Question {
+    /// Why these ids are asked about, as far as can be told from outside.
+    pub fn next_question(&mut self, who: Who, ids: &BTreeSet<CourseId>) -> Question {
         let pass = self.pass(who);
         pass.questions += 1;
         match pass.questions {
             1 => Question::AboutOrphans,
-            _ if std::mem::take(&mut pass.deleted_since_asked) => Question::AfterDelete,
+            _ if ids.is_subset(&pass.unconfirmed) => {
+                pass.unconfirmed.retain(|course| !ids.contains(course));
+                Question::AfterDelete
+            }
             _ => Question::BeforeDelete,
         }
+    }
+
+    /// An inventory showed a resource.
+    pub fn sighted(&mut self, who: Who, store: &str, source: SourceIndex, owner: CourseId, key: &[u8]) {
+        let keys = self.pass(who).sighted.entry((store.to_owned(), source, owner)).or_default();
+        keys.insert(key.to_vec());
     }
 
     pub fn next_reference_question(&mut self, who: Who) -> usize {
@@ -186,30 +198,34 @@ impl Observer {
     pub fn finished(&mut self, who: Who, ledger: usize) {
         let Some(contract) = self.contract else { return };
         let pass = self.pass(who).clone();
-        for (store, orphans) in pass.orphans {
+        for (store, orphans) in &pass.orphans {
             let still: BTreeSet<_> = orphans.iter().map(|orphan| (orphan.source, orphan.course)).collect();
             self.seen.retain(|(of, at, source, course), _| {
-                *of != ledger || *at != store || still.contains(&(*source, *course))
+                *of != ledger || at != store || still.contains(&(*source, *course))
             });
             for orphan in orphans {
+                let accrued = self.accrued(&contract, &pass, ledger, store, (orphan.source, orphan.course));
+                let keys = pass.sighted.get(&(store.clone(), orphan.source, orphan.course)).cloned().unwrap_or_default();
                 let key = (ledger, store.clone(), orphan.source, orphan.course);
-                let before = self.seen.get(&key).copied();
-                let accrued = self.accrued(&contract, before, &orphan, pass.started);
-                let (fingerprint, resources) = (orphan.found.amount.fingerprint, orphan.found.amount.resources);
-                self.seen.insert(key, Seen { fingerprint, resources, accrued, last_start: pass.started });
+                self.seen.insert(key, Seen { keys, accrued, last_start: pass.started });
             }
         }
     }
 
-    /// What the clock of an orphan may show at most.
-    fn accrued(&self, contract: &Contract, before: Option<Seen>, orphan: &Orphan, now: DateTime<Utc>) -> Duration {
-        let amount = orphan.found.amount;
-        match before {
-            Some(before)
-                if amount.resources < before.resources
-                    || (amount.resources == before.resources && amount.fingerprint == before.fingerprint) =>
-            {
-                let passed = (now - before.last_start).to_std().unwrap_or_default();
+    /// What the clock of an orphan may show at most in this pass.
+    fn accrued(
+        &self,
+        contract: &Contract,
+        pass: &Pass,
+        ledger: usize,
+        store: &str,
+        (source, course): (SourceIndex, CourseId),
+    ) -> Duration {
+        let before = self.seen.get(&(ledger, store.to_owned(), source, course));
+        let keys = pass.sighted.get(&(store.to_owned(), source, course));
+        match (before, keys) {
+            (Some(before), Some(keys)) if keys.len() < before.keys.len() || *keys == before.keys => {
+                let passed = (pass.started - before.last_start).to_std().unwrap_or_default();
                 before.accrued + passed.min(contract.at_most)
             }
             _ => Duration::ZERO,
@@ -313,10 +329,7 @@ impl State {
 
         let known = tables.known.contains_key(&owner);
         let grace = if known { contract.departed } else { contract.stranger };
-        let orphan = pass.orphans.get(store).into_iter().flatten();
-        let orphan = orphan.into_iter().find(|it| it.course == owner && it.source == resource.source);
-        let seen = self.observer.seen.get(&(ledger, store.to_owned(), resource.source, owner)).copied();
-        let accrued = orphan.map_or(Duration::ZERO, |it| self.observer.accrued(&contract, seen, it, pass.started));
+        let accrued = self.observer.accrued(&contract, &pass, ledger, store, (resource.source, owner));
         if accrued < grace {
             broken.push(("S6", format!("{} was seen for {accrued:?} of {grace:?}", name())));
         }
@@ -356,7 +369,7 @@ impl State {
         let harmed: Vec<CourseId> = ids.into_iter().filter(|id| campus.courses.contains_key(id)).collect();
         self.observer.deletions += 1;
         let pass = self.observer.pass(who);
-        pass.deleted_since_asked = true;
+        pass.unconfirmed.insert(owner);
         // Only the owner is asked about again.
         pass.harmed.extend(harmed.into_iter().filter(|id| *id == owner));
         for (line, what) in broken {

@@ -54,6 +54,7 @@ const CONTRACT: Contract = Contract {
 pub struct Stage {
     pub world: Arc<World>,
     without: Option<Safeguard>,
+    schedule: Schedule,
     /// A person raised the limits, to let everything go.
     pub generous: bool,
 }
@@ -76,7 +77,8 @@ impl Stage {
             }
             state.scatter();
         }
-        let stage = Self { world: Arc::new(world), without, generous: false };
+        let schedule = Schedule::new("* * * * *", UTC).unwrap();
+        let stage = Self { world: Arc::new(world), without, schedule, generous: false };
         stage.adopt().await;
         stage.world.state().weather = Some(4);
         stage
@@ -123,7 +125,7 @@ impl Stage {
             refuse_below: 1,
             refuse_drop: if lax(Safeguard::RefuseDrop) { 100 } else { CONTRACT.refuse_drop_percent as u8 },
             confirmation: if without == Some(Safeguard::Freshness) { 1000 * INTERVAL } else { CONTRACT.confirmation },
-            schedule: Schedule::new("* * * * *", UTC).unwrap(),
+            schedule: self.schedule.clone(),
             clock: Arc::new(WorldClock(world)),
         }
     }
@@ -154,6 +156,8 @@ impl Stage {
             state.weather = None;
             state.frozen.clear();
             state.observer.contract = None;
+            // An empty campus is never believed.
+            state.open_course(0, CourseId::Integer(i64::MAX), Duration::ZERO);
             for cluster in &mut state.clusters {
                 cluster.up = true;
                 cluster.disconnect();
