@@ -205,7 +205,8 @@ impl Observer {
             });
             for orphan in orphans {
                 let accrued = self.accrued(&contract, &pass, ledger, store, (orphan.source, orphan.course));
-                let keys = pass.sighted.get(&(store.clone(), orphan.source, orphan.course)).cloned().unwrap_or_default();
+                let keys =
+                    pass.sighted.get(&(store.clone(), orphan.source, orphan.course)).cloned().unwrap_or_default();
                 let key = (ledger, store.clone(), orphan.source, orphan.course);
                 self.seen.insert(key, Seen { keys, accrued, last_start: pass.started });
             }
