@@ -1,6 +1,7 @@
 //! What the tests and the demo of `course-gc` run against.
 //!
-//! **Servers.** [`Postgres`], [`Redis`] and [`Qdrant`] are real servers, each in a temporary folder and on a free port.
+//! **Servers.** [`Postgres`], [`Redis`] and [`Qdrant`] are real servers, each in a temporary folder and on a free port, and so is
+//! [`PgBouncer`], a pooler before a Postgres.
 //! A server ends with its handle and with the process that started it, even when that is killed. Tests that stop or
 //! break a server start their own.
 //!
@@ -14,6 +15,7 @@
 pub mod campus;
 mod cleanup;
 pub mod config;
+mod pgbouncer;
 mod ports;
 mod postgres;
 mod program;
@@ -24,6 +26,7 @@ mod snapshot;
 mod world;
 
 pub use self::{
+    pgbouncer::{PgBouncer, Pooling},
     ports::free_port,
     postgres::{Database, Postgres},
     program::program,

@@ -199,8 +199,8 @@ fn command(folder: &Path, port: u16) -> Result<Vec<OsString>> {
     Ok(command)
 }
 
-/// What goes before a command of Postgres: nothing, or for root the change to `nobody`.
-fn unprivileged() -> Result<Vec<OsString>> {
+/// What goes before a command that refuses root: nothing, or for root the change to `nobody`.
+pub(crate) fn unprivileged() -> Result<Vec<OsString>> {
     if !rustix::process::getuid().is_root() {
         return Ok(Vec::new());
     }
@@ -271,7 +271,8 @@ fn initialised() -> Result<PathBuf> {
     Ok(finished)
 }
 
-fn hand_over(folder: &Path) -> Result<()> {
+/// Gives a server's folder to whom it runs as.
+pub(crate) fn hand_over(folder: &Path) -> Result<()> {
     if rustix::process::getuid().is_root() {
         chown(folder, Some(NOBODY), Some(NOBODY))?;
     }

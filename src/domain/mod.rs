@@ -11,3 +11,4 @@ pub mod live_set;
 pub mod pins;
 pub mod plan;
 pub mod report;
+pub mod tombstones;

@@ -21,7 +21,8 @@ use crate::domain::pins::{AdoptedStore, Position, SourcePin};
 use crate::domain::plan::Decided;
 use crate::domain::report::{Mode, RunReport, Tally};
 use crate::ledger::{
-    Adoption, Adoptions, IntentId, Intents, Known, KnownIds, Ledger, LedgerError, Orphans, Pause, Pauses, Place, Runs,
+    Adoption, Adoptions, Graves, IntentId, Intents, Known, KnownIds, Ledger, LedgerError, Orphans, Pause, Pauses,
+    Place, Runs,
 };
 use crate::postgres::{AdvisoryLock, Lock};
 
@@ -132,8 +133,7 @@ impl Runs for MemoryLedger {
             state.clusters[cluster].commit();
             let tables = &mut state.clusters[cluster].ledger;
             for row in tables.orphans.values_mut().filter(|row| clocks_count && row.seen_run == report.run) {
-                row.orphan.clock =
-                    OrphanClock { accrued: row.orphan.accrued, counted_at: Some(report.started_at) };
+                row.orphan.clock = OrphanClock { accrued: row.orphan.accrued, counted_at: Some(report.started_at) };
             }
             tables.runs.iter_mut().filter(|run| run.id == report.run).for_each(|run| run.ended = true);
             if clocks_count {
@@ -201,6 +201,25 @@ impl Known for MemoryLedger {
             }
         })
         .await
+    }
+}
+
+/// No story has tombstones yet, so these calls take no time and are never lost.
+#[async_trait]
+impl Graves for MemoryLedger {
+    async fn unsettle(&self) -> Result<BTreeSet<String>, LedgerError> {
+        Ok(std::mem::take(&mut self.world.state().clusters[self.cluster].ledger.settled))
+    }
+
+    async fn settle(&self, sources: &[String]) -> Result<(), LedgerError> {
+        self.world.state().clusters[self.cluster].ledger.settled.extend(sources.iter().cloned());
+        Ok(())
+    }
+
+    async fn remaining(&self, courses: &BTreeSet<CourseId>) -> Result<BTreeSet<CourseId>, LedgerError> {
+        let state = self.world.state();
+        let orphans = state.clusters[self.cluster].ledger.orphans.keys().map(|(.., course)| *course);
+        Ok(orphans.filter(|course| courses.contains(course)).collect())
     }
 }
 
@@ -332,7 +351,8 @@ impl Pauses for MemoryLedger {
     }
 
     async fn paused(&self) -> Result<Option<Pause>, LedgerError> {
-        let paused = self.read(|tables| tables.paused.clone()).await?.filter(|_| self.without != Some(Safeguard::Pause));
+        let paused =
+            self.read(|tables| tables.paused.clone()).await?.filter(|_| self.without != Some(Safeguard::Pause));
         Ok(paused.map(|reason| self.in_force(reason)))
     }
 }

@@ -20,6 +20,7 @@ use crate::domain::report::{Mode, RunReport};
 #[derive(Debug, Clone, Copy)]
 pub struct Contract {
     pub confirmation: Duration,
+    pub tombstoned: Duration,
     pub departed: Duration,
     pub stranger: Duration,
     /// The most that a clock may gain between two finished runs.
@@ -204,7 +205,8 @@ impl Observer {
             });
             for orphan in orphans {
                 let accrued = self.accrued(&contract, &pass, ledger, store, (orphan.source, orphan.course));
-                let keys = pass.sighted.get(&(store.clone(), orphan.source, orphan.course)).cloned().unwrap_or_default();
+                let keys =
+                    pass.sighted.get(&(store.clone(), orphan.source, orphan.course)).cloned().unwrap_or_default();
                 let key = (ledger, store.clone(), orphan.source, orphan.course);
                 self.seen.insert(key, Seen { keys, accrued, last_start: pass.started });
             }
@@ -259,7 +261,8 @@ impl Observer {
         let verdict = report.verdict.as_str();
         let held = report.halt.as_deref().unwrap_or_default();
         self.note(format!("{who:?} ends {verdict}, {} deleted {held}", report.swept().deleted));
-        let told: BTreeSet<CourseId> = report.stores.iter().flat_map(|store| &store.live_after_delete).copied().collect();
+        let told: BTreeSet<CourseId> =
+            report.stores.iter().flat_map(|store| &store.live_after_delete).copied().collect();
         let untold: Vec<CourseId> = self.pass(who).to_tell.difference(&told).copied().collect();
         if !untold.is_empty() {
             self.violation("S1", format!("{untold:?} turned out live after the delete, and nobody was told"));
@@ -301,7 +304,8 @@ impl State {
                     broken.push(("S10", format!("{id} was confirmed without the lock, {}", name())));
                 }
                 Some(_) => {}
-                None => broken.push((if *id == owner { "S1" } else { "S5" }, format!("{id} was never asked about, {}", name()))),
+                None => broken
+                    .push((if *id == owner { "S1" } else { "S5" }, format!("{id} was never asked about, {}", name()))),
             }
         }
         if pass.incomplete.contains(store) {
