@@ -2,7 +2,7 @@
 //!
 //! **Servers.** [`Postgres`], [`Redis`] and [`Qdrant`] are real servers, each in a temporary folder and on a free port.
 //! A server ends with its handle and with the process that started it, even when that is killed. Tests that stop or
-//! break a server start their own.
+//! break a server start their own. A [`Proxy`] before a server makes it slow, silent, absent or mad at a chosen moment.
 //!
 //! **Places.** [`Database`], [`Keyspace`] and [`Collections`] are empty places on such servers, or on the servers that
 //! `DATABASE_URL`, `REDIS_URL` and `QDRANT_URL` name, where they clean up after themselves. A [`World`] is one of each
@@ -17,6 +17,7 @@ pub mod config;
 mod ports;
 mod postgres;
 mod program;
+mod proxy;
 mod qdrant;
 mod redis;
 mod server;
@@ -27,6 +28,7 @@ pub use self::{
     ports::free_port,
     postgres::{Database, Postgres},
     program::program,
+    proxy::{Behaviour, Proxy},
     qdrant::{Collections, Qdrant, QdrantOptions},
     redis::{Keyspace, Redis},
     server::Server,
