@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::DOCUMENT;
 use crate::interposed::{Call, interpose};
+use crate::outages::store_of;
 use crate::support::Installation;
 
 /// How long the struck server is waited for where the fault is that nothing comes.
@@ -378,15 +379,6 @@ impl Scene {
 
 /// The stores of a campus by their names in the configuration.
 const STORES: [&str; 4] = ["cache", "vectors", "uploads", "enrichments"];
-
-fn store_of(resource: &Resource) -> &'static str {
-    match resource {
-        Resource::Key(_) => "cache",
-        Resource::Point(_) => "vectors",
-        Resource::File(path) if path.starts_with("uploads/") => "uploads",
-        Resource::File(_) => "enrichments",
-    }
-}
 
 /// At least so many handles stood for these: a key is one, and a course has [`SIZE`]'s points or four files at most.
 fn handles(gone: Option<&BTreeSet<Resource>>) -> usize {
