@@ -55,7 +55,7 @@ async fn strict(scene: &Scene, strict: StrictModeConfigBuilder) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_wrong_api_key_holds_the_points() -> Result<()> {
+async fn s4_a_wrong_api_key_holds_the_points() -> Result<()> {
     let server = Qdrant::start_with(QdrantOptions { api_key: Some("right".to_owned()) }).await?;
     let mut scene = Scene::with(|addresses| {
         (addresses.qdrant, addresses.qdrant_api_key) = (server.url(), Some("right".to_owned()));
@@ -67,19 +67,26 @@ async fn a_wrong_api_key_holds_the_points() -> Result<()> {
     let happened = holds_itself_only(&scene, "vectors", &report, "check the api key").await?;
     scene.installation.addresses.qdrant_api_key = Some("right".to_owned());
     scene.recovers().await?;
-    documented("a wrong api key", &happened, "a_wrong_api_key_holds_the_points")
+    documented("a wrong api key", &happened, "s4_a_wrong_api_key_holds_the_points")
 }
 
 #[tokio::test]
-async fn a_missing_index_under_strict_mode_holds_the_points() -> Result<()> {
+async fn s4_a_missing_index_under_strict_mode_holds_the_points() -> Result<()> {
     let scene = Scene::with(|_| ()).await?;
     let qdrant = &scene.installation.stores.qdrant;
-    qdrant.delete_field_index(DeleteFieldIndexCollectionBuilder::new(collection(&scene), "course_id").wait(true)).await?;
+    qdrant
+        .delete_field_index(DeleteFieldIndexCollectionBuilder::new(collection(&scene), "course_id").wait(true))
+        .await?;
     let report = activate(&scene, |_| ()).await?;
-    let happened = holds_itself_only(&scene, "vectors", &report, "has no index on `course_id` that can find course ids").await?;
+    let happened =
+        holds_itself_only(&scene, "vectors", &report, "has no index on `course_id` that can find course ids").await?;
     qdrant.create_field_index(index(&scene)).await?;
     scene.recovers().await?;
-    documented("no index on `course_id`, in strict mode", &happened, "a_missing_index_under_strict_mode_holds_the_points")
+    documented(
+        "no index on `course_id`, in strict mode",
+        &happened,
+        "s4_a_missing_index_under_strict_mode_holds_the_points",
+    )
 }
 
 #[tokio::test]
@@ -87,7 +94,9 @@ async fn a_missing_index_without_strict_mode_only_takes_longer() -> Result<()> {
     let scene = Scene::with(|_| ()).await?;
     let qdrant = &scene.installation.stores.qdrant;
     strict(&scene, StrictModeConfigBuilder::default().enabled(false)).await?;
-    qdrant.delete_field_index(DeleteFieldIndexCollectionBuilder::new(collection(&scene), "course_id").wait(true)).await?;
+    qdrant
+        .delete_field_index(DeleteFieldIndexCollectionBuilder::new(collection(&scene), "course_id").wait(true))
+        .await?;
     scene.recovers().await?;
     documented(
         "no index on `course_id`, without strict mode",
@@ -114,14 +123,15 @@ async fn the_tightest_strict_mode_is_obeyed_and_holds_nothing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn strict_mode_without_exact_counts_holds_the_points() -> Result<()> {
+async fn s4_strict_mode_without_exact_counts_holds_the_points() -> Result<()> {
     let scene = Scene::with(|_| ()).await?;
     strict(&scene, StrictModeConfigBuilder::default().enabled(true).search_allow_exact(false)).await?;
     let report = activate(&scene, |_| ()).await?;
-    let happened = holds_itself_only(&scene, "vectors", &report, "refuses exact counts, without which nothing is deleted").await?;
+    let happened =
+        holds_itself_only(&scene, "vectors", &report, "refuses exact counts, without which nothing is deleted").await?;
     strict(&scene, StrictModeConfigBuilder::default().enabled(true).search_allow_exact(true)).await?;
     scene.recovers().await?;
-    documented("strict mode without exact counts", &happened, "strict_mode_without_exact_counts_holds_the_points")
+    documented("strict mode without exact counts", &happened, "s4_strict_mode_without_exact_counts_holds_the_points")
 }
 
 #[tokio::test]

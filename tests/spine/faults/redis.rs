@@ -1,7 +1,7 @@
 //! Redis: the keys.
 
-use anyhow::{Context, Result};
 use ::redis::aio::MultiplexedConnection;
+use anyhow::{Context, Result};
 use sandbox::{Redis, Snapshot};
 
 use super::matrix::{Most, Stage, Struck, When, play};
@@ -48,7 +48,7 @@ fn as_user(scene: &mut Scene, server: &Redis, user: &str) {
 }
 
 #[tokio::test]
-async fn a_wrong_password_holds_the_keys() -> Result<()> {
+async fn s4_a_wrong_password_holds_the_keys() -> Result<()> {
     let (server, mut scene, mut redis) = own().await?;
     as_user(&mut scene, &server, ":right");
     tell(&mut redis, "CONFIG SET requirepass right").await?;
@@ -58,23 +58,24 @@ async fn a_wrong_password_holds_the_keys() -> Result<()> {
     let happened = holds_itself_only(&scene, "cache", &report, "check the user and the password in its url").await?;
     as_user(&mut scene, &server, ":right");
     scene.recovers().await?;
-    documented("a wrong password", &happened, "a_wrong_password_holds_the_keys")
+    documented("a wrong password", &happened, "s4_a_wrong_password_holds_the_keys")
 }
 
 #[tokio::test]
-async fn a_user_without_rights_holds_the_keys() -> Result<()> {
+async fn s4_a_user_without_rights_holds_the_keys() -> Result<()> {
     let (server, mut scene, mut redis) = own().await?;
     tell(&mut redis, "ACL SETUSER reader on >secret ~* resetchannels +ping +info +select +scan +get +client").await?;
     as_user(&mut scene, &server, "reader:secret");
     let report = activate(&scene, |_| ()).await?;
-    let happened = holds_itself_only(&scene, "cache", &report, "grant its user PING, INFO, SELECT, SCAN, UNLINK").await?;
-    documented("a user who may only read", &happened, "a_user_without_rights_holds_the_keys")?;
+    let happened =
+        holds_itself_only(&scene, "cache", &report, "grant its user PING, INFO, SELECT, SCAN, UNLINK").await?;
+    documented("a user who may only read", &happened, "s4_a_user_without_rights_holds_the_keys")?;
 
     // The right to move the marker alone lets nothing go either.
     tell(&mut redis, "ACL SETUSER reader +eval +set").await?;
     let report = activate(&scene, |_| ()).await?;
     let happened = holds_itself_only(&scene, "cache", &report, "could not delete keys; grant its user").await?;
-    documented("a user who may not UNLINK", &happened, "a_user_without_rights_holds_the_keys")?;
+    documented("a user who may not UNLINK", &happened, "s4_a_user_without_rights_holds_the_keys")?;
     tell(&mut redis, "ACL SETUSER reader +unlink").await?;
     scene.recovers().await
 }
@@ -109,7 +110,11 @@ async fn s11_a_primary_that_becomes_a_replica_in_mid_sweep_loses_no_more() -> Re
     let mut redis = scene.installation.stores.redis.clone();
     tell(&mut redis, "REPLICAOF NO ONE").await?;
     scene.recovers().await?;
-    documented("demoted when its first key is about to go", &happened, "s11_a_primary_that_becomes_a_replica_in_mid_sweep_loses_no_more")
+    documented(
+        "demoted when its first key is about to go",
+        &happened,
+        "s11_a_primary_that_becomes_a_replica_in_mid_sweep_loses_no_more",
+    )
 }
 
 #[tokio::test]
