@@ -35,10 +35,15 @@ fn dead(scene: &Scene) -> Result<PathBuf> {
     Ok(path.parent().context("its directory")?.to_owned())
 }
 
-/// Lets the clocks of orphans that were changed since run out again. What is new is to go, if it is below `doomed`.
-async fn grown(scene: &mut Scene, doomed: &Path) -> Result<()> {
+/// Lets the clocks run out that start anew with what a plan finds now.
+async fn waited(scene: &Scene) -> Result<()> {
     scene.installation.plan().await?;
-    scene.installation.age("1 minute").await?;
+    scene.installation.age("1 minute").await
+}
+
+/// Waits out what was added to the scene. It is to go if it is below `doomed`.
+async fn grown(scene: &mut Scene, doomed: &Path) -> Result<()> {
+    waited(scene).await?;
     let before = Snapshot::take(&scene.installation.stores).await?;
     let Difference { gone, added, changed } = scene.before.diff(&before);
     ensure!(gone.is_empty() && changed.is_empty(), "{gone:?} {changed:?}");
@@ -98,6 +103,8 @@ async fn s7_an_empty_folder_in_the_roots_place_is_held() -> Result<()> {
     fs::remove_dir(&root)?;
     fs::rename(&aside, &root)?;
     let happened = holds_itself_only(&scene, "uploads", &report, "its marker is gone").await?;
+    // What was not there for a while is an orphan anew.
+    waited(&scene).await?;
     scene.recovers().await?;
     documented("not mounted: an empty folder in its place", &happened, "s7_an_empty_folder_in_the_roots_place_is_held")
 }
@@ -120,9 +127,7 @@ async fn s11_a_root_that_is_unmounted_in_mid_sweep_loses_nothing() -> Result<()>
     fs::rename(&aside, &root)?;
     assert_eq!(entry(&report, "uploads").swept().deleted, 0, "{report:?}");
     ensure!(!went(&scene.difference().await?).contains_key("uploads"));
-    // What was absent is an orphan anew, and its clock starts anew.
-    scene.installation.plan().await?;
-    scene.installation.age("1 minute").await?;
+    waited(&scene).await?;
     scene.recovers().await?;
     documented(
         "unmounted when the first directory is about to go",
@@ -167,6 +172,7 @@ async fn s13_a_bind_mount_deep_inside_holds_its_course_only() -> Result<()> {
     ensure!(left.iter().all(|it| matches!(it, Resource::File(path) if path.starts_with(&below))), "{left:?}");
     assert_eq!(fs::read(outside.path().join("kept"))?, b"somebody else's");
     // Nothing is mounted there for whoever looks now.
+    waited(&scene).await?;
     scene.recovers().await?;
     documented(
         "a bind mount deep inside a dead course's directory",
