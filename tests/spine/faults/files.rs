@@ -16,9 +16,25 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use super::matrix::{Most, Stage, When, play};
+use super::scene::Struck;
 use super::{documented, holds_itself_only};
 use crate::interposed::{Call, interpose};
 use crate::outages::{Scene, activate, entry, went};
+
+/// What is done with a root in a run, in order.
+const STAGES: [Stage; 5] = [
+    Stage { name: "before the run", when: When::First, most: Most::Nothing },
+    Stage { name: "inventory", when: When::Before("uploads", Call::Inventory, &[]), most: Most::Nothing },
+    Stage { name: "references", when: When::Before("uploads", Call::Referenced, &[]), most: Most::Nothing },
+    Stage { name: "locate", when: When::Before("uploads", Call::Locate, &[]), most: Most::Nothing },
+    Stage { name: "delete", when: When::Before("uploads", Call::Delete, &[]), most: Most::Nothing },
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s4_s11_a_root_fails_at_every_stage() -> Result<()> {
+    play(Struck::Files, &STAGES, 2).await
+}
 
 /// The campus' folder.
 fn base(scene: &Scene) -> PathBuf {

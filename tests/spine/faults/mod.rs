@@ -6,6 +6,7 @@ mod matrix;
 mod postgres;
 mod qdrant;
 mod redis;
+mod scene;
 mod truth;
 
 use std::collections::BTreeSet;

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::matrix::{Most, Stage, Struck, When, play};
+use super::matrix::{Most, Stage, When, play};
+use super::scene::Struck;
 use crate::interposed::Call;
 
 /// What is asked of Postgres in a run, in order. With batches of 1, 10, …, the first one is in hand where an outcome is
@@ -25,7 +26,7 @@ const STAGES: [Stage; 17] = [
     Stage { name: "the plan is recorded", when: When::Sent(&[b"SET decision = d.decision"]), most: Most::Nothing },
     Stage { name: "intent", when: When::Sent(&[INTENT]), most: Most::Nothing },
     Stage { name: "confirm", when: When::Sent(&[INTENT, QUESTION]), most: Most::Nothing },
-    Stage { name: "delete", when: When::Before("cache", Call::Delete, &[]), most: Most::Everything },
+    Stage { name: "delete", when: When::Before("cache", Call::Delete, &[]), most: Most::HandlesOf("cache", 1) },
     Stage { name: "outcome", when: When::Sent(&[OUTCOME]), most: Most::Handles(1) },
     Stage { name: "confirm again", when: When::Sent(&[OUTCOME, QUESTION]), most: Most::Handles(1) },
     Stage { name: "the run's end", when: When::Sent(&[b"verdict = $2, report = $3"]), most: Most::Everything },
