@@ -16,8 +16,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use super::fault::Struck;
 use super::matrix::{Most, Stage, When, play};
-use super::scene::Struck;
 use super::{documented, holds_itself_only};
 use crate::interposed::{Call, interpose};
 use crate::outages::{Scene, activate, entry, went};

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 
 use super::DOCUMENT;
-use super::scene::{Scene, Struck};
+use super::fault::Struck;
+use super::scene::Scene;
 use crate::interposed::Call;
 
 /// When a fault begins.

@@ -1,6 +1,7 @@
 //! Faults on the real parts: what fails, at which stage, and what came of it. `docs/faults.md` has the tables; the tests
 //! here make them, and fail where they differ.
 
+mod fault;
 mod files;
 mod matrix;
 mod postgres;

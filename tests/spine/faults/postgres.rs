@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
+use super::fault::Struck;
 use super::matrix::{Most, Stage, When, play};
-use super::scene::Struck;
 use crate::interposed::Call;
 
 /// What is asked of Postgres in a run, in order. With batches of 1, 10, …, the first one is in hand where an outcome is

@@ -9,8 +9,8 @@ use qdrant_client::qdrant::{
 use sandbox::campus::Campus;
 use sandbox::{Qdrant, QdrantOptions};
 
+use super::fault::Struck;
 use super::matrix::{Most, Stage, When, play};
-use super::scene::Struck;
 use super::{documented, holds_itself_only};
 use crate::interposed::{Call, interpose};
 use crate::outages::{CAMPUS, Scene, activate, entry, run};

@@ -4,8 +4,8 @@ use ::redis::aio::MultiplexedConnection;
 use anyhow::{Context, Result};
 use sandbox::{Redis, Snapshot};
 
+use super::fault::Struck;
 use super::matrix::{Most, Stage, When, play};
-use super::scene::Struck;
 use super::{documented, holds_itself_only};
 use crate::interposed::{Call, interpose};
 use crate::outages::{Scene, activate};

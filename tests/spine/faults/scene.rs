@@ -1,11 +1,10 @@
-//! One part that fails from the chosen question on: a proxy before its server misbehaves, or a root is not there.
+//! A campus one of whose parts fails from the chosen question on.
 //!
 //! Each case has the same dead courses, whose resources are put back before it. The run must end in time, touch nothing
 //! else and no more than its stage allows; and once the fault is over, the next run or the one after must leave the
 //! stores as an undisturbed one would.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use sandbox::{Behaviour, Difference, Postgres, Proxy, Qdrant, Redis, Resource, S
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::fault::{Fault, SLOW, Struck, Switch};
 use super::matrix::{Most, Stage, When};
 use crate::interposed::interpose;
 use crate::outages::store_of;
@@ -30,10 +30,6 @@ const IMPATIENT: &str = "call_timeout: 1s";
 const PATIENT: &str = "call_timeout: 15s";
 /// A machine may be so busy that the struck server is given up before the fault begins: then the case is played again.
 const ATTEMPTS: usize = 3;
-/// An answer that comes so late comes too late.
-const LATE: Duration = Duration::from_millis(1500);
-/// An answer that comes so late still counts.
-const SLOW: Duration = Duration::from_millis(5);
 /// Every run must have ended by then, whatever it meets: several calls that were waited for, and the rest.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 
@@ -48,122 +44,6 @@ const SIZE: CampusSize = CampusSize {
     points: 2,
     vector_size: 4,
 };
-
-/// What fails, by what the document calls it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Struck {
-    Postgres,
-    Redis,
-    Qdrant,
-    Files,
-}
-
-impl Struck {
-    /// The store that it is; Postgres is behind all of them.
-    pub fn store(self) -> Option<&'static str> {
-        match self {
-            Self::Postgres => None,
-            Self::Redis => Some("cache"),
-            Self::Qdrant => Some("vectors"),
-            Self::Files => Some("uploads"),
-        }
-    }
-
-    /// The faults, in the order of the table's columns.
-    pub fn faults(self) -> Vec<(&'static str, Fault)> {
-        // Not even one answer is whole after so many bytes.
-        let cut = match self {
-            Self::Postgres => 20,
-            Self::Redis => 2,
-            Self::Qdrant => 12,
-            Self::Files => {
-                let roots = [("missing", Root::Missing), ("empty", Root::Empty), ("a file", Root::File)];
-                return roots.map(|(name, root)| (name, Fault::Root(root))).to_vec();
-            }
-        };
-        let servers = [
-            ("refused", Behaviour::Refuse),
-            ("silent", Behaviour::Silent),
-            ("late", Behaviour::Delay(LATE)),
-            ("slow", Behaviour::Delay(SLOW)),
-            ("cut", Behaviour::Cut(cut)),
-            ("garbage", Behaviour::Garbage),
-            ("dropped", Behaviour::Drop),
-        ];
-        servers.map(|(name, behaviour)| (name, Fault::Server(behaviour))).to_vec()
-    }
-}
-
-/// A fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// Of a server.
-    Server(Behaviour),
-    /// Of a root of files.
-    Root(Root),
-}
-
-/// What is where a root was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Root {
-    /// Nothing.
-    Missing,
-    /// An empty folder, as where a volume is not mounted.
-    Empty,
-    /// A file.
-    File,
-}
-
-/// What makes a fault and ends it.
-#[derive(Clone)]
-enum Switch {
-    /// Of the server behind this proxy.
-    Proxy(Arc<Proxy>),
-    /// Of this root, which lies aside meanwhile.
-    Root { root: PathBuf, aside: PathBuf },
-}
-
-impl Switch {
-    /// At once, or when all of this was sent to the server.
-    fn make(&self, fault: Fault, needles: &[&[u8]]) -> Result<()> {
-        match (self, fault) {
-            (Self::Proxy(proxy), Fault::Server(behaviour)) => proxy.switch_after(needles, behaviour),
-            (Self::Root { root, aside }, Fault::Root(instead)) => {
-                std::fs::rename(root, aside)?;
-                match instead {
-                    Root::Missing => {}
-                    Root::Empty => std::fs::create_dir(root)?,
-                    Root::File => std::fs::write(root, "a volume that is not mounted")?,
-                }
-            }
-            _ => bail!("{fault:?} is another part's"),
-        }
-        Ok(())
-    }
-
-    /// Ends what was made. False if it was not made, or never met.
-    fn end(&self) -> Result<bool> {
-        match self {
-            Self::Proxy(proxy) => {
-                let is_met = proxy.has_switched();
-                proxy.switch(Behaviour::Pass);
-                Ok(is_met)
-            }
-            Self::Root { root, aside } => {
-                if !aside.exists() {
-                    return Ok(false);
-                }
-                match root.symlink_metadata() {
-                    Ok(there) if there.is_dir() => std::fs::remove_dir_all(root)?,
-                    Ok(_) => std::fs::remove_file(root)?,
-                    Err(_) => {}
-                }
-                std::fs::rename(aside, root)?;
-                Ok(true)
-            }
-        }
-    }
-}
 
 /// Without grace, and with this limit.
 fn settings(limit: &str) -> Settings {
