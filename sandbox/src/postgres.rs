@@ -98,6 +98,20 @@ impl Postgres {
         self.0.restart().await
     }
 
+    /// Starts another server on such a copy: a clone that knows all that the first one knew.
+    ///
+    /// # Errors
+    ///
+    /// As [`Postgres::start`].
+    pub async fn clone_of(copy_of_data: &Path) -> Result<Self> {
+        let from = copy_of_data.to_owned();
+        let prepare = move |folder: &Path| {
+            hand_over(folder)?;
+            copy(&from, &folder.join("data"))
+        };
+        Server::start(&PRIMARY, prepare, command).await.map(Self)
+    }
+
     /// The superuser's URL of the database `postgres`.
     pub fn url(&self) -> String {
         self.url_of("postgres")

@@ -4,6 +4,7 @@
 
 mod campus;
 mod creation;
+mod faults;
 mod gates;
 mod interposed;
 mod killed;
