@@ -5,6 +5,7 @@
 //! - Every table is named with its schema.
 
 mod adoption;
+mod approvals;
 mod intents;
 mod known;
 mod orphans;
@@ -22,7 +23,8 @@ use crate::domain::ids::IdType;
 use crate::postgres::{AdvisoryLock, Lock, LockSession, Postgres, PostgresError};
 
 pub use adoption::{Adoption, Adoptions};
-pub use intents::{IntentId, Intents};
+pub use approvals::{AcceptedSize, Approval, Approvals};
+pub use intents::{BatchOutcome, Intent, IntentId, Intents};
 pub use known::{Known, KnownIds};
 pub use orphans::{Orphans, Place};
 pub use pauses::{Pause, Pauses};
@@ -67,7 +69,7 @@ pub enum LedgerError {
 
 /// The memory that a collector works with. What it says is committed when it returns.
 #[async_trait]
-pub trait Ledger: Adoptions + Intents + Known + Orphans + Pauses + Runs {
+pub trait Ledger: Adoptions + Approvals + Intents + Known + Orphans + Pauses + Runs {
     /// Makes sure that the tables are those that this program knows.
     ///
     /// # Errors
