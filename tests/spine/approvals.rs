@@ -274,6 +274,15 @@ async fn s8_holds_and_approve_answer_people_and_programs() -> Result<()> {
     let digest = shown["holds"][0]["digest"].as_str().context("a digest")?;
     let command = format!("course-gc approve {digest} --reason");
     let table = scene.installation.program(&["holds"]).await?;
+    let mut without_redis = scene.installation.command(&["--output", "json", "plan"]);
+    let nobody = format!("redis://127.0.0.1:{}/0", sandbox::free_port()?);
+    let partly = without_redis.env("COURSE_GC_STORES_CACHE_URL", nobody).output().await?;
+    let partly: Value = serde_json::from_slice(&partly.stdout)?;
+    assert_eq!(
+        (&partly["verdict"], &partly["holds"]),
+        (&"partly".into(), &shown["holds"]),
+        "a store that is down stays held"
+    );
     assert_eq!((code, plan.code, table.code), (Some(3), Some(3), Some(3)));
     for text in [&plan.stdout, &table.stdout] {
         assert!(text.contains(&command) && text.contains("more than 3 courses would go within 24 hours"), "{text}");
