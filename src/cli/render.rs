@@ -46,8 +46,8 @@ pub(super) fn report(report: &RunReport) -> String {
         problems(&mut text, store);
     }
     // What halted has said so, with its command.
-    for hold in report.holds.iter().filter(|hold| hold.kind != HoldKind::Halt) {
-        let _ = write!(text, "\n{}", one_hold(hold));
+    if report.halts.is_empty() && !report.holds.is_empty() {
+        let _ = write!(text, "\n{}", all_holds(&report.holds));
     }
     let _ = write!(text, "\n{}", conclusion(report));
     text
@@ -55,7 +55,7 @@ pub(super) fn report(report: &RunReport) -> String {
 
 /// What waits for a person, and the approvals in force.
 pub(super) fn holds(holds: &[HoldReport], approvals: &[Approval]) -> String {
-    let mut text = holds.iter().map(one_hold).collect::<Vec<_>>().join("\n");
+    let mut text = all_holds(holds);
     if holds.is_empty() {
         text.push_str("nothing is held that a person could approve\n");
     }
@@ -78,6 +78,29 @@ fn in_force(approval: &Approval) -> String {
         HoldKind::Halt => "the size of the live set".to_owned(),
     };
     format!("approved {digest} ({what}) by {approved_by} until {}: {reason}", until.format("%Y-%m-%d %H:%M:%S UTC"))
+}
+
+/// Each hold, and how to approve it. What breakers hold comes first as a whole; of the stores in it, one line is enough.
+fn all_holds(holds: &[HoldReport]) -> String {
+    let (mut texts, mut stores): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    let mut whole = None;
+    for hold in holds {
+        match (&hold.digest, whole) {
+            (Some(digest), Some(_)) if hold.kind == HoldKind::Breakers => {
+                stores.push(format!("{} {digest} ({} orphans)", hold.stores.join(", "), hold.orphans));
+            }
+            _ => {
+                if hold.kind == HoldKind::Breakers {
+                    whole = Some(texts.len());
+                }
+                texts.push(one_hold(hold));
+            }
+        }
+    }
+    if let Some(text) = whole.and_then(|whole| texts.get_mut(whole)).filter(|_| !stores.is_empty()) {
+        let _ = writeln!(text, "  or one store alone: {}", stores.join(", "));
+    }
+    texts.join("\n")
 }
 
 /// A hold, and how to approve it.

@@ -10,7 +10,7 @@ use super::approvals::{Digest, HoldKind, Item, digest_of_halts, digest_of_orphan
 use super::live_set::Halts;
 use super::plan::{Breaker, Limits};
 
-/// How many orphans of a hold are named.
+/// How many orphans of a hold are named: some from everywhere, since neighbours tell the same.
 const SAMPLES: usize = 5;
 
 /// What keeps an orphan until a person approves.
@@ -63,7 +63,7 @@ pub struct HoldReport {
     pub resources: u64,
     /// Their size, as far as known.
     pub bytes: Option<u64>,
-    /// The first few orphans.
+    /// A few of the orphans, from all over the set.
     pub samples: Vec<String>,
     /// What to type to approve it.
     pub command: Option<String>,
@@ -119,7 +119,7 @@ fn hold<'a>(mut orphans: Vec<&'a HeldOrphan>, limits: &Limits) -> Option<HoldSet
         courses: courses(&orphans),
         resources: orphans.iter().map(|orphan| orphan.resources).sum(),
         bytes: (!known_bytes.is_empty()).then(|| known_bytes.iter().sum()),
-        samples: items.iter().take(SAMPLES).map(ToString::to_string).collect(),
+        samples: items.iter().step_by(items.len().div_ceil(SAMPLES)).map(ToString::to_string).collect(),
         command: Some(command(digest)),
     };
     Some(HoldSet { report, covered: Covered::Orphans(items) })

@@ -8,6 +8,7 @@ use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::places::Places;
 use super::{Collector, RunError};
@@ -94,7 +95,7 @@ pub async fn read_truth(
     let highest = collector.ledger.highest_populations().await?;
     let accepted = collector.ledger.accepted_sizes().await?;
     for (source, AcceptedSize { digest, live }) in &accepted {
-        tracing::info!(source, %digest, live, "an approval is in force: this size was accepted, and is what a drop is judged by");
+        tracing::info!(run = %report.run, source, %digest, live, "an approval is in force: this size was accepted, and is what a drop is judged by");
     }
     let population = |source: &str, set: &LiveSet| Population {
         source: source.to_owned(),
@@ -279,7 +280,7 @@ pub async fn record_plan(
         let decided = plan.stores.get(index).map(Vec::as_slice).unwrap_or_default();
         let place = Place { store: store.name(), sources: store.sources() };
         collector.ledger.record_decisions(place, decided).await?;
-        tell_of_latches(place.store, decided);
+        tell_of_latches(report.run, place.store, decided);
         let mut entry = StoreReport {
             name: store.name().to_owned(),
             kind: store.kind(),
@@ -311,14 +312,14 @@ pub async fn record_plan(
         }
         report.stores.push(entry);
     }
-    tell_of_approvals(plan);
+    tell_of_approvals(report.run, plan);
     let held = collector.held().await?;
     report.holds = holds::of_orphans(&held, &collector.limits).into_iter().map(|hold| hold.report).collect();
     Ok(())
 }
 
 /// One line for each breaker that holds orphans of a store which it did not hold before.
-fn tell_of_latches(store: &str, decided: &[Decided]) {
+fn tell_of_latches(run: Uuid, store: &str, decided: &[Decided]) {
     let mut latched: BTreeMap<Breaker, u64> = BTreeMap::new();
     let new = decided.iter().filter(|decided| decided.orphan.latched.is_none());
     for breaker in new.filter_map(|decided| decided.decision.breaker()) {
@@ -326,6 +327,7 @@ fn tell_of_latches(store: &str, decided: &[Decided]) {
     }
     for (breaker, orphans) in latched {
         tracing::warn!(
+            %run,
             store,
             breaker = breaker.as_str(),
             orphans,
@@ -335,7 +337,7 @@ fn tell_of_latches(store: &str, decided: &[Decided]) {
 }
 
 /// One line for each approval that releases something.
-fn tell_of_approvals(plan: &Plan) {
+fn tell_of_approvals(run: Uuid, plan: &Plan) {
     let mut used: BTreeMap<Digest, (u64, u64)> = BTreeMap::new();
     for decided in plan.iter() {
         if let Some(digest) = decided.orphan.approved {
@@ -345,7 +347,7 @@ fn tell_of_approvals(plan: &Plan) {
         }
     }
     for (digest, (orphans, sweeps)) in used {
-        tracing::info!(%digest, orphans, sweeps, "an approval releases orphans from the breakers");
+        tracing::info!(%run, %digest, orphans, sweeps, "an approval releases orphans from the breakers");
     }
 }
 

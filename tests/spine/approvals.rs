@@ -286,6 +286,8 @@ async fn s8_holds_and_approve_answer_people_and_programs() -> Result<()> {
     assert_eq!((code, plan.code, table.code), (Some(3), Some(3), Some(3)));
     for text in [&plan.stdout, &table.stdout] {
         assert!(text.contains(&command) && text.contains("more than 3 courses would go within 24 hours"), "{text}");
+        let of_redis = shown["holds"][1]["digest"].as_str().context("the cache's digest")?;
+        assert!(text.contains(&format!("or one store alone: cache {of_redis} (160 orphans), enrichments ")), "{text}");
     }
 
     for wrong in [
