@@ -18,6 +18,8 @@ pub mod postgres;
 pub mod reconcile;
 pub mod schedule;
 pub mod serve;
+#[cfg(test)]
+mod simulation;
 pub mod stores;
 pub mod sweep;
 pub mod telemetry;

@@ -1,0 +1,142 @@
+//! A database server in memory: the courses, what is referred to, and a ledger, each of which may or may not be used.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::world::Who;
+use crate::domain::diff::Orphan;
+use crate::domain::ids::CourseId;
+use crate::domain::pins::{Position, SourcePin};
+use crate::domain::report::{Mode, Tally};
+use crate::ledger::Adoption;
+use crate::postgres::AdvisoryLock;
+
+/// A server. A copy of it is a backup, or a clone.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// What tells this server from another.
+    pub system: String,
+    /// Tells a running server from a copy of it.
+    pub started: u64,
+    /// Where in its history it is.
+    pub position: Position,
+    /// The live courses, and since when each has lived.
+    pub courses: BTreeMap<CourseId, Duration>,
+    /// Keys that a live thing refers to.
+    pub references: BTreeSet<Vec<u8>>,
+    /// The ledger's tables.
+    pub ledger: Tables,
+    /// Who holds which lock.
+    pub locks: BTreeMap<u8, (Who, u64)>,
+    /// False while nobody answers.
+    pub up: bool,
+}
+
+/// The ledger's tables.
+#[derive(Debug, Clone, Default)]
+pub struct Tables {
+    /// In the order in which they began.
+    pub runs: Vec<Run>,
+    /// Believed sizes of live sets: when, of which source, how many.
+    pub populations: Vec<(DateTime<Utc>, String, u64)>,
+    /// Ids that were seen live.
+    pub known: BTreeMap<CourseId, KnownId>,
+    /// By store, source and course.
+    pub orphans: BTreeMap<(String, String, CourseId), OrphanRow>,
+    /// In the order in which they were opened.
+    pub intents: Vec<Intent>,
+    /// Why deleting is paused.
+    pub paused: Option<String>,
+    /// What was adopted.
+    pub adoption: Option<Adoption>,
+}
+
+/// A run or a plan.
+#[derive(Debug, Clone)]
+pub struct Run {
+    pub id: Uuid,
+    pub mode: Mode,
+    pub started_at: DateTime<Utc>,
+    pub ended: bool,
+}
+
+/// An id that was seen live.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KnownId {
+    pub departed_at: Option<DateTime<Utc>>,
+    pub across_break: bool,
+}
+
+/// An orphan as it was last seen.
+#[derive(Debug, Clone)]
+pub struct OrphanRow {
+    /// What the run saw; its clock is what was accumulated before.
+    pub orphan: Orphan,
+    pub seen_run: Uuid,
+}
+
+/// What a batch was meant to delete.
+#[derive(Debug, Clone)]
+pub struct Intent {
+    pub store: String,
+    pub courses: BTreeSet<CourseId>,
+    pub opened_at: DateTime<Utc>,
+    /// The courses of which something went, if anybody lived to tell.
+    pub outcome: Option<(Tally, BTreeSet<CourseId>)>,
+    pub open: bool,
+}
+
+impl Cluster {
+    /// A server without courses.
+    pub fn new(system: &str) -> Self {
+        Self {
+            system: system.to_owned(),
+            started: 1,
+            position: Position { timeline: Some(1), lsn: Some(1 << 40) },
+            courses: BTreeMap::new(),
+            references: BTreeSet::new(),
+            ledger: Tables::default(),
+            locks: BTreeMap::new(),
+            up: true,
+        }
+    }
+
+    /// What a liveness source in it is.
+    pub fn pin(&self) -> SourcePin {
+        SourcePin {
+            system: Some(self.system.clone()),
+            database: "campus".to_owned(),
+            id_type: "integer".to_owned(),
+            query: "the query".to_owned(),
+            relations: Vec::new(),
+        }
+    }
+
+    /// The running server.
+    pub fn server(&self) -> String {
+        format!("{} {}", self.system, self.started)
+    }
+
+    /// Something was written.
+    pub fn commit(&mut self) {
+        self.position.lsn = self.position.lsn.map(|lsn| lsn + 1);
+    }
+
+    /// Ends every session.
+    pub fn disconnect(&mut self) {
+        self.locks.clear();
+    }
+
+    /// Ends the sessions of a process that gives no sign.
+    pub fn end_sessions_of(&mut self, who: Who) {
+        self.locks.retain(|_, (holder, _)| *holder != who);
+    }
+
+    /// True if the holder of `token` has this lock.
+    pub fn holds(&self, lock: AdvisoryLock, token: u64) -> bool {
+        self.up && self.locks.get(&(lock as u8)).is_some_and(|(_, held)| *held == token)
+    }
+}

@@ -1,0 +1,430 @@
+//! The ledger in memory: what the tables in Postgres do, in a few lines each. It keeps the same contract (`ledger/contract.rs`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use super::cluster::{Cluster, Intent, KnownId, OrphanRow, Run, Tables};
+use super::locks::{lost, take};
+use super::safeguards::Safeguard;
+use super::world::{State, Who, World};
+use crate::domain::diff::{Orphan, OrphanKey, Remembered, RememberedOrphan};
+use crate::domain::evidence::OrphanClock;
+use crate::domain::gates::Recent;
+use crate::domain::ids::CourseId;
+use crate::domain::inventory::SourceIndex;
+use crate::domain::live_set::{LiveSet, Population};
+use crate::domain::pins::{AdoptedStore, Position, SourcePin};
+use crate::domain::plan::Decided;
+use crate::domain::report::{Mode, RunReport, Tally};
+use crate::ledger::{
+    Adoption, Adoptions, IntentId, Intents, Known, KnownIds, Ledger, LedgerError, Orphans, Pause, Pauses, Place, Runs,
+};
+use crate::postgres::{AdvisoryLock, Lock};
+
+/// One process's access to a ledger.
+pub struct MemoryLedger {
+    pub world: Arc<World>,
+    pub who: Who,
+    /// Which server it is in.
+    pub cluster: usize,
+    /// What does not work.
+    pub without: Option<Safeguard>,
+}
+
+impl MemoryLedger {
+    async fn call<T>(&self, effect: impl FnOnce(&mut State) -> T) -> Result<T, LedgerError> {
+        let cluster = self.cluster;
+        let answer = self.world.call(self.who, |state| state.clusters[cluster].up.then(|| effect(state))).await;
+        answer.ok().flatten().ok_or_else(|| lost("the ledger").into())
+    }
+
+    async fn read<T>(&self, read: impl FnOnce(&Tables) -> T) -> Result<T, LedgerError> {
+        self.call(|state| read(&state.clusters[self.cluster].ledger)).await
+    }
+
+    async fn write<T>(&self, write: impl FnOnce(&mut Tables) -> T) -> Result<T, LedgerError> {
+        self.call(|state| {
+            state.clusters[self.cluster].commit();
+            write(&mut state.clusters[self.cluster].ledger)
+        })
+        .await
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.world.database_time()
+    }
+}
+
+fn name(place: &Place<'_>, source: SourceIndex) -> String {
+    place.sources[source.0].clone()
+}
+
+fn day(opened_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    opened_at > now - TimeDelta::hours(24)
+}
+
+fn anew(row: &mut OrphanRow) {
+    row.orphan.clock = OrphanClock::default();
+    row.orphan.accrued = std::time::Duration::ZERO;
+}
+
+#[async_trait]
+impl Ledger for MemoryLedger {
+    async fn check_version(&self) -> Result<(), LedgerError> {
+        self.read(|_| ()).await
+    }
+
+    async fn lock(&self) -> Result<Box<dyn Lock>, LedgerError> {
+        Ok(Box::new(take(&self.world, self.who, self.cluster, AdvisoryLock::Ledger).await?))
+    }
+}
+
+#[async_trait]
+impl Runs for MemoryLedger {
+    async fn begin(&self, run: Uuid, mode: Mode) -> Result<DateTime<Utc>, LedgerError> {
+        let now = self.now();
+        let (who, cluster) = (self.who, self.cluster);
+        self.call(|state| {
+            state.clusters[cluster].commit();
+            state.clusters[cluster].ledger.runs.push(Run { id: run, mode, started_at: now, ended: false });
+            state.observer.began(who, run, mode, now);
+        })
+        .await?;
+        Ok(now)
+    }
+
+    async fn highest_populations(&self) -> Result<BTreeMap<String, u64>, LedgerError> {
+        let now = self.now();
+        self.read(|tables| {
+            let mut latest: BTreeMap<&String, DateTime<Utc>> = BTreeMap::new();
+            for (at, source, _) in &tables.populations {
+                let last = latest.entry(source).or_insert(*at);
+                *last = (*last).max(*at);
+            }
+            let mut highest: BTreeMap<String, u64> = BTreeMap::new();
+            for (at, source, live) in &tables.populations {
+                if *at > now - TimeDelta::days(7) || latest.get(source) == Some(at) {
+                    let most = highest.entry(source.clone()).or_default();
+                    *most = (*most).max(*live);
+                }
+            }
+            highest
+        })
+        .await
+    }
+
+    async fn record_populations(&self, run: Uuid, populations: &[Population]) -> Result<(), LedgerError> {
+        self.write(|tables| {
+            let at = tables.runs.iter().find(|other| other.id == run).map(|run| run.started_at);
+            let new = populations.iter().map(|found| (at.unwrap_or_default(), found.source.clone(), found.live));
+            tables.populations.extend(new);
+        })
+        .await
+    }
+
+    async fn finish(&self, report: &RunReport, clocks_count: bool) -> Result<(), LedgerError> {
+        let (who, cluster) = (self.who, self.cluster);
+        self.call(|state| {
+            state.clusters[cluster].commit();
+            let tables = &mut state.clusters[cluster].ledger;
+            for row in tables.orphans.values_mut().filter(|row| clocks_count && row.seen_run == report.run) {
+                row.orphan.clock =
+                    OrphanClock { accrued: row.orphan.accrued, counted_at: Some(report.started_at) };
+            }
+            tables.runs.iter_mut().filter(|run| run.id == report.run).for_each(|run| run.ended = true);
+            if clocks_count {
+                state.observer.finished(who, cluster);
+            }
+        })
+        .await
+    }
+
+    async fn fail(&self, run: Uuid, _: &str) -> Result<(), LedgerError> {
+        self.write(|tables| tables.runs.iter_mut().filter(|other| other.id == run).for_each(|run| run.ended = true))
+            .await
+    }
+
+    async fn forget_old(&self) -> Result<(), LedgerError> {
+        self.write(|_| ()).await
+    }
+
+    async fn last_start(&self) -> Result<(Option<DateTime<Utc>>, DateTime<Utc>), LedgerError> {
+        let now = self.now();
+        let runs = |run: &&Run| run.mode == Mode::Run;
+        self.read(|tables| (tables.runs.iter().filter(runs).map(|run| run.started_at).max(), now)).await
+    }
+}
+
+#[async_trait]
+impl Known for MemoryLedger {
+    async fn learn(&self, live: &LiveSet, across_break: bool) -> Result<(), LedgerError> {
+        let now = self.now();
+        let (who, cluster) = (self.who, self.cluster);
+        self.call(|state| {
+            state.observer.learned(who, cluster, live);
+            let forgetful = self.without == Some(Safeguard::Reappearance);
+            let Cluster { ledger: tables, .. } = &mut state.clusters[cluster];
+            for id in live.iter() {
+                let arrived = tables.known.get(&id).is_none_or(|known| known.departed_at.is_some());
+                let anew = if forgetful { |_: &mut OrphanRow| () } else { anew };
+                if arrived {
+                    tables.known.insert(id, KnownId::default());
+                    tables.orphans.iter_mut().filter(|((.., course), _)| *course == id).for_each(|(_, row)| anew(row));
+                }
+            }
+            for (id, known) in &mut tables.known {
+                if !live.contains(*id) && known.departed_at.is_none() {
+                    *known = KnownId { departed_at: Some(now), across_break };
+                }
+            }
+            let remains: BTreeSet<CourseId> = tables.orphans.keys().map(|(.., course)| *course).collect();
+            tables.known.retain(|id, known| {
+                let old = known.departed_at.is_some_and(|then| then < now - TimeDelta::days(90));
+                !old || known.across_break || remains.contains(id)
+            });
+            state.clusters[cluster].commit();
+        })
+        .await
+    }
+
+    async fn known_among(&self, ids: &BTreeSet<CourseId>) -> Result<KnownIds, LedgerError> {
+        self.read(|tables| {
+            let known = |id: &&CourseId| tables.known.contains_key(id);
+            let broken = |id: &&CourseId| tables.known.get(id).is_some_and(|known| known.across_break);
+            KnownIds {
+                all: ids.iter().filter(known).copied().collect(),
+                across_break: ids.iter().filter(broken).copied().collect(),
+            }
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Orphans for MemoryLedger {
+    async fn remembered(&self, place: Place<'_>) -> Result<Remembered, LedgerError> {
+        self.read(|tables| {
+            let ours = tables.orphans.iter().filter(|((store, ..), _)| store == place.store);
+            let index = |source: &String| place.sources.iter().position(|name| name == source).map(SourceIndex);
+            ours.filter_map(|((_, source, course), row)| {
+                let remembered = RememberedOrphan { amount: row.orphan.found.amount, clock: row.orphan.clock };
+                Some(((index(source)?, *course), remembered))
+            })
+            .collect()
+        })
+        .await
+    }
+
+    async fn record_orphans(
+        &self,
+        run: Uuid,
+        place: Place<'_>,
+        orphans: &[Orphan],
+        closed: &[OrphanKey],
+    ) -> Result<(), LedgerError> {
+        self.call(|state| {
+            state.observer.recorded(self.who, place.store, orphans);
+            state.clusters[self.cluster].commit();
+            let tables = &mut state.clusters[self.cluster].ledger;
+            for (source, course) in closed {
+                tables.orphans.remove(&(place.store.to_owned(), name(&place, *source), *course));
+            }
+            for orphan in orphans {
+                let key = (place.store.to_owned(), name(&place, orphan.source), orphan.course);
+                tables.orphans.insert(key, OrphanRow { orphan: orphan.clone(), seen_run: run });
+            }
+        })
+        .await
+    }
+
+    async fn record_decisions(&self, _: Place<'_>, _: &[Decided]) -> Result<(), LedgerError> {
+        self.write(|_| ()).await
+    }
+
+    async fn close_orphans(&self, place: Place<'_>, gone: &[OrphanKey]) -> Result<(), LedgerError> {
+        self.write(|tables| {
+            for (source, course) in gone {
+                tables.orphans.remove(&(place.store.to_owned(), name(&place, *source), *course));
+            }
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Intents for MemoryLedger {
+    async fn open_intent(
+        &self,
+        _: Uuid,
+        store: &str,
+        courses: &BTreeSet<CourseId>,
+        _: usize,
+    ) -> Result<Option<IntentId>, LedgerError> {
+        let opened_at = self.now();
+        self.write(|tables| {
+            if tables.paused.is_some() && self.without != Some(Safeguard::Pause) {
+                return None;
+            }
+            let (store, courses) = (store.to_owned(), courses.clone());
+            tables.intents.push(Intent { store, courses, opened_at, outcome: None, open: true });
+            Some(IntentId(tables.intents.len() as i64 - 1))
+        })
+        .await
+    }
+
+    async fn close_intent(
+        &self,
+        intent: IntentId,
+        tally: &Tally,
+        deleted: &BTreeSet<CourseId>,
+    ) -> Result<(), LedgerError> {
+        self.write(|tables| {
+            // A restored ledger may not know the intent.
+            if let Some(intent) = tables.intents.get_mut(intent.0 as usize) {
+                intent.open = false;
+                intent.outcome = Some((*tally, deleted.clone()));
+            }
+        })
+        .await
+    }
+
+    async fn settle_intents(&self, store: &str) -> Result<u64, LedgerError> {
+        self.write(|tables| {
+            let open = |intent: &&mut Intent| intent.open && intent.store == store;
+            tables.intents.iter_mut().filter(open).map(|intent| intent.open = false).count() as u64
+        })
+        .await
+    }
+
+    async fn recent(&self) -> Result<Recent, LedgerError> {
+        let now = self.now();
+        self.read(|tables| {
+            let mut recent = Recent::default();
+            for intent in tables.intents.iter().filter(|intent| day(intent.opened_at, now)) {
+                match &intent.outcome {
+                    Some((tally, deleted)) => {
+                        recent.bytes += tally.bytes;
+                        recent.courses.extend(deleted);
+                    }
+                    None => recent.courses.extend(&intent.courses),
+                }
+            }
+            recent
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Pauses for MemoryLedger {
+    async fn pause(&self, reason: &str) -> Result<Pause, LedgerError> {
+        let reason = self.write(|tables| tables.paused.get_or_insert_with(|| reason.to_owned()).clone()).await?;
+        Ok(self.in_force(reason))
+    }
+
+    async fn resume(&self) -> Result<Option<Pause>, LedgerError> {
+        let ended = self.write(|tables| tables.paused.take()).await?;
+        Ok(ended.map(|reason| self.in_force(reason)))
+    }
+
+    async fn paused(&self) -> Result<Option<Pause>, LedgerError> {
+        let paused = self.read(|tables| tables.paused.clone()).await?.filter(|_| self.without != Some(Safeguard::Pause));
+        Ok(paused.map(|reason| self.in_force(reason)))
+    }
+}
+
+impl MemoryLedger {
+    fn in_force(&self, reason: String) -> Pause {
+        Pause { reason, paused_by: "a person".to_owned(), paused_at: self.now() }
+    }
+}
+
+#[async_trait]
+impl Adoptions for MemoryLedger {
+    async fn adoption(&self) -> Result<Option<Adoption>, LedgerError> {
+        self.read(|tables| tables.adoption.clone()).await
+    }
+
+    async fn pin(
+        &self,
+        _: &str,
+        pins: &[(String, SourcePin, Position)],
+        is_another: bool,
+    ) -> Result<Uuid, LedgerError> {
+        self.write(|tables| {
+            let before = tables.adoption.take();
+            let sources = pins.iter().map(|(name, pin, position)| (name.clone(), (pin.clone(), *position))).collect();
+            let (installation, stores) =
+                before.map_or((Uuid::from_u128(1), BTreeMap::new()), |before| (before.installation, before.stores));
+            for ((.., course), row) in &mut tables.orphans {
+                if is_another || tables.known.get(course).is_some_and(|known| known.across_break) {
+                    anew(row);
+                }
+            }
+            tables.known.values_mut().for_each(|known| known.across_break = false);
+            tables.adoption = Some(Adoption { installation, sources, stores });
+            installation
+        })
+        .await
+    }
+
+    async fn adopt_store(&self, store: &str, sources: &[(String, bool)], counter: u64) -> Result<(), LedgerError> {
+        self.stores(|stores| {
+            let adopted = AdoptedStore { sources: sources.to_vec(), counter, pending: None };
+            stores.insert(store.to_owned(), adopted);
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn begin_move(&self, store: &str, from: u64, to: u64) -> Result<bool, LedgerError> {
+        let moved = self.stores(|stores| match stores.get_mut(store) {
+            Some(adopted) if adopted.counter == from || adopted.pending == Some(from) => {
+                (adopted.counter, adopted.pending) = (from, Some(to));
+                true
+            }
+            _ => false,
+        });
+        Ok(moved.await?.unwrap_or(false))
+    }
+
+    async fn end_move(&self, store: &str, to: u64) -> Result<(), LedgerError> {
+        self.stores(|stores| match stores.get_mut(store) {
+            Some(adopted) if adopted.pending == Some(to) => (adopted.counter, adopted.pending) = (to, None),
+            _ => {}
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn saw_source(&self, source: &str, pin: &SourcePin, position: &Position) -> Result<(), LedgerError> {
+        self.write(|tables| {
+            let seen = tables.adoption.as_mut().and_then(|adoption| adoption.sources.get_mut(source));
+            if let Some(seen) = seen {
+                *seen = (pin.clone(), *position);
+            }
+        })
+        .await
+    }
+
+    async fn server(&self) -> Result<Option<String>, LedgerError> {
+        self.call(|state| Some(state.clusters[self.cluster].server())).await
+    }
+
+    async fn start_clocks_anew(&self) -> Result<u64, LedgerError> {
+        self.write(|tables| tables.orphans.values_mut().map(anew).count() as u64).await
+    }
+}
+
+impl MemoryLedger {
+    async fn stores<T>(
+        &self,
+        change: impl FnOnce(&mut BTreeMap<String, AdoptedStore>) -> T,
+    ) -> Result<Option<T>, LedgerError> {
+        self.write(|tables| tables.adoption.as_mut().map(|adoption| change(&mut adoption.stores))).await
+    }
+}

@@ -1,0 +1,363 @@
+//! Who watches the contract: sees each effect at the moment in which it happens, and knows the truth that the collector can only ask for.
+//!
+//! It keeps books of its own and shares no code with what it judges.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use super::shelf::Resource;
+use super::world::{Home, State, Who};
+use crate::domain::diff::Orphan;
+use crate::domain::ids::CourseId;
+use crate::domain::inventory::SourceIndex;
+use crate::domain::live_set::LiveSet;
+use crate::domain::report::{Mode, RunReport};
+
+/// What the contract is, in numbers. The collector's limits may be others; these are judged by.
+#[derive(Debug, Clone, Copy)]
+pub struct Contract {
+    pub confirmation: Duration,
+    pub departed: Duration,
+    pub stranger: Duration,
+    /// The most that a clock may gain between two finished runs.
+    pub at_most: Duration,
+    pub refuse_drop_percent: u64,
+    pub courses_a_day: usize,
+}
+
+/// Why a question is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    AboutOrphans,
+    BeforeDelete,
+    AfterDelete,
+}
+
+/// What a process has done in its current pass.
+#[derive(Debug, Clone, Default)]
+struct Pass {
+    run: Uuid,
+    plans: bool,
+    started: DateTime<Utc>,
+    /// How many were live when the live set was read.
+    live: usize,
+    questions: usize,
+    reference_questions: usize,
+    asked: BTreeMap<CourseId, Asked>,
+    /// What was referred to, and when that was asked.
+    references: Option<(Duration, BTreeSet<Vec<u8>>)>,
+    incomplete: BTreeSet<String>,
+    /// By store: its orphans, as they were recorded.
+    orphans: BTreeMap<String, Vec<Orphan>>,
+    deleted_since_asked: bool,
+    /// Live when their resources went, and not yet asked about again.
+    harmed: BTreeSet<CourseId>,
+    /// Found live by the question after the delete: somebody must be told.
+    to_tell: BTreeSet<CourseId>,
+}
+
+/// The last answer about a course.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    at: Duration,
+    live: bool,
+    lock_held: bool,
+}
+
+/// What was seen of an orphan, by our own books.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    fingerprint: u64,
+    resources: u64,
+    accrued: Duration,
+    last_start: DateTime<Utc>,
+}
+
+/// The books.
+#[derive(Debug, Default)]
+pub struct Observer {
+    pub contract: Option<Contract>,
+    /// What broke the contract, in words.
+    pub violations: Vec<String>,
+    /// How many resources went.
+    pub deletions: u64,
+    /// What happened, for whoever replays a seed.
+    pub story: Vec<String>,
+    passes: BTreeMap<Who, Pass>,
+    /// By ledger, store, source and course.
+    seen: BTreeMap<(usize, String, SourceIndex, CourseId), Seen>,
+    /// Sizes that a run believed, by ledger.
+    believed: BTreeMap<usize, Vec<(DateTime<Utc>, usize)>>,
+    /// What went when, by ledger.
+    gone: BTreeMap<usize, Vec<(DateTime<Utc>, CourseId)>>,
+    /// The runs that moved a shelf's marker since it was adopted.
+    movers: BTreeMap<usize, Vec<Uuid>>,
+    /// By ledger: courses that a restore took, and nobody has accepted yet.
+    pub taken: BTreeMap<usize, BTreeSet<CourseId>>,
+}
+
+impl Observer {
+    /// Notes what happened.
+    pub fn note(&mut self, what: impl Into<String>) {
+        self.story.push(what.into());
+    }
+
+    fn pass(&mut self, who: Who) -> &mut Pass {
+        self.passes.entry(who).or_default()
+    }
+
+    fn violation(&mut self, line: &str, what: String) {
+        self.note(format!("BROKEN {line}: {what}"));
+        self.violations.push(format!("{line}: {what}"));
+    }
+
+    pub fn began(&mut self, who: Who, run: Uuid, mode: Mode, started: DateTime<Utc>) {
+        self.note(format!("{who:?} begins a {} at {started}", mode.as_str()));
+        self.passes.insert(who, Pass { run, plans: mode == Mode::Plan, started, ..Pass::default() });
+    }
+
+    pub fn read(&mut self, who: Who, live: usize) {
+        self.pass(who).live = live;
+    }
+
+    /// The live set was believed and learned.
+    pub fn learned(&mut self, who: Who, ledger: usize, live: &LiveSet) {
+        self.seen.retain(|(of, .., course), _| *of != ledger || !live.contains(*course));
+        let started = self.pass(who).started;
+        self.believed.entry(ledger).or_default().push((started, live.len()));
+        if let Some(taken) = self.taken.get_mut(&ledger) {
+            taken.retain(|course| !live.contains(*course));
+        }
+    }
+
+    pub fn next_question(&mut self, who: Who) -> Question {
+        let pass = self.pass(who);
+        pass.questions += 1;
+        match pass.questions {
+            1 => Question::AboutOrphans,
+            _ if std::mem::take(&mut pass.deleted_since_asked) => Question::AfterDelete,
+            _ => Question::BeforeDelete,
+        }
+    }
+
+    pub fn next_reference_question(&mut self, who: Who) -> usize {
+        let pass = self.pass(who);
+        pass.reference_questions += 1;
+        pass.reference_questions - 1
+    }
+
+    pub fn asked(&mut self, who: Who, ids: &BTreeSet<CourseId>, live: &LiveSet, at: Duration, lock_held: bool) {
+        let answers = ids.iter().map(|id| (*id, Asked { at, live: live.contains(*id), lock_held }));
+        self.pass(who).asked.extend(answers);
+    }
+
+    /// An answer came back.
+    pub fn answered(&mut self, who: Who, live: &LiveSet) {
+        let pass = self.pass(who);
+        let (told, rest) = pass.harmed.iter().partition(|course| live.contains(**course));
+        pass.harmed = rest;
+        pass.to_tell.extend::<BTreeSet<CourseId>>(told);
+    }
+
+    pub fn references(&mut self, who: Who, rows: &BTreeSet<Vec<u8>>, at: Duration) {
+        self.pass(who).references = Some((at, rows.clone()));
+    }
+
+    pub fn incomplete(&mut self, who: Who, store: &str) {
+        self.pass(who).incomplete.insert(store.to_owned());
+    }
+
+    /// Orphans go into the ledger: each was asked about after it was seen.
+    pub fn recorded(&mut self, who: Who, store: &str, orphans: &[Orphan]) {
+        let pass = self.pass(who);
+        pass.orphans.insert(store.to_owned(), orphans.to_vec());
+        let unasked = orphans.iter().find(|orphan| pass.asked.get(&orphan.course).is_none_or(|asked| asked.live));
+        if let Some(orphan) = unasked {
+            let course = orphan.course;
+            self.violation("S2", format!("{course} of {store} was taken for an orphan without asking again"));
+        }
+    }
+
+    /// A run has finished and its sightings count.
+    pub fn finished(&mut self, who: Who, ledger: usize) {
+        let Some(contract) = self.contract else { return };
+        let pass = self.pass(who).clone();
+        for (store, orphans) in pass.orphans {
+            let still: BTreeSet<_> = orphans.iter().map(|orphan| (orphan.source, orphan.course)).collect();
+            self.seen.retain(|(of, at, source, course), _| {
+                *of != ledger || *at != store || still.contains(&(*source, *course))
+            });
+            for orphan in orphans {
+                let key = (ledger, store.clone(), orphan.source, orphan.course);
+                let before = self.seen.get(&key).copied();
+                let accrued = self.accrued(&contract, before, &orphan, pass.started);
+                let (fingerprint, resources) = (orphan.found.amount.fingerprint, orphan.found.amount.resources);
+                self.seen.insert(key, Seen { fingerprint, resources, accrued, last_start: pass.started });
+            }
+        }
+    }
+
+    /// What the clock of an orphan may show at most.
+    fn accrued(&self, contract: &Contract, before: Option<Seen>, orphan: &Orphan, now: DateTime<Utc>) -> Duration {
+        let amount = orphan.found.amount;
+        match before {
+            Some(before)
+                if amount.resources < before.resources
+                    || (amount.resources == before.resources && amount.fingerprint == before.fingerprint) =>
+            {
+                let passed = (now - before.last_start).to_std().unwrap_or_default();
+                before.accrued + passed.min(contract.at_most)
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    pub fn moved(&mut self, who: Who, shelf: usize) {
+        let Pass { run, plans, .. } = *self.pass(who);
+        if plans {
+            self.violation("S14", format!("a plan moved the marker of shelf {shelf}"));
+        }
+        self.movers.entry(shelf).or_default().push(run);
+    }
+
+    /// A person adopted what is there: whatever was before, it is right from now on.
+    pub fn adopted(&mut self, ledger: usize) {
+        self.note("a person adopts");
+        self.movers.clear();
+        self.taken.remove(&ledger);
+    }
+
+    /// The history of a truth broke, or its limits were moved by a person: what was seen before says nothing.
+    pub fn forget_sightings(&mut self, ledger: usize) {
+        self.note(format!("sightings of ledger {ledger} say nothing any more"));
+        self.seen.retain(|(of, ..), _| *of != ledger);
+        self.believed.remove(&ledger);
+        self.gone.remove(&ledger);
+    }
+
+    /// A pass came to its end.
+    pub fn ended(&mut self, who: Who, report: &RunReport) {
+        let verdict = report.verdict.as_str();
+        let held = report.halt.as_deref().unwrap_or_default();
+        self.note(format!("{who:?} ends {verdict}, {} deleted {held}", report.swept().deleted));
+        let told: BTreeSet<CourseId> = report.stores.iter().flat_map(|store| &store.live_after_delete).copied().collect();
+        let untold: Vec<CourseId> = self.pass(who).to_tell.difference(&told).copied().collect();
+        if !untold.is_empty() {
+            self.violation("S1", format!("{untold:?} turned out live after the delete, and nobody was told"));
+        }
+        let unasked = self.pass(who).harmed.clone();
+        let excused = report.stores.iter().any(|store| store.failures.iter().any(|it| it.contains("confirm again")));
+        if !unasked.is_empty() && !excused {
+            self.violation("S1", format!("{unasked:?} were live when deleted, and were not asked about again"));
+        }
+    }
+}
+
+impl State {
+    /// A resource went. Was that right?
+    pub fn judge_delete(&mut self, who: Who, shelf: usize, key: &[u8], resource: &Resource, sent_at: Duration) {
+        let Some(contract) = self.observer.contract else { return };
+        let Home { campus, ledger } = self.homes[&who];
+        let pass = self.observer.pass(who).clone();
+        let (campus, tables) = (&self.clusters[campus], &self.clusters[ledger].ledger);
+        let store = super::stage::STORES[shelf];
+        let mut broken: Vec<(&str, String)> = Vec::new();
+        let Some(owner) = resource.owner else {
+            self.observer.violation("S5", "something without an owner was deleted".to_owned());
+            return;
+        };
+        let name = || format!("{owner}'s {} of {store}", key.escape_ascii());
+
+        if pass.plans {
+            broken.push(("S14", format!("a plan deleted {}", name())));
+        }
+        let ids: Vec<CourseId> = resource.mentions.iter().chain([&owner]).copied().collect();
+        for id in &ids {
+            match pass.asked.get(id) {
+                Some(asked) if asked.live => broken.push(("S1", format!("{id} was live when asked, {}", name()))),
+                Some(asked) if sent_at.saturating_sub(asked.at) > contract.confirmation => {
+                    broken.push(("S2", format!("{id} was confirmed too long ago, {}", name())));
+                }
+                Some(asked) if !asked.lock_held => {
+                    broken.push(("S10", format!("{id} was confirmed without the lock, {}", name())));
+                }
+                Some(_) => {}
+                None => broken.push((if *id == owner { "S1" } else { "S5" }, format!("{id} was never asked about, {}", name()))),
+            }
+        }
+        if pass.incomplete.contains(store) {
+            broken.push(("S4", format!("{} went though its store was not listed to the end", name())));
+        }
+        let day = TimeDelta::days(7);
+        let highest = self.observer.believed.get(&ledger).into_iter().flatten();
+        let highest = highest.filter(|(at, _)| *at > pass.started - day).map(|(_, live)| *live).max().unwrap_or(0);
+        if pass.live == 0 || (pass.live as u64) * 100 < highest as u64 * (100 - contract.refuse_drop_percent) {
+            broken.push(("S3", format!("{} went though {} of {highest} courses were live", name(), pass.live)));
+        }
+        if super::stage::REFERENCES[shelf] {
+            match &pass.references {
+                Some((_, rows)) if rows.contains(key) => broken.push(("S9", format!("{} is referred to", name()))),
+                Some((at, _)) if sent_at.saturating_sub(*at) > contract.confirmation => {
+                    broken.push(("S9", format!("references were asked too long ago, {}", name())));
+                }
+                Some(_) => {}
+                None => broken.push(("S9", format!("references were never asked, {}", name()))),
+            }
+        }
+
+        let known = tables.known.contains_key(&owner);
+        let grace = if known { contract.departed } else { contract.stranger };
+        let orphan = pass.orphans.get(store).into_iter().flatten();
+        let orphan = orphan.into_iter().find(|it| it.course == owner && it.source == resource.source);
+        let seen = self.observer.seen.get(&(ledger, store.to_owned(), resource.source, owner)).copied();
+        let accrued = orphan.map_or(Duration::ZERO, |it| self.observer.accrued(&contract, seen, it, pass.started));
+        if accrued < grace {
+            broken.push(("S6", format!("{} was seen for {accrued:?} of {grace:?}", name())));
+        }
+        if !known && !super::stage::EXCLUSIVE[shelf] {
+            broken.push(("S6", format!("{} is a stranger in a shared source", name())));
+        }
+
+        let ours = tables.adoption.as_ref().map(|adoption| adoption.installation);
+        let marked = self.shelves[shelf].marker.as_ref().map(|marker| marker.installation);
+        if ours.is_none() || marked != ours {
+            broken.push(("S7", format!("{} lay in a store that is not ours", name())));
+        }
+        let unknown = |run: &&Uuid| tables.runs.iter().all(|known| known.id != **run);
+        if self.observer.movers.get(&shelf).into_iter().flatten().any(|run| unknown(&run)) {
+            broken.push(("S7", format!("{} went by a ledger that is not the latest", name())));
+        }
+        let pinned = tables.adoption.as_ref().and_then(|adoption| adoption.sources.values().next());
+        if pinned.is_none_or(|(pin, _)| *pin != campus.pin()) {
+            broken.push(("S7", format!("{} went by another truth than was adopted", name())));
+        }
+        if known && self.observer.taken.get(&ledger).is_some_and(|taken| taken.contains(&owner)) {
+            broken.push(("S7", format!("{} vanished in a restore, and nobody accepted it", name())));
+        }
+        if tables.paused.is_some() && tables.intents.last().is_none_or(|intent| !intent.open) {
+            broken.push(("S8", format!("{} went in a pause", name())));
+        }
+
+        let now = pass.started;
+        let gone = self.observer.gone.entry(ledger).or_default();
+        gone.push((now, owner));
+        gone.retain(|(at, _)| *at > now - TimeDelta::hours(24));
+        let courses: BTreeSet<CourseId> = gone.iter().map(|(_, course)| *course).collect();
+        if courses.len() > contract.courses_a_day {
+            broken.push(("S8", format!("{} is of the {}th course in a day", name(), courses.len())));
+        }
+
+        let harmed: Vec<CourseId> = ids.into_iter().filter(|id| campus.courses.contains_key(id)).collect();
+        self.observer.deletions += 1;
+        let pass = self.observer.pass(who);
+        pass.deleted_since_asked = true;
+        // Only the owner is asked about again.
+        pass.harmed.extend(harmed.into_iter().filter(|id| *id == owner));
+        for (line, what) in broken {
+            self.observer.violation(line, what);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Each safeguard, made blind: what it looks at shows it nothing to be alarmed about. Without it, some seed must break the contract.
+
+/// What keeps the collector from a wrong delete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Safeguard {
+    /// S2: liveness is asked again after the resources were seen.
+    AskAgain,
+    /// S1: liveness is asked right before each delete.
+    ConfirmBeforeDelete,
+    /// S1: and once more after it.
+    ConfirmAgain,
+    /// S2: a confirmation is good for seconds.
+    Freshness,
+    /// S3: too small a live set is not believed.
+    RefuseDrop,
+    /// S4: what was not listed to the end is not judged.
+    CompleteInventory,
+    /// S5: everybody who is named must be dead.
+    Mentions,
+    /// S6: an orphan waits.
+    Grace,
+    /// S6: one that grows waits anew.
+    Growth,
+    /// S6: one whose owner was there again waits anew.
+    Reappearance,
+    /// S7: a store is ours.
+    Adoption,
+    /// S7: a ledger is the latest.
+    Counter,
+    /// S7: the truth is the one that was adopted.
+    Pins,
+    /// S7: what vanished in a restore waits.
+    Position,
+    /// S8: at most so many courses a day.
+    Breakers,
+    /// S8: a pause is obeyed.
+    Pause,
+    /// S9: references are asked again with each batch.
+    ReferencesWithBatch,
+    /// S10: an answer counts only while the lock is held.
+    LockWithQuestion,
+}
+
+impl Safeguard {
+    /// All of them.
+    pub const ALL: [Self; 18] = [
+        Self::AskAgain,
+        Self::ConfirmBeforeDelete,
+        Self::ConfirmAgain,
+        Self::Freshness,
+        Self::RefuseDrop,
+        Self::CompleteInventory,
+        Self::Mentions,
+        Self::Grace,
+        Self::Growth,
+        Self::Reappearance,
+        Self::Adoption,
+        Self::Counter,
+        Self::Pins,
+        Self::Position,
+        Self::Breakers,
+        Self::Pause,
+        Self::ReferencesWithBatch,
+        Self::LockWithQuestion,
+    ];
+}

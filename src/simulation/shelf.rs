@@ -1,0 +1,243 @@
+//! A store in memory: resources that name courses, in pages, as a server would list them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use tokio::sync::mpsc;
+
+use super::safeguards::Safeguard;
+use super::world::{Lost, State, Who, World};
+use crate::domain::ids::CourseId;
+use crate::domain::inventory::{Amount, Census, SourceIndex};
+use crate::stores::{Handle, Marker, Outcome, References, Removed, Store, StoreError, Targets};
+use crate::sweep::Condemned;
+
+/// How many resources one call lists.
+const PAGE: usize = 8;
+
+/// What a store holds.
+#[derive(Debug, Clone, Default)]
+pub struct Shelf {
+    pub resources: BTreeMap<Vec<u8>, Resource>,
+    pub marker: Option<Marker>,
+}
+
+/// Something in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resource {
+    pub source: SourceIndex,
+    /// Whose it is; `None` if its name holds no canonical id.
+    pub owner: Option<CourseId>,
+    /// Who else is in its name.
+    pub mentions: Vec<CourseId>,
+}
+
+/// One process's access to a store.
+pub struct MemoryStore {
+    pub world: Arc<World>,
+    pub who: Who,
+    /// Which shelf.
+    pub shelf: usize,
+    pub name: String,
+    pub sources: Vec<String>,
+    /// Something alive may refer to what it holds.
+    pub has_references: bool,
+    /// What does not work.
+    pub without: Option<Safeguard>,
+}
+
+impl MemoryStore {
+    async fn call<T>(&self, action: &str, effect: impl FnOnce(&mut State) -> T) -> Result<T, StoreError> {
+        let failed = |error: Lost| StoreError::server(format!("store {}: {action}", self.name), error);
+        self.world.call(self.who, effect).await.map_err(failed)
+    }
+
+    /// The next page after what was listed so far; empty at the end.
+    async fn page(&self, listed: &mut Vec<u8>) -> Result<Vec<(Vec<u8>, Resource)>, StoreError> {
+        let from = (Bound::Excluded(listed.clone()), Bound::Unbounded);
+        let page: Vec<(Vec<u8>, Resource)> = self
+            .call("listing", |state| {
+                let page = state.shelves[self.shelf].resources.range::<Vec<u8>, _>(from).take(PAGE);
+                page.map(|(key, resource)| (key.clone(), resource.clone())).collect()
+            })
+            .await?;
+        if let Some((last, _)) = page.last() {
+            listed.clone_from(last);
+        }
+        Ok(page)
+    }
+
+    async fn list(&self, census: &mut Census) -> Result<(), StoreError> {
+        let mut listed = Vec::new();
+        loop {
+            let page = self.page(&mut listed).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for (key, resource) in page {
+                let name: &[u8] = if self.without == Some(Safeguard::Growth) { b"" } else { &key };
+                let mentions = || self.mentions(&resource).to_vec();
+                match resource.owner {
+                    None => census.unrecognised(resource.source, &key, 1),
+                    Some(owner) => census.observe(resource.source, owner, Amount::one(name, Some(1)), mentions),
+                }
+            }
+        }
+    }
+
+    fn mentions<'a>(&self, resource: &'a Resource) -> &'a [CourseId] {
+        if self.without == Some(Safeguard::Mentions) { &[] } else { &resource.mentions }
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+
+    fn sources(&self) -> &[String] {
+        &self.sources
+    }
+
+    fn batch_limit(&self) -> usize {
+        10
+    }
+
+    async fn identity(&self) -> Result<String, StoreError> {
+        self.call("asking who it is", |_| self.name.clone()).await
+    }
+
+    async fn marker(&self) -> Result<Option<Marker>, StoreError> {
+        let marker = self.call("reading the marker", |state| state.shelves[self.shelf].marker.clone()).await?;
+        let adoption = self.world.state().tables(self.who).and_then(|tables| tables.adoption.clone());
+        let expected = adoption.and_then(|adoption| {
+            let counter = adoption.stores.get(&self.name)?.counter;
+            Some(Marker { installation: adoption.installation, name: "campus".to_owned(), counter })
+        });
+        // A safeguard that is blind sees what it wants to see.
+        Ok(match (self.without, marker, expected) {
+            (Some(Safeguard::Counter), Some(marker), Some(expected)) => {
+                Some(Marker { counter: expected.counter, ..marker })
+            }
+            (Some(Safeguard::Adoption), _, Some(expected)) => Some(expected),
+            (_, marker, _) => marker,
+        })
+    }
+
+    async fn move_marker(&self, from: Option<&Marker>, to: &Marker) -> Result<bool, StoreError> {
+        let blind = matches!(self.without, Some(Safeguard::Counter | Safeguard::Adoption));
+        self.call("moving the marker", |state| {
+            let there = state.shelves[self.shelf].marker.clone();
+            let moves = blind || there.as_ref() == from;
+            if moves {
+                state.shelves[self.shelf].marker = Some(to.clone());
+                state.observer.moved(self.who, self.shelf);
+            }
+            moves
+        })
+        .await
+    }
+
+    async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {
+        let listed = self.list(census).await;
+        if listed.is_err() {
+            self.world.state().observer.incomplete(self.who, &self.name);
+            if self.without == Some(Safeguard::CompleteInventory) {
+                return Ok(());
+            }
+        }
+        listed
+    }
+
+    async fn locate(&self, targets: &Targets, handles: mpsc::Sender<Handle>) -> Result<(), StoreError> {
+        let mut listed = Vec::new();
+        loop {
+            let page = self.page(&mut listed).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for (key, resource) in page {
+                let wanted = resource.owner.filter(|owner| targets.contains(resource.source, *owner));
+                let Some(owner) = wanted else { continue };
+                let (source, mentions, key) = (resource.source, self.mentions(&resource).to_vec(), Bytes::from(key));
+                let handle = Handle { source, owner, mentions, key };
+                handles.send(handle).await.map_err(|_| StoreError::Stopped)?;
+            }
+        }
+    }
+
+    fn reference_query(&self) -> Option<&str> {
+        self.has_references.then_some("what is referred to")
+    }
+
+    async fn referenced(
+        &self,
+        courses: &BTreeSet<CourseId>,
+        references: References<'_>,
+    ) -> Result<BTreeSet<CourseId>, StoreError> {
+        let keys: Vec<Vec<u8>> = references.try_collect().await?;
+        self.call("looking at what is referred to", |state| {
+            let owner = |key: &Vec<u8>| state.shelves[self.shelf].resources.get(key)?.owner;
+            keys.iter().filter_map(owner).filter(|owner| courses.contains(owner)).collect()
+        })
+        .await
+    }
+
+    async fn delete(&self, batch: &Condemned) -> Removed {
+        let mut broken = false;
+        let mut outcomes = Vec::new();
+        for handle in batch.handles() {
+            if broken || !batch.is_fresh() {
+                outcomes.push(Outcome::Unattempted);
+                continue;
+            }
+            let sent_at = self.world.now();
+            let gone = self.call("deleting", |state| state.delete(self.who, self.shelf, handle, sent_at)).await;
+            outcomes.push(match gone {
+                Ok(true) => Outcome::Deleted { resources: 1, bytes: Some(1) },
+                Ok(false) => Outcome::Absent,
+                Err(error) => {
+                    broken = true;
+                    Outcome::Failed(crate::errors::chain(&error))
+                }
+            });
+        }
+        Removed { outcomes }
+    }
+
+    async fn remaining(&self, targets: &Targets) -> Result<Vec<(SourceIndex, CourseId, u64)>, StoreError> {
+        let mut counts: BTreeMap<(SourceIndex, CourseId), u64> = BTreeMap::new();
+        let mut listed = Vec::new();
+        loop {
+            let page = self.page(&mut listed).await?;
+            if page.is_empty() {
+                break;
+            }
+            for (_, resource) in page {
+                if let Some(owner) = resource.owner.filter(|owner| targets.contains(resource.source, *owner)) {
+                    *counts.entry((resource.source, owner)).or_default() += 1;
+                }
+            }
+        }
+        Ok(counts.into_iter().map(|((source, course), count)| (source, course, count)).collect())
+    }
+}
+
+impl State {
+    fn delete(&mut self, who: Who, shelf: usize, handle: &Handle, sent_at: Duration) -> bool {
+        let key = handle.key.to_vec();
+        let Some(resource) = self.shelves[shelf].resources.remove(&key) else { return false };
+        self.judge_delete(who, shelf, &key, &resource, sent_at);
+        true
+    }
+}

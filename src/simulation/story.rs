@@ -1,0 +1,313 @@
+//! A story: what an application, people, servers and processes of ours do, in an order that a seed decides.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
+
+use super::cluster::Cluster;
+use super::safeguards::Safeguard;
+use super::stage::{INTERVAL, REFERENCES, STORES, Stage};
+use super::world::{Home, Who};
+use crate::domain::ids::CourseId;
+use crate::domain::report::Mode;
+use crate::postgres::IDLE_TIMEOUT;
+use crate::stores::Marker;
+
+/// How long a story is.
+const LENGTH: Duration = Duration::from_secs(25 * 60);
+
+/// How far a log comes in a day.
+const A_DAY: u64 = 1_000_000;
+
+/// What came of a story.
+#[derive(Debug)]
+pub struct Ending {
+    /// What broke the contract, in words.
+    pub violations: Vec<String>,
+    /// How many resources went.
+    pub deletions: u64,
+    /// What happened, a line each.
+    pub story: Vec<String>,
+}
+
+/// Tells the story of a seed, to its end.
+pub fn tell(seed: u64, without: Option<Safeguard>) -> Ending {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let mut stage = Stage::set(seed, without).await;
+        let backup = stage.world.state().clusters.clone();
+        let everybody = async {
+            tokio::join!(
+                collect(&stage, Who(0)),
+                collect(&stage, Who(1)),
+                application(&stage),
+                person(&stage),
+                misfortune(&stage, backup),
+            )
+        };
+        // Whoever is in the middle of something is cut off.
+        let _ = timeout(LENGTH, everybody).await;
+        stage.settle().await;
+        let observer = &stage.world.state().observer;
+        Ending { violations: observer.violations.clone(), deletions: observer.deletions, story: observer.story.clone() }
+    })
+}
+
+/// A process of ours: a run a minute, now and then a plan; some are killed in the middle.
+async fn collect(stage: &Stage, who: Who) {
+    loop {
+        let (pause, mode, killed_after) = {
+            let mut state = stage.world.state();
+            let pause = state.random.u64(20_000..100_000);
+            let mode = if state.once_in(8) { Mode::Plan } else { Mode::Run };
+            let killed = state.once_in(6).then(|| state.random.u64(0..3_000));
+            (Duration::from_millis(pause), mode, killed)
+        };
+        sleep(pause).await;
+        let limit = killed_after.map_or(10 * INTERVAL, Duration::from_millis);
+        let _ = timeout(limit, stage.pass(who, mode)).await;
+    }
+}
+
+/// The course platform.
+async fn application(stage: &Stage) {
+    let world = &stage.world;
+    let mut gaps = JoinSet::new();
+    let mut next = 100;
+    loop {
+        let pause = world.state().random.u64(500..12_000);
+        sleep(Duration::from_millis(pause)).await;
+        let now = world.now();
+        let mut state = world.state();
+        if !state.clusters[0].up {
+            continue;
+        }
+        let live: Vec<CourseId> = state.clusters[0].courses.keys().copied().collect();
+        let one = live.get(state.random.usize(..live.len().max(1))).copied();
+        match (state.random.u32(..20), one) {
+            // A course begins: the row first.
+            (0..=2, _) => {
+                next += 1;
+                let course = CourseId::Integer(next);
+                state.open_course(0, course, now);
+                state.write(course);
+                state.write(course);
+            }
+            // Or its resources first, and the row some time later.
+            (3, _) => {
+                next += 1;
+                let course = CourseId::Integer(next);
+                state.write(course);
+                state.write(course);
+                let gap = Duration::from_millis(state.random.u64(1_000..200_000));
+                let world = std::sync::Arc::clone(world);
+                gaps.spawn(async move {
+                    sleep(gap).await;
+                    let now = world.now();
+                    world.state().open_course(0, course, now);
+                });
+            }
+            // A course is deleted, and what it has stays behind, or in part.
+            (4..=6, Some(course)) => {
+                state.clusters[0].commit();
+                state.clusters[0].courses.remove(&course);
+                if state.once_in(2) {
+                    let shelf = state.random.usize(..STORES.len());
+                    state.shelves[shelf].resources.retain(|_, resource| resource.owner != Some(course));
+                }
+            }
+            // A whole organization.
+            (7, _) if state.once_in(6) => {
+                for course in live.into_iter().step_by(3) {
+                    state.clusters[0].courses.remove(&course);
+                }
+            }
+            // A dead one is there again.
+            (8..=9, _) => {
+                let course = CourseId::Integer(state.random.i64(1..next + 1));
+                state.open_course(0, course, now);
+            }
+            // A worker that is late writes for a course that may be dead.
+            (10, _) => {
+                let course = CourseId::Integer(state.random.i64(1..next + 1));
+                state.write(course);
+            }
+            // Something alive refers to a file, wherever that lies, or no longer.
+            (11..=12, _) => {
+                let files = &state.shelves[REFERENCES.iter().position(|it| *it).unwrap()].resources;
+                let keys: Vec<Vec<u8>> = files.keys().cloned().collect();
+                let key = keys.get(state.random.usize(..keys.len().max(1))).cloned();
+                state.clusters[0].references.extend(key);
+            }
+            (13..=14, _) => {
+                let count = state.clusters[0].references.len();
+                let nth = state.random.usize(..count.max(1));
+                let key = state.clusters[0].references.iter().nth(nth).cloned();
+                key.map(|key| state.clusters[0].references.remove(&key));
+            }
+            // Keys expire.
+            (15, _) => {
+                let shelf = state.random.usize(..STORES.len());
+                let key = state.shelves[shelf].resources.keys().next().cloned();
+                key.map(|key| state.shelves[shelf].resources.remove(&key));
+            }
+            (_, Some(course)) => state.write(course),
+            (_, None) => {}
+        }
+    }
+}
+
+/// Whoever is on call: pauses, resumes, and now and then adopts what is there.
+async fn person(stage: &Stage) {
+    loop {
+        let (pause, what) = {
+            let mut state = stage.world.state();
+            (state.random.u64(60_000..400_000), state.random.u32(..4))
+        };
+        sleep(Duration::from_millis(pause)).await;
+        let ledger = stage.world.state().homes[&Who(0)].ledger;
+        match what {
+            0 => stage.world.state().clusters[ledger].ledger.paused = Some("wait".to_owned()),
+            1 | 2 => stage.world.state().clusters[ledger].ledger.paused = None,
+            _ => {
+                // Nobody adopts a campus that is not the right one, and what a restore took is given back before.
+                let right = {
+                    let mut state = stage.world.state();
+                    let right = state.clusters[0].system == "campus";
+                    right && state.once_in(2)
+                };
+                if right {
+                    stage.adopt().await;
+                }
+            }
+        }
+    }
+}
+
+/// What befalls servers and processes.
+async fn misfortune(stage: &Stage, mut backup: Vec<Cluster>) {
+    let world = &stage.world;
+    let mut thawing = JoinSet::new();
+    loop {
+        let (pause, what) = {
+            let mut state = world.state();
+            (state.random.u64(20_000..180_000), state.random.u32(..12))
+        };
+        sleep(Duration::from_millis(pause)).await;
+        let mut state = world.state();
+        let home = state.homes[&Who(0)];
+        let now = world.now();
+        state.observer.note(format!("misfortune {what} at {now:?}"));
+        match what {
+            // A process stands still; its sessions are ended when they give no sign.
+            0..=3 => {
+                let who = Who(state.random.usize(..2));
+                let until = Instant::now() + Duration::from_millis(state.random.u64(500..120_000));
+                state.frozen.insert(who, until);
+                let world = std::sync::Arc::clone(world);
+                thawing.spawn(async move {
+                    sleep(IDLE_TIMEOUT).await;
+                    let mut state = world.state();
+                    if state.frozen.get(&who).is_some_and(|until| *until > Instant::now()) {
+                        state.clusters.iter_mut().for_each(|cluster| cluster.end_sessions_of(who));
+                    }
+                });
+            }
+            // A server is restarted.
+            4 => {
+                let cluster = state.random.usize(..2);
+                state.clusters[cluster].disconnect();
+                state.clusters[cluster].started += 1;
+            }
+            // The databases' clocks jump.
+            5 => {
+                let hours = state.random.i64(1..30);
+                state.ahead += TimeDelta::hours(hours);
+            }
+            6 => backup = state.clusters.clone(),
+            // A standby takes over that had everything.
+            7 => {
+                let campus = &mut state.clusters[0];
+                campus.disconnect();
+                campus.started += 1;
+                campus.position.timeline = campus.position.timeline.map(|timeline| timeline + 1);
+                if home.ledger != 0 {
+                    state.observer.forget_sightings(home.ledger);
+                }
+            }
+            // The campus is restored from its backup, and with it the ledger, if that lies there.
+            8 => restore(&mut state, &backup),
+            // An empty campus of the same name takes the place of ours for a while.
+            9 => {
+                let right = state.clusters[0].clone();
+                let mut other = Cluster::new("another");
+                other.courses = right.courses.iter().take(20).map(|(course, since)| (*course, *since)).collect();
+                // The ledger stays ours: only the truth is another one.
+                other.ledger = right.ledger.clone();
+                state.clusters[0] = other;
+                drop(state);
+                sleep(3 * INTERVAL).await;
+                let mut state = world.state();
+                let ledger = state.clusters[0].ledger.clone();
+                state.clusters[0] = right;
+                state.clusters[0].ledger = ledger;
+                state.clusters[0].disconnect();
+            }
+            // Somebody else marks a store, which holds what looks like ours.
+            10 => {
+                let shelf = state.random.usize(..STORES.len());
+                let ours = state.shelves[shelf].marker.clone();
+                let theirs = Marker { installation: Uuid::from_u128(2), name: "theirs".to_owned(), counter: 7 };
+                state.shelves[shelf].marker = Some(theirs);
+                drop(state);
+                sleep(2 * INTERVAL).await;
+                world.state().shelves[shelf].marker = ours;
+            }
+            // A copy of everything is started elsewhere, and pointed at our stores.
+            _ => {
+                let who = Who(2);
+                if state.homes.contains_key(&who) {
+                    continue;
+                }
+                let mut copy = state.clusters.clone();
+                copy.iter_mut().for_each(Cluster::disconnect);
+                state.clusters.extend(copy);
+                state.homes.insert(who, Home { campus: home.campus + 2, ledger: home.ledger + 2 });
+                drop(state);
+                // Ours runs in between, so that the copy is one of yesterday.
+                sleep(6 * INTERVAL).await;
+                for _ in 0..4 {
+                    let course = world.state().clusters[home.campus + 2].courses.keys().next().copied();
+                    course.map(|course| world.state().clusters[home.campus + 2].courses.remove(&course));
+                    let _ = timeout(INTERVAL, stage.pass(who, Mode::Run)).await;
+                    sleep(2 * INTERVAL).await;
+                }
+            }
+        }
+    }
+}
+
+fn restore(state: &mut super::world::State, backup: &[Cluster]) {
+    let home = state.homes[&Who(0)];
+    let before = state.clusters[0].clone();
+    let mut restored = backup[0].clone();
+    restored.disconnect();
+    restored.started = before.started + 1;
+    // To a point in time, which begins a new timeline, or as a cold copy whose log is far behind what we saw. (One that has caught up
+    // is a known gap.)
+    if state.once_in(2) {
+        restored.position.timeline = before.position.timeline.map(|timeline| timeline + 1);
+    } else {
+        restored.position.lsn = before.position.lsn.map(|lsn| lsn - A_DAY);
+    }
+    let lost = before.courses.keys().filter(|course| !restored.courses.contains_key(course)).copied();
+    let lost: Vec<CourseId> = lost.collect();
+    if home.ledger != 0 {
+        state.observer.taken.entry(home.ledger).or_default().extend(lost);
+    }
+    state.clusters[0] = restored;
+    state.observer.forget_sightings(home.ledger);
+}
