@@ -6,7 +6,7 @@
 use crate::domain::approvals::{Digest, HoldKind, Terms};
 use crate::domain::holds::{HoldReport, HoldSet, of_halts, of_orphans};
 use crate::domain::live_set::Halts;
-use crate::ledger::{Approval, Ledger, LedgerError, PostgresLedger};
+use crate::ledger::{Approval, Ledger, LedgerError};
 use crate::reconcile::Collector;
 
 /// Why nothing was approved.
@@ -35,7 +35,8 @@ pub struct Holds {
 ///
 /// # Errors
 /// If the ledger does not answer.
-pub async fn holds(collector: &Collector, ledger: &PostgresLedger) -> Result<Holds, LedgerError> {
+pub async fn holds(collector: &Collector) -> Result<Holds, LedgerError> {
+    let ledger = collector.ledger.as_ref();
     ledger.check_version().await?;
     let approvals = ledger.approvals().await?;
     let halts = halts(ledger, &approvals).await?;
@@ -50,10 +51,10 @@ pub async fn holds(collector: &Collector, ledger: &PostgresLedger) -> Result<Hol
 /// If nothing is, or the ledger does not answer: then nothing was approved.
 pub async fn approve(
     collector: &Collector,
-    ledger: &PostgresLedger,
     digest: Digest,
     terms: &Terms,
 ) -> Result<(HoldReport, Approval), ApproveError> {
+    let ledger = collector.ledger.as_ref();
     ledger.check_version().await?;
     let halts = halts(ledger, &ledger.approvals().await?).await?;
     let held = collector.held().await?;
@@ -69,7 +70,7 @@ fn all<'a>(halts: Option<&'a Halts>, orphans: Vec<HoldSet<'a>>) -> Vec<HoldSet<'
 }
 
 /// Why the last pass halted, unless somebody approved that since.
-async fn halts(ledger: &PostgresLedger, approvals: &[Approval]) -> Result<Option<Halts>, LedgerError> {
+async fn halts(ledger: &dyn Ledger, approvals: &[Approval]) -> Result<Option<Halts>, LedgerError> {
     let Some((started_at, halts)) = ledger.last_halts().await? else { return Ok(None) };
     let Some(halts) = Halts::new(halts) else { return Ok(None) };
     let digest = of_halts(&halts).report.digest.map(|digest| digest.to_string());

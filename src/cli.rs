@@ -165,7 +165,7 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
         Command::Approve { digest, ref reason, lasts } => {
             let terms = Terms::new(reason, lasts)?;
             let (hold, approval) =
-                approve::approve(&app::collector(&config)?, &app::ledger(&config)?, digest, &terms).await?;
+                approve::approve(&app::collector(&config)?, digest, &terms).await?;
             let json = || serde_json::json!({ "approved": approval, "hold": hold });
             answer(cli.output, &render::approved(&hold, &approval), json)
         }
@@ -209,7 +209,7 @@ async fn status(cli: &Cli, config: &Config) -> anyhow::Result<u8> {
 }
 
 async fn holds(cli: &Cli, config: &Config) -> anyhow::Result<u8> {
-    let Holds { holds, approvals } = approve::holds(&app::collector(config)?, &app::ledger(config)?).await?;
+    let Holds { holds, approvals } = approve::holds(&app::collector(config)?).await?;
     let json = || serde_json::json!({ "holds": holds, "approvals": approvals });
     answer(cli.output, &render::holds(&holds, &approvals), json)?;
     Ok(if holds.is_empty() { 0 } else { HELD })

@@ -117,7 +117,7 @@ fn status() -> Value {
 fn holds() -> Value {
     let digest = digest_of_orphans(HoldKind::Breakers, []);
     let approval = |kind| Approval {
-        digest: digest.to_string(),
+        digest,
         kind,
         reason: String::new(),
         approved_by: String::new(),

@@ -34,7 +34,7 @@ pub struct AcceptedSize {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Approval {
     /// What was approved.
-    pub digest: String,
+    pub digest: Digest,
     /// What kind of hold.
     pub kind: HoldKind,
     /// Why.
@@ -69,6 +69,30 @@ pub trait Approvals: Send + Sync {
     /// # Errors
     /// If the ledger does not answer.
     async fn accepted_sizes(&self) -> Result<BTreeMap<String, AcceptedSize>, LedgerError>;
+
+    /// Records an approval: who, why, until when, and exactly what it covers.
+    ///
+    /// # Errors
+    /// If the ledger does not answer: then nothing is approved.
+    async fn approve(
+        &self,
+        digest: Digest,
+        kind: HoldKind,
+        covered: &Covered<'_>,
+        terms: &Terms,
+    ) -> Result<Approval, LedgerError>;
+
+    /// The approvals in force, newest first.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn approvals(&self) -> Result<Vec<Approval>, LedgerError>;
+
+    /// Why the last plan or run that came so far did not believe the live sets, and when it started; empty if it did.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn last_halts(&self) -> Result<Option<(DateTime<Utc>, Vec<Halt>)>, LedgerError>;
 }
 
 #[async_trait]
@@ -142,14 +166,8 @@ impl Approvals for PostgresLedger {
         }
         Ok(sizes)
     }
-}
 
-impl PostgresLedger {
-    /// Records an approval: who, why, until when, and exactly what it covers.
-    ///
-    /// # Errors
-    /// If the ledger does not answer: then nothing is approved.
-    pub async fn approve(
+    async fn approve(
         &self,
         digest: Digest,
         kind: HoldKind,
@@ -204,11 +222,7 @@ impl PostgresLedger {
         self.approval(ACTION, &row)
     }
 
-    /// The approvals in force, newest first.
-    ///
-    /// # Errors
-    /// If the ledger does not answer.
-    pub async fn approvals(&self) -> Result<Vec<Approval>, LedgerError> {
+    async fn approvals(&self) -> Result<Vec<Approval>, LedgerError> {
         const ACTION: &str = "listing approvals";
         let select = sqlx::query(
             "SELECT digest, kind, reason, approved_by, approved_at, until, \
@@ -221,11 +235,7 @@ impl PostgresLedger {
         rows.iter().map(|row| self.approval(ACTION, row)).collect()
     }
 
-    /// Why the last plan or run that came so far did not believe the live sets, and when it started; empty if it did.
-    ///
-    /// # Errors
-    /// If the ledger does not answer.
-    pub async fn last_halts(&self) -> Result<Option<(DateTime<Utc>, Vec<Halt>)>, LedgerError> {
+    async fn last_halts(&self) -> Result<Option<(DateTime<Utc>, Vec<Halt>)>, LedgerError> {
         const ACTION: &str = "reading why the last run halted";
         let select = sqlx::query(
             "SELECT started_at, report->'halts' AS halts FROM course_gc.runs WHERE report ? 'halts' \
@@ -240,6 +250,9 @@ impl PostgresLedger {
         read().map_err(|error| self.postgres.failed(ACTION, error).into())
     }
 
+}
+
+impl PostgresLedger {
     fn held_orphan(&self, action: &'static str, row: &PgRow) -> Result<HeldOrphan, LedgerError> {
         let read = || Ok((row.try_get("store")?, row.try_get("resources")?, row.try_get("bytes")?));
         let (store, resources, bytes): (_, _, Option<i64>) =
@@ -253,10 +266,10 @@ impl PostgresLedger {
     }
 
     fn approval(&self, action: &'static str, row: &PgRow) -> Result<Approval, LedgerError> {
-        let kind = self.kind(action, row)?;
+        let (digest, kind) = (self.digest(action, row)?, self.kind(action, row)?);
         let read = || {
             Ok(Approval {
-                digest: row.try_get("digest")?,
+                digest,
                 kind,
                 reason: row.try_get("reason")?,
                 approved_by: row.try_get("approved_by")?,

@@ -33,6 +33,8 @@ pub enum Safeguard {
     Position,
     /// S8: at most so many courses a day.
     Breakers,
+    /// S8: what a breaker held stays held.
+    Latch,
     /// S8: a pause is obeyed.
     Pause,
     /// S9: references are asked again with each batch.
@@ -43,7 +45,7 @@ pub enum Safeguard {
 
 impl Safeguard {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::AskAgain,
         Self::ConfirmBeforeDelete,
         Self::ConfirmAgain,
@@ -59,6 +61,7 @@ impl Safeguard {
         Self::Pins,
         Self::Position,
         Self::Breakers,
+        Self::Latch,
         Self::Pause,
         Self::ReferencesWithBatch,
         Self::LockWithQuestion,
