@@ -73,8 +73,8 @@ fn all<'a>(halts: Option<&'a Halts>, orphans: Vec<HoldSet<'a>>) -> Vec<HoldSet<'
 async fn halts(ledger: &dyn Ledger, approvals: &[Approval]) -> Result<Option<Halts>, LedgerError> {
     let Some((started_at, halts)) = ledger.last_halts().await? else { return Ok(None) };
     let Some(halts) = Halts::new(halts) else { return Ok(None) };
-    let digest = of_halts(&halts).report.digest.map(|digest| digest.to_string());
+    let digest = of_halts(&halts).report.digest;
     let is_it =
-        |it: &Approval| it.kind == HoldKind::Halt && it.approved_at > started_at && Some(&it.digest) == digest.as_ref();
+        |it: &Approval| it.kind == HoldKind::Halt && it.approved_at > started_at && Some(it.digest) == digest;
     Ok((!approvals.iter().any(is_it)).then_some(halts))
 }

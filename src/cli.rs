@@ -164,8 +164,7 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
         Command::Holds => holds(cli, &config).await,
         Command::Approve { digest, ref reason, lasts } => {
             let terms = Terms::new(reason, lasts)?;
-            let (hold, approval) =
-                approve::approve(&app::collector(&config)?, digest, &terms).await?;
+            let (hold, approval) = approve::approve(&app::collector(&config)?, digest, &terms).await?;
             let json = || serde_json::json!({ "approved": approval, "hold": hold });
             answer(cli.output, &render::approved(&hold, &approval), json)
         }

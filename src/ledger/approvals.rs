@@ -249,7 +249,6 @@ impl Approvals for PostgresLedger {
         };
         read().map_err(|error| self.postgres.failed(ACTION, error).into())
     }
-
 }
 
 impl PostgresLedger {

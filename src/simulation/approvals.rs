@@ -7,9 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::cluster::{Approved, Tables};
 use super::ledger::MemoryLedger;
+use super::stage::source_of;
 use crate::domain::approvals::{Digest, HoldKind, Item, Released, Terms};
 use crate::domain::holds::{Covered, HeldBy, HeldOrphan};
-use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
 use crate::domain::live_set::Halt;
 use crate::ledger::{AcceptedSize, Approval, Approvals, LedgerError, Place};
@@ -31,7 +31,8 @@ impl Tables {
                 }
             }
         }
-        let counts = |(at, source, _): &&(DateTime<Utc>, String, u64)| accepted.get(source).is_none_or(|(since, _)| at > since);
+        let counts =
+            |(at, source, _): &&(DateTime<Utc>, String, u64)| accepted.get(source).is_none_or(|(since, _)| at > since);
         let believed = self.populations.iter().filter(counts).cloned();
         believed.chain(accepted.iter().map(|(source, (at, live))| (*at, (*source).clone(), *live))).collect()
     }
@@ -88,7 +89,8 @@ impl Approvals for MemoryLedger {
         self.read(|tables| {
             let of = |it: &Approved| {
                 let digest = it.approval.digest;
-                let sizes = it.sizes.iter().map(|(source, live)| (source.clone(), AcceptedSize { digest, live: *live }));
+                let sizes =
+                    it.sizes.iter().map(|(source, live)| (source.clone(), AcceptedSize { digest, live: *live }));
                 sizes.collect::<Vec<_>>()
             };
             tables.in_force(now).flat_map(of).collect()
@@ -121,9 +123,9 @@ impl Approvals for MemoryLedger {
         };
         let cluster = self.cluster;
         self.call(|state| {
-            let courses: BTreeSet<(String, String, CourseId)> =
-                items.iter().map(|item| (item.store.clone(), item.source.clone(), item.course)).collect();
-            state.observer.approved(cluster, kind, &courses, sizes.values().min().copied(), now);
+            let place = |item: &Item| (item.store.clone(), source_of(&item.source), item.course);
+            let size = sizes.values().min().copied();
+            state.observer.approved(cluster, &approval, items.iter().map(place).collect(), size);
             state.clusters[cluster].commit();
             state.clusters[cluster].ledger.approvals.push(Approved { approval: approval.clone(), items, sizes });
             approval

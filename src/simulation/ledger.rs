@@ -21,7 +21,8 @@ use crate::domain::pins::{AdoptedStore, Position, SourcePin};
 use crate::domain::plan::Decided;
 use crate::domain::report::{Mode, RunReport};
 use crate::ledger::{
-    Adoption, Adoptions, BatchOutcome, Intent as Meant, IntentId, Intents, Known, KnownIds, Ledger, LedgerError, Orphans, Pause, Pauses, Place, Runs,
+    Adoption, Adoptions, BatchOutcome, Intent as Meant, IntentId, Intents, Known, KnownIds, Ledger, LedgerError,
+    Orphans, Pause, Pauses, Place, Runs,
 };
 use crate::postgres::{AdvisoryLock, Lock};
 
@@ -133,8 +134,7 @@ impl Runs for MemoryLedger {
             state.clusters[cluster].commit();
             let tables = &mut state.clusters[cluster].ledger;
             for row in tables.orphans.values_mut().filter(|row| clocks_count && row.seen_run == report.run) {
-                row.orphan.clock =
-                    OrphanClock { accrued: row.orphan.accrued, counted_at: Some(report.started_at) };
+                row.orphan.clock = OrphanClock { accrued: row.orphan.accrued, counted_at: Some(report.started_at) };
             }
             tables.runs.iter_mut().filter(|run| run.id == report.run).for_each(|run| run.ended = true);
             tables.halts = Some((report.started_at, report.halts.clone()));
@@ -240,6 +240,7 @@ impl Orphans for MemoryLedger {
             let tables = &mut state.clusters[self.cluster].ledger;
             for (source, course) in closed {
                 tables.orphans.remove(&(place.store.to_owned(), name(&place, *source), *course));
+                state.observer.closed(self.cluster, &(place.store.to_owned(), *source, *course));
             }
             for orphan in orphans {
                 let key = (place.store.to_owned(), name(&place, orphan.source), orphan.course);
@@ -250,11 +251,15 @@ impl Orphans for MemoryLedger {
     }
 
     async fn record_decisions(&self, place: Place<'_>, decided: &[Decided]) -> Result<(), LedgerError> {
-        self.write(|tables| {
-            for Decided { orphan, decision } in decided {
+        self.call(|state| {
+            state.clusters[self.cluster].commit();
+            let tables = &mut state.clusters[self.cluster].ledger;
+            for Decided { orphan, decision } in decided.iter().filter(|it| it.decision.breaker().is_some()) {
                 let key = (place.store.to_owned(), name(&place, orphan.source), orphan.course);
                 if let Some(row) = tables.orphans.get_mut(&key) {
                     row.orphan.latched = row.orphan.latched.or(decision.breaker());
+                    let place = (place.store.to_owned(), orphan.source, orphan.course);
+                    state.observer.held_by_breakers(self.cluster, [place]);
                 }
             }
         })
@@ -262,9 +267,12 @@ impl Orphans for MemoryLedger {
     }
 
     async fn close_orphans(&self, place: Place<'_>, gone: &[OrphanKey]) -> Result<(), LedgerError> {
-        self.write(|tables| {
+        self.call(|state| {
+            state.clusters[self.cluster].commit();
             for (source, course) in gone {
-                tables.orphans.remove(&(place.store.to_owned(), name(&place, *source), *course));
+                let key = (place.store.to_owned(), name(&place, *source), *course);
+                state.clusters[self.cluster].ledger.orphans.remove(&key);
+                state.observer.closed(self.cluster, &(place.store.to_owned(), *source, *course));
             }
         })
         .await
@@ -337,7 +345,8 @@ impl Pauses for MemoryLedger {
     }
 
     async fn paused(&self) -> Result<Option<Pause>, LedgerError> {
-        let paused = self.read(|tables| tables.paused.clone()).await?.filter(|_| self.without != Some(Safeguard::Pause));
+        let paused =
+            self.read(|tables| tables.paused.clone()).await?.filter(|_| self.without != Some(Safeguard::Pause));
         Ok(paused.map(|reason| self.in_force(reason)))
     }
 }

@@ -102,7 +102,7 @@ impl Liveness for MemoryLiveness {
 
     async fn live_among(&self, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError> {
         let (who, cluster, now) = (self.who, self.cluster, self.world.now());
-        let question = self.world.state().observer.next_question(who);
+        let question = self.world.state().observer.next_question(who, ids);
         let deaf = matches!(
             (self.without, question),
             (Some(Safeguard::AskAgain), Question::AboutOrphans)

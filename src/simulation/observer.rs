@@ -10,11 +10,13 @@ use uuid::Uuid;
 
 use super::shelf::Resource;
 use super::world::{Home, State, Who};
+use crate::domain::approvals::HoldKind;
 use crate::domain::diff::Orphan;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
 use crate::domain::live_set::LiveSet;
 use crate::domain::report::{Mode, RunReport};
+use crate::ledger::Approval;
 
 /// What the contract is, in numbers. The collector's limits may be others; these are judged by.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +54,10 @@ struct Pass {
     incomplete: BTreeSet<String>,
     /// By store: its orphans, as they were recorded.
     orphans: BTreeMap<String, Vec<Orphan>>,
-    deleted_since_asked: bool,
+    /// What each store's inventory showed of each course.
+    sighted: BTreeMap<(String, SourceIndex, CourseId), BTreeSet<Vec<u8>>>,
+    /// Owners of what went, until they are asked about again.
+    unconfirmed: BTreeSet<CourseId>,
     /// Live when their resources went, and not yet asked about again.
     harmed: BTreeSet<CourseId>,
     /// Found live by the question after the delete: somebody must be told.
@@ -68,10 +73,9 @@ struct Asked {
 }
 
 /// What was seen of an orphan, by our own books.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Seen {
-    fingerprint: u64,
-    resources: u64,
+    keys: BTreeSet<Vec<u8>>,
     accrued: Duration,
     last_start: DateTime<Utc>,
 }
@@ -97,6 +101,23 @@ pub struct Observer {
     movers: BTreeMap<usize, Vec<Uuid>>,
     /// By ledger: courses that a restore took, and nobody has accepted yet.
     pub taken: BTreeMap<usize, BTreeSet<CourseId>>,
+    /// By ledger: orphans that a breaker held, and that were orphans ever since.
+    latched: BTreeMap<usize, BTreeSet<Place>>,
+    /// What a person approved.
+    approvals: Vec<Word>,
+}
+
+/// An orphan's store, source and course.
+pub type Place = (String, SourceIndex, CourseId);
+
+/// A person's word that this was meant.
+#[derive(Debug)]
+struct Word {
+    ledger: usize,
+    kind: HoldKind,
+    orphans: BTreeSet<Place>,
+    since: DateTime<Utc>,
+    until: DateTime<Utc>,
 }
 
 impl Observer {
@@ -127,20 +148,37 @@ impl Observer {
     pub fn learned(&mut self, who: Who, ledger: usize, live: &LiveSet) {
         self.seen.retain(|(of, .., course), _| *of != ledger || !live.contains(*course));
         let started = self.pass(who).started;
-        self.believed.entry(ledger).or_default().push((started, live.len()));
+        let accepted = self.words(ledger, HoldKind::Halt).map(|word| word.since).max();
+        // What was believed before somebody accepted a size says nothing any more.
+        if accepted.is_none_or(|since| started > since) {
+            self.believed.entry(ledger).or_default().push((started, live.len()));
+        }
+        if let Some(latched) = self.latched.get_mut(&ledger) {
+            latched.retain(|(.., course)| !live.contains(*course));
+        }
         if let Some(taken) = self.taken.get_mut(&ledger) {
             taken.retain(|course| !live.contains(*course));
         }
     }
 
-    pub fn next_question(&mut self, who: Who) -> Question {
+    /// Why these ids are asked about, as far as can be told from outside.
+    pub fn next_question(&mut self, who: Who, ids: &BTreeSet<CourseId>) -> Question {
         let pass = self.pass(who);
         pass.questions += 1;
         match pass.questions {
             1 => Question::AboutOrphans,
-            _ if std::mem::take(&mut pass.deleted_since_asked) => Question::AfterDelete,
+            _ if ids.is_subset(&pass.unconfirmed) => {
+                pass.unconfirmed.retain(|course| !ids.contains(course));
+                Question::AfterDelete
+            }
             _ => Question::BeforeDelete,
         }
+    }
+
+    /// An inventory showed a resource.
+    pub fn sighted(&mut self, who: Who, store: &str, source: SourceIndex, owner: CourseId, key: &[u8]) {
+        let keys = self.pass(who).sighted.entry((store.to_owned(), source, owner)).or_default();
+        keys.insert(key.to_vec());
     }
 
     pub fn next_reference_question(&mut self, who: Who) -> usize {
@@ -185,30 +223,35 @@ impl Observer {
     pub fn finished(&mut self, who: Who, ledger: usize) {
         let Some(contract) = self.contract else { return };
         let pass = self.pass(who).clone();
-        for (store, orphans) in pass.orphans {
+        for (store, orphans) in &pass.orphans {
             let still: BTreeSet<_> = orphans.iter().map(|orphan| (orphan.source, orphan.course)).collect();
             self.seen.retain(|(of, at, source, course), _| {
-                *of != ledger || *at != store || still.contains(&(*source, *course))
+                *of != ledger || at != store || still.contains(&(*source, *course))
             });
             for orphan in orphans {
+                let accrued = self.accrued(&contract, &pass, ledger, store, (orphan.source, orphan.course));
+                let keys =
+                    pass.sighted.get(&(store.clone(), orphan.source, orphan.course)).cloned().unwrap_or_default();
                 let key = (ledger, store.clone(), orphan.source, orphan.course);
-                let before = self.seen.get(&key).copied();
-                let accrued = self.accrued(&contract, before, &orphan, pass.started);
-                let (fingerprint, resources) = (orphan.found.amount.fingerprint, orphan.found.amount.resources);
-                self.seen.insert(key, Seen { fingerprint, resources, accrued, last_start: pass.started });
+                self.seen.insert(key, Seen { keys, accrued, last_start: pass.started });
             }
         }
     }
 
-    /// What the clock of an orphan may show at most.
-    fn accrued(&self, contract: &Contract, before: Option<Seen>, orphan: &Orphan, now: DateTime<Utc>) -> Duration {
-        let amount = orphan.found.amount;
-        match before {
-            Some(before)
-                if amount.resources < before.resources
-                    || (amount.resources == before.resources && amount.fingerprint == before.fingerprint) =>
-            {
-                let passed = (now - before.last_start).to_std().unwrap_or_default();
+    /// What the clock of an orphan may show at most in this pass.
+    fn accrued(
+        &self,
+        contract: &Contract,
+        pass: &Pass,
+        ledger: usize,
+        store: &str,
+        (source, course): (SourceIndex, CourseId),
+    ) -> Duration {
+        let before = self.seen.get(&(ledger, store.to_owned(), source, course));
+        let keys = pass.sighted.get(&(store.to_owned(), source, course));
+        match (before, keys) {
+            (Some(before), Some(keys)) if keys.len() < before.keys.len() || *keys == before.keys => {
+                let passed = (pass.started - before.last_start).to_std().unwrap_or_default();
                 before.accrued + passed.min(contract.at_most)
             }
             _ => Duration::ZERO,
@@ -230,12 +273,46 @@ impl Observer {
         self.taken.remove(&ledger);
     }
 
+    fn words(&self, ledger: usize, kind: HoldKind) -> impl Iterator<Item = &Word> + '_ {
+        self.approvals.iter().filter(move |word| word.ledger == ledger && word.kind == kind)
+    }
+
+    /// True if a person approved this before now, and the word had not expired when the pass began.
+    fn is_approved(&self, ledger: usize, kind: HoldKind, orphan: &Place, started: DateTime<Utc>) -> bool {
+        self.words(ledger, kind).any(|word| word.until > started && word.orphans.contains(orphan))
+    }
+
+    /// A person approves orphans, or the size of a live set.
+    pub fn approved(&mut self, ledger: usize, approval: &Approval, orphans: BTreeSet<Place>, size: Option<u64>) {
+        let Approval { kind, approved_at: since, until, .. } = *approval;
+        self.note(format!("a person approves {} of ledger {ledger}: {orphans:?} {size:?}", kind.as_str()));
+        if let Some(size) = size {
+            self.believed.insert(ledger, vec![(since, size as usize)]);
+        }
+        if kind == HoldKind::Discontinuity {
+            let anew = |(store, source, course): &Place| (ledger, store.clone(), *source, *course);
+            orphans.iter().map(anew).for_each(|key| _ = self.seen.remove(&key));
+        }
+        self.approvals.push(Word { ledger, kind, orphans, since, until });
+    }
+
+    /// The ledger noted that breakers hold these.
+    pub fn held_by_breakers(&mut self, ledger: usize, orphans: impl IntoIterator<Item = Place>) {
+        self.latched.entry(ledger).or_default().extend(orphans);
+    }
+
+    /// The ledger no longer has this orphan.
+    pub fn closed(&mut self, ledger: usize, orphan: &Place) {
+        self.latched.entry(ledger).or_default().remove(orphan);
+    }
+
     /// The history of a truth broke, or its limits were moved by a person: what was seen before says nothing.
     pub fn forget_sightings(&mut self, ledger: usize) {
         self.note(format!("sightings of ledger {ledger} say nothing any more"));
         self.seen.retain(|(of, ..), _| *of != ledger);
         self.believed.remove(&ledger);
         self.gone.remove(&ledger);
+        self.latched.remove(&ledger);
     }
 
     /// A pass came to its end.
@@ -243,7 +320,8 @@ impl Observer {
         let verdict = report.verdict.as_str();
         let held = report.halt.as_deref().unwrap_or_default();
         self.note(format!("{who:?} ends {verdict}, {} deleted {held}", report.swept().deleted));
-        let told: BTreeSet<CourseId> = report.stores.iter().flat_map(|store| &store.live_after_delete).copied().collect();
+        let told: BTreeSet<CourseId> =
+            report.stores.iter().flat_map(|store| &store.live_after_delete).copied().collect();
         let untold: Vec<CourseId> = self.pass(who).to_tell.difference(&told).copied().collect();
         if !untold.is_empty() {
             self.violation("S1", format!("{untold:?} turned out live after the delete, and nobody was told"));
@@ -285,7 +363,8 @@ impl State {
                     broken.push(("S10", format!("{id} was confirmed without the lock, {}", name())));
                 }
                 Some(_) => {}
-                None => broken.push((if *id == owner { "S1" } else { "S5" }, format!("{id} was never asked about, {}", name()))),
+                None => broken
+                    .push((if *id == owner { "S1" } else { "S5" }, format!("{id} was never asked about, {}", name()))),
             }
         }
         if pass.incomplete.contains(store) {
@@ -310,10 +389,7 @@ impl State {
 
         let known = tables.known.contains_key(&owner);
         let grace = if known { contract.departed } else { contract.stranger };
-        let orphan = pass.orphans.get(store).into_iter().flatten();
-        let orphan = orphan.into_iter().find(|it| it.course == owner && it.source == resource.source);
-        let seen = self.observer.seen.get(&(ledger, store.to_owned(), resource.source, owner)).copied();
-        let accrued = orphan.map_or(Duration::ZERO, |it| self.observer.accrued(&contract, seen, it, pass.started));
+        let accrued = self.observer.accrued(&contract, &pass, ledger, store, (resource.source, owner));
         if accrued < grace {
             broken.push(("S6", format!("{} was seen for {accrued:?} of {grace:?}", name())));
         }
@@ -334,7 +410,10 @@ impl State {
         if pinned.is_none_or(|(pin, _)| *pin != campus.pin()) {
             broken.push(("S7", format!("{} went by another truth than was adopted", name())));
         }
-        if known && self.observer.taken.get(&ledger).is_some_and(|taken| taken.contains(&owner)) {
+        let orphan = (store.to_owned(), resource.source, owner);
+        let is_approved = |kind| self.observer.is_approved(ledger, kind, &orphan, pass.started);
+        let taken = self.observer.taken.get(&ledger).is_some_and(|taken| taken.contains(&owner));
+        if known && taken && !is_approved(HoldKind::Discontinuity) {
             broken.push(("S7", format!("{} vanished in a restore, and nobody accepted it", name())));
         }
         if tables.paused.is_some() && tables.intents.last().is_none_or(|intent| !intent.open) {
@@ -342,8 +421,14 @@ impl State {
         }
 
         let now = pass.started;
+        let meant = is_approved(HoldKind::Breakers);
+        if !meant && self.observer.latched.get(&ledger).is_some_and(|latched| latched.contains(&orphan)) {
+            broken.push(("S8", format!("{} was held by a breaker, and nobody approved it", name())));
+        }
         let gone = self.observer.gone.entry(ledger).or_default();
-        gone.push((now, owner));
+        if !meant {
+            gone.push((now, owner));
+        }
         gone.retain(|(at, _)| *at > now - TimeDelta::hours(24));
         let courses: BTreeSet<CourseId> = gone.iter().map(|(_, course)| *course).collect();
         if courses.len() > contract.courses_a_day {
@@ -353,7 +438,7 @@ impl State {
         let harmed: Vec<CourseId> = ids.into_iter().filter(|id| campus.courses.contains_key(id)).collect();
         self.observer.deletions += 1;
         let pass = self.observer.pass(who);
-        pass.deleted_since_asked = true;
+        pass.unconfirmed.insert(owner);
         // Only the owner is asked about again.
         pass.harmed.extend(harmed.into_iter().filter(|id| *id == owner));
         for (line, what) in broken {

@@ -44,26 +44,26 @@ pub enum Safeguard {
 }
 
 impl Safeguard {
-    /// All of them.
-    pub const ALL: [Self; 19] = [
-        Self::AskAgain,
-        Self::ConfirmBeforeDelete,
-        Self::ConfirmAgain,
-        Self::Freshness,
-        Self::RefuseDrop,
-        Self::CompleteInventory,
-        Self::Mentions,
-        Self::Grace,
-        Self::Growth,
-        Self::Reappearance,
-        Self::Adoption,
-        Self::Counter,
-        Self::Pins,
-        Self::Position,
-        Self::Breakers,
-        Self::Latch,
-        Self::Pause,
-        Self::ReferencesWithBatch,
-        Self::LockWithQuestion,
+    /// All of them, each with what breaks without it, and a seed whose story shows it.
+    pub const ALL: [(Self, &'static str, u64); 19] = [
+        (Self::AskAgain, "S2: ", 0),
+        (Self::ConfirmBeforeDelete, "S1: ", 0),
+        (Self::ConfirmAgain, "S1: ", 0),
+        (Self::Freshness, "S2: ", 0),
+        (Self::RefuseDrop, "S3: ", 0),
+        (Self::CompleteInventory, "S4: ", 0),
+        (Self::Mentions, "S5: ", 0),
+        (Self::Grace, "S6: ", 0),
+        (Self::Growth, "S6: ", 0),
+        (Self::Reappearance, "S6: ", 0),
+        (Self::Adoption, "S7: ", 0),
+        (Self::Counter, "S7: ", 0),
+        (Self::Pins, "S7: ", 0),
+        (Self::Position, "S7: ", 0),
+        (Self::Breakers, "S8: ", 0),
+        (Self::Latch, "S8: ", 0),
+        (Self::Pause, "S8: ", 0),
+        (Self::ReferencesWithBatch, "S9: ", 0),
+        (Self::LockWithQuestion, "S10: ", 0),
     ];
 }

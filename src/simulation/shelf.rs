@@ -82,6 +82,9 @@ impl MemoryStore {
             for (key, resource) in page {
                 let name: &[u8] = if self.without == Some(Safeguard::Growth) { b"" } else { &key };
                 let mentions = || self.mentions(&resource).to_vec();
+                if let Some(owner) = resource.owner {
+                    self.world.state().observer.sighted(self.who, &self.name, resource.source, owner, &key);
+                }
                 match resource.owner {
                     None => census.unrecognised(resource.source, &key, 1),
                     Some(owner) => census.observe(resource.source, owner, Amount::one(name, Some(1)), mentions),
