@@ -1,71 +1,72 @@
 //! What must hold, judged on each step that anything takes: lines of the contract, as far as the model can say them.
 
+use stateright::Property;
+
 use crate::environment::Action;
+use crate::gaps::Gap;
 use crate::protocol::Protocol;
 use crate::world::{Intent, Known, State, Step};
 
-/// A line of the contract, or a part of one. Its name is its number and what it says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Claim {
-    /// What is condemned belongs to a course that is dead at that moment.
-    LiveIsNotSwept,
-    /// Whoever turned out live got back what the batch took, when the batch has ended.
-    LiveGetsItBack,
-    /// Nothing is sent on the word of a confirmation that is older than it is good for.
-    Fresh,
-    /// A run that read an empty live set sends nothing.
-    EmptyIsNotDead,
-    /// What is condemned names no live course.
-    MentionsHold,
-    /// What is planned has been seen as an orphan for its grace, without a break, by finished runs.
-    GraceWasSeen,
-    /// Nothing is sent by a run on another database than the adopted one, or whose ledger missed a use of the store.
-    RightPlace,
-    /// What vanished while history broke is not sent for.
-    VanishedWaits,
-    /// A run halts only where something was cloned, restored, replaced or stolen.
-    NoFalseAlarm,
-    /// What is condemned is referred to by nobody.
-    ReferencedIsHeld,
-    /// While another one holds the lock, at most one batch of a collector lands.
-    OneAtATime,
-    /// What is deleted is named by an intent.
-    IntentNamesIt,
-    /// After the next complete run nobody who is live misses what an earlier one took.
-    NothingIsOwed,
-    /// On a schedule that is kept, what dead courses left is gone in the end, and no intent is open.
-    NothingIsForgotten,
-    /// What is deleted was copied.
-    DeletedWasCopied,
-    /// No copy of a live course's resource expires.
-    LiveCopiesStay,
+macro_rules! claims {
+    ($($(#[$doc:meta])* $claim:ident = $name:literal,)*) => {
+        /// A line of the contract, or a part of one.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Claim {
+            $($(#[$doc])* $claim,)*
+        }
+
+        impl Claim {
+            pub const ALL: &[Self] = &[$(Self::$claim,)*];
+
+            /// Its line in the contract, and what it says; the checker shows this.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$claim => $name,)*
+                }
+            }
+        }
+
+        /// That no claim is ever broken.
+        pub fn properties() -> Vec<Property<Protocol>> {
+            vec![$(Property::always($name, |_, state: &State| !state.broken.has(Claim::$claim)),)*]
+        }
+    };
 }
 
-impl Claim {
-    /// All of them, with the names that the checker shows.
-    pub const ALL: [(Self, &'static str); 16] = [
-        (Self::LiveIsNotSwept, "S1 live is not swept"),
-        (Self::LiveGetsItBack, "S1 live gets it back"),
-        (Self::Fresh, "S2 fresh when sent"),
-        (Self::EmptyIsNotDead, "S3 empty is not dead"),
-        (Self::MentionsHold, "S5 mentions hold"),
-        (Self::GraceWasSeen, "S6 grace was seen"),
-        (Self::RightPlace, "S7 right place"),
-        (Self::VanishedWaits, "S7 vanished waits"),
-        (Self::NoFalseAlarm, "S7 no false alarm"),
-        (Self::ReferencedIsHeld, "S9 referenced is held"),
-        (Self::OneAtATime, "S10 one at a time"),
-        (Self::IntentNamesIt, "S11 an intent names it"),
-        (Self::NothingIsOwed, "S11 nothing is owed"),
-        (Self::NothingIsForgotten, "S11 nothing is forgotten"),
-        (Self::DeletedWasCopied, "S12 deleted was copied"),
-        (Self::LiveCopiesStay, "S12 live copies stay"),
-    ];
-
-    pub fn name(self) -> &'static str {
-        Self::ALL[self as usize].1
-    }
+claims! {
+    /// What is condemned belongs to a course that is dead at that moment.
+    LiveIsNotSwept = "S1 live is not swept",
+    /// Whoever turned out live has got back what the batch took, when the batch has ended.
+    LiveGetsItBack = "S1 live gets it back",
+    /// Nothing is sent on the word of a confirmation that is older than it is good for.
+    Fresh = "S2 fresh when sent",
+    /// A run that read an empty live set condemns nothing.
+    EmptyIsNotDead = "S3 empty is not dead",
+    /// What is condemned names no live course.
+    MentionsHold = "S5 mentions hold",
+    /// What is planned has been seen as an orphan for its grace, without an interruption, by finished runs.
+    GraceWasSeen = "S6 grace was seen",
+    /// Nothing is condemned on another database than the adopted one, nor by a run whose ledger missed a use of the store.
+    RightPlace = "S7 right place",
+    /// What vanished while history broke is not condemned.
+    VanishedWaits = "S7 vanished waits",
+    /// A run halts only where something was cloned, restored, replaced or stolen.
+    NoFalseAlarm = "S7 no false alarm",
+    /// What is condemned is referred to by nobody.
+    ReferencedIsHeld = "S9 referenced is held",
+    /// While another one holds the lock, at most one batch of a collector lands.
+    OneAtATime = "S10 one at a time",
+    /// What is condemned is named by an intent.
+    IntentNamesIt = "S11 an intent names it",
+    /// After the next complete run nobody who is live misses what an earlier one took.
+    NothingIsOwed = "S11 nothing is owed",
+    /// On a schedule that is kept, what the dead left is gone in the end, and no intent is open.
+    NothingIsForgotten = "S11 nothing is forgotten",
+    /// What is deleted was copied.
+    DeletedWasCopied = "S12 deleted was copied",
+    /// No copy of a live course's resource expires.
+    LiveCopiesStay = "S12 live copies stay",
 }
 
 /// A set of claims.
@@ -93,7 +94,11 @@ pub fn broken(protocol: &Protocol, before: &State, action: Action, after: &State
             match (from, to) {
                 (Step::Looked, Step::Planned) => planned(protocol, after, me, &mut claims),
                 (Step::Copied, Step::Confirmed) => condemned(protocol, after, me, &mut claims),
-                (Step::Confirmed, Step::Sending) => sent(protocol, after, me, &mut claims),
+                (Step::Confirmed, Step::Sending) => {
+                    let owner = protocol.scenario.slots[after.collectors[me].batch].owner;
+                    let settled = after.ghost.settled.has(owner) && !after.collectors[me].on_clone;
+                    claims.require(!settled, Claim::Fresh);
+                }
                 (Step::Sending, Step::Landed) => landed(before, after, me, &mut claims),
                 (Step::Noted, Step::Planned) => batch_ended(protocol, after, me, &mut claims),
                 (_, Step::Halted) => claims.require(after.ghost.tampered, Claim::NoFalseAlarm),
@@ -122,7 +127,7 @@ fn planned(protocol: &Protocol, after: &State, me: usize, claims: &mut Claims) {
         let seen_often = witness.sightings * scenario.gain >= scenario.grace;
         claims.require(waited && seen_often, Claim::GraceWasSeen);
     }
-    if collector.seen.is_some() {
+    if collector.seen.is_some() && !collector.on_clone {
         for slot in after.ghost.owed.iter() {
             let in_hand = after.collectors.iter().any(|other| {
                 matches!(other.at, Step::Landed | Step::Noted) && other.batch == slot && other.hit
@@ -135,22 +140,23 @@ fn planned(protocol: &Protocol, after: &State, me: usize, claims: &mut Claims) {
 
 fn condemned(protocol: &Protocol, after: &State, me: usize, claims: &mut Claims) {
     let database = after.home(me);
-    let slot = after.collectors[me].batch;
+    let collector = &after.collectors[me];
+    let slot = collector.batch;
     let resource = &protocol.scenario.slots[slot];
     claims.require(!database.live.has(resource.owner), Claim::LiveIsNotSwept);
     claims.require(!resource.mention.is_some_and(|course| database.live.has(course)), Claim::MentionsHold);
     claims.require(!database.referenced.has(slot), Claim::ReferencedIsHeld);
-}
-
-fn sent(protocol: &Protocol, after: &State, me: usize, claims: &mut Claims) {
-    let collector = &after.collectors[me];
-    let database = after.home(me);
-    let owner = protocol.scenario.slots[collector.batch].owner;
-    let settled = !collector.on_clone && after.ghost.settled.has(owner);
-    claims.require(!settled, Claim::Fresh);
     claims.require(!collector.live.is_empty(), Claim::EmptyIsNotDead);
     claims.require(database.system == database.ledger.system && !collector.missed, Claim::RightPlace);
-    claims.require(!after.ghost.vanished.has(owner), Claim::VanishedWaits);
+    claims.require(!after.ghost.vanished.has(resource.owner), Claim::VanishedWaits);
+    claims.require(database.ledger.intents[slot][me] != Intent::None, Claim::IntentNamesIt);
+    if protocol.opens(Gap::GrowthDuringARun) {
+        let planned = collector.seen.is_some_and(|seen| seen[slot] == collector.copied);
+        claims.require(planned, Claim::GraceWasSeen);
+    }
+    if protocol.opens(Gap::TheCloneGoesFirst) {
+        claims.require(!after.database.live.has(resource.owner), Claim::LiveIsNotSwept);
+    }
 }
 
 fn landed(before: &State, after: &State, me: usize, claims: &mut Claims) {
@@ -159,9 +165,7 @@ fn landed(before: &State, after: &State, me: usize, claims: &mut Claims) {
         return;
     }
     let slot = collector.batch;
-    let intents = after.home(me).ledger.intents[slot];
     claims.require(collector.lockless <= 1, Claim::OneAtATime);
-    claims.require(intents[me] != Intent::None, Claim::IntentNamesIt);
     let version = before.store.content[slot];
     claims.require(after.store.copies[slot].has(version.into()), Claim::DeletedWasCopied);
 }
@@ -173,13 +177,16 @@ fn batch_ended(protocol: &Protocol, after: &State, me: usize, claims: &mut Claim
     let postponed = database.ledger.intents[slot][me] == Intent::Landed;
     let live = database.live.has(protocol.scenario.slots[slot].owner);
     claims.require(postponed || !live || !after.ghost.owed.has(slot), Claim::LiveGetsItBack);
+    if protocol.opens(Gap::ReferredToInTheWindow) {
+        claims.require(!database.referenced.has(slot), Claim::ReferencedIsHeld);
+    }
 }
 
 fn something_is_left(protocol: &Protocol, state: &State) -> bool {
     let database = &state.database;
     let left = protocol.scenario.slots.iter().enumerate().any(|(index, slot)| {
         let known = database.ledger.known[slot.owner] != Known::Never;
-        state.store.content[index] != 0 && !database.live.has(slot.owner) && known
+        state.store.content[index] != 0 && state.ghost.hours_dead[slot.owner] > protocol.scenario.grace && known
     });
     let open = database.ledger.intents.iter().flatten().any(|intent| matches!(intent, Intent::Open | Intent::Landed));
     left || open

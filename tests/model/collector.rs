@@ -129,6 +129,7 @@ impl Turn<'_> {
             self.ledger().position = (database.timeline, database.log);
         }
         self.i().from = marker;
+        self.i().position = (database.timeline, database.log);
         self.i().missed = uses > ledger.uses;
         if self.keeps(Safeguard::AnnouncedMove) {
             let ledger = self.ledger();
@@ -169,8 +170,12 @@ impl Turn<'_> {
             return self.end();
         }
         self.learn(live);
+        // Whatever was committed meanwhile moved the log on.
+        let before = self.i().position;
         let database = self.database();
-        database.ledger.position = (database.timeline, database.log);
+        database.log += 1;
+        let after = (database.timeline, database.log);
+        self.ledger().position = if self.keeps(Safeguard::PositionAfterTruth) { after } else { before };
         self.i().live = live;
         self.go(Step::Read);
     }
@@ -240,7 +245,7 @@ impl Turn<'_> {
     /// Closes what an earlier run left open, and puts back what turned out live. True if there was anything.
     fn settle(&mut self, slot: usize, live: Set) -> bool {
         let is_open = |intent: &Intent| matches!(intent, Intent::Open | Intent::Landed);
-        if !self.ledger().intents[slot].iter().any(is_open) {
+        if !self.keeps(Safeguard::Settle) || !self.ledger().intents[slot].iter().any(is_open) {
             return false;
         }
         for intent in self.ledger().intents[slot].iter_mut().filter(|intent| is_open(intent)) {
@@ -270,9 +275,8 @@ impl Turn<'_> {
             && store.content[slot] == 0
         {
             store.content[slot] = u8::try_from(version).unwrap();
-            store.copies[slot] = store.copies[slot].without(version);
         }
-        // Where something new stands already, the old one stays in quarantine, and whoever is on call is told.
+        // The copy stays until it expires. Where something new stands already, the old one stays in quarantine, and whoever is on call is told.
         self.state.ghost.owed = self.state.ghost.owed.without(slot);
     }
 
@@ -340,7 +344,7 @@ impl Turn<'_> {
             self.state.store.content[slot] = 0;
             self.i().hit = true;
             self.i().lockless += u8::from(another);
-            if alive {
+            if alive && !self.i().on_clone {
                 self.state.ghost.owed = self.state.ghost.owed.with(slot);
             }
         }

@@ -5,10 +5,11 @@
 //! arrival: looking and planning take minutes, against graces of hours.
 
 use crate::collector;
+use crate::gaps::Gap;
 use crate::protocol::Protocol;
 use crate::safeguards::Safeguard;
 use crate::scenario::{Event, Place};
-use crate::world::{ANCHOR, COLLECTORS, Database, Set, State, Step, Witness};
+use crate::world::{ANCHOR, COLLECTORS, Database, Known, Set, State, Step, Witness};
 
 /// Something that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,8 +82,8 @@ pub fn actions(protocol: &Protocol, state: &State, actions: &mut Vec<Action>) {
     }
     let people = [
         (Event::Backup, Action::Backup, state.backup.is_none()),
-        (Event::Rewind, Action::Rewind, state.backup.is_some()),
-        (Event::FailOver, Action::FailOver, state.backup.is_some()),
+        (Event::Restore, Action::Rewind, state.backup.is_some()),
+        (Event::Restore, Action::FailOver, state.backup.is_some()),
         (Event::Promote, Action::Promote, true),
         (Event::Replace, Action::Replace, true),
         (Event::Blind, Action::Blind, true),
@@ -91,12 +92,11 @@ pub fn actions(protocol: &Protocol, state: &State, actions: &mut Vec<Action>) {
     actions.extend(people.iter().filter(|(event, _, can)| *can && left(*event)).map(|(_, action, _)| *action));
 }
 
-/// A known gap, closed here and opened by `Gap`: a sender that was frozen until another collector had settled its intent, hit what was
-/// live again, and dies before it can say so. Nobody is left who knows.
+/// See [`Gap::TheOnlyWitnessDies`].
 fn may_die(protocol: &Protocol, state: &State, me: usize) -> bool {
     let collector = &state.collectors[me];
     let only_it_knows = collector.at == Step::Landed && collector.hit && !state.home(me).lock.has(me);
-    !only_it_knows || protocol.opens(crate::safeguards::Gap::TheOnlyWitnessDies)
+    !only_it_knows || protocol.opens(Gap::TheOnlyWitnessDies)
 }
 
 fn may_pass(protocol: &Protocol, state: &State) -> bool {
@@ -145,6 +145,9 @@ pub fn after(protocol: &Protocol, before: &State, action: Action) -> State {
             state.now += 1;
             state.ghost.served = false;
             state.ghost.settled = database.live;
+            for (course, hours) in state.ghost.hours_dead.iter_mut().enumerate() {
+                *hours = if database.live.has(course) { 0 } else { (*hours + 1).min(protocol.scenario.grace + 1) };
+            }
             for collector in state.collectors.iter_mut().filter(|collector| collector.at == Step::Confirmed) {
                 collector.stale = true;
             }
@@ -155,6 +158,7 @@ pub fn after(protocol: &Protocol, before: &State, action: Action) -> State {
         Action::Create(course) => {
             database.live = database.live.with(course);
             state.ghost.vanished = state.ghost.vanished.without(course);
+            state.ghost.hours_dead[course] = 0;
             state.spent.spend(Event::Create);
         }
         Action::Delete(course) => {
@@ -177,16 +181,18 @@ pub fn after(protocol: &Protocol, before: &State, action: Action) -> State {
         }
         Action::Backup => {
             state.backup = Some(Database { lock: Set::EMPTY, ..*database });
-            database.log += 1;
             state.spent.spend(Event::Backup);
         }
         Action::Rewind => {
             restore(protocol, &mut state, before.database.timeline);
-            state.spent.spend(Event::Rewind);
+            if protocol.opens(Gap::TheLogCatchesUp) {
+                state.database.log = before.database.log;
+            }
+            state.spent.spend(Event::Restore);
         }
         Action::FailOver => {
             restore(protocol, &mut state, before.database.timeline + 1);
-            state.spent.spend(Event::FailOver);
+            state.spent.spend(Event::Restore);
         }
         Action::Promote => {
             database.timeline += 1;
@@ -219,17 +225,26 @@ pub fn after(protocol: &Protocol, before: &State, action: Action) -> State {
 /// The database is as it was at the backup, and so is a ledger beside it. Every session ends.
 fn restore(protocol: &Protocol, state: &mut State, timeline: u8) {
     let Some(backup) = state.backup else { return };
-    let lost = state.database.live.minus(backup.live);
     let mut restored = Database { timeline, ..backup };
     match protocol.scenario.ledger {
         Place::Beside => state.ghost.tampered = true,
         Place::Apart => {
             restored.ledger = state.database.ledger;
-            restored.ledger.witness = restored.ledger.witness.map(|witness| Witness::anew(witness.version));
+            // It is a break if something was lost that a run may have seen, or if it looks like one.
+            if timeline != state.database.timeline || backup.log < state.database.log {
+                restored.ledger.witness = restored.ledger.witness.map(|witness| Witness::anew(witness.version));
+            }
         }
     }
+    let lost = state.database.live.minus(backup.live);
+    for course in lost.iter() {
+        let returned_unseen = matches!(restored.ledger.known[course], Known::Departed { .. });
+        if !returned_unseen || protocol.opens(Gap::AReturnNobodySaw) {
+            state.ghost.vanished = state.ghost.vanished.with(course);
+        }
+    }
+    state.ghost.vanished = state.ghost.vanished.minus(restored.live);
     state.database = restored;
-    state.ghost.vanished = state.ghost.vanished.or(lost).minus(restored.live);
     forget_the_dead(protocol, state);
 }
 

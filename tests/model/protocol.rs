@@ -2,11 +2,15 @@
 
 use stateright::{Model, Property};
 
-use crate::claims::{Claim, broken};
+use crate::claims;
 use crate::environment::{self, Action};
-use crate::safeguards::{Gap, Safeguard};
+use crate::gaps::Gap;
+use crate::safeguards::Safeguard;
 use crate::scenario::{Event, Scenario};
 use crate::world::State;
+
+/// The name of the property that something is deleted at all.
+pub const SOMETHING_GOES: &str = "something goes";
 
 /// The protocol in a bounded world; whole, without one of its safeguards, or with a known gap opened.
 #[derive(Clone, Debug)]
@@ -22,6 +26,9 @@ impl Protocol {
     }
     pub fn without(scenario: Scenario, safeguard: Safeguard) -> Self {
         Self { without: Some(safeguard), ..Self::whole(scenario) }
+    }
+    pub fn opening(scenario: Scenario, gap: Gap) -> Self {
+        Self { gap: Some(gap), ..Self::whole(scenario) }
     }
     pub fn keeps(&self, safeguard: Safeguard) -> bool {
         self.without != Some(safeguard)
@@ -49,31 +56,16 @@ impl Model for Protocol {
 
     fn next_state(&self, before: &State, action: Action) -> Option<State> {
         let mut after = environment::after(self, before, action);
-        after.broken = broken(self, before, action, &after);
+        after.broken = claims::broken(self, before, action, &after);
         Some(after)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        properties()
+        let mut properties = claims::properties();
+        // A protocol that never deletes anything would keep every claim.
+        properties.push(Property::sometimes(SOMETHING_GOES, |_, state: &State| {
+            state.collectors.iter().any(|collector| collector.hit)
+        }));
+        properties
     }
 }
-
-macro_rules! always {
-    ($($claim:ident),*) => {
-        vec![$(Property::always(Claim::$claim.name(), |_: &Protocol, state: &State| !state.broken.has(Claim::$claim))),*]
-    };
-}
-
-fn properties() -> Vec<Property<Protocol>> {
-    let mut properties = always![
-        LiveIsNotSwept, LiveGetsItBack, Fresh, EmptyIsNotDead, MentionsHold, GraceWasSeen, RightPlace, VanishedWaits,
-        NoFalseAlarm, ReferencedIsHeld, OneAtATime, IntentNamesIt, NothingIsOwed, NothingIsForgotten, DeletedWasCopied,
-        LiveCopiesStay
-    ];
-    // A protocol that never deletes would keep every claim above.
-    properties.push(Property::sometimes(SOMETHING_GOES, |_, state: &State| state.collectors.iter().any(|collector| collector.hit)));
-    properties
-}
-
-/// The name of the property that something is deleted at all.
-pub const SOMETHING_GOES: &str = "something goes";

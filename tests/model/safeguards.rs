@@ -48,6 +48,8 @@ pub enum Safeguard {
     HoldAcrossBreak,
     /// The position is remembered only when what vanished is marked (S7).
     BreakSeenUntilMarked,
+    /// … and it is read after the live set, not before it (S7).
+    PositionAfterTruth,
     /// What was never seen live stays, unless a source is exclusive (S7).
     HoldStrangers,
     /// References are asked again with each batch (S9).
@@ -60,6 +62,8 @@ pub enum Safeguard {
     IntentFirst,
     /// An intent stays open until its batch has been confirmed again (S11).
     OpenUntilConfirmedAgain,
+    /// The next complete run closes what was left open (S11).
+    Settle,
     /// What lies in quarantine of an open intent is put back if its course is live (S11).
     PutBackWhatWasOpen,
     /// An open intent authorises nothing (S11).
@@ -84,7 +88,7 @@ const fn need(safeguard: Safeguard, scenario: fn() -> Scenario, breaks: Claim) -
 }
 
 /// Every safeguard, once.
-pub const NEEDS: [Need; 32] = [
+pub const NEEDS: [Need; 34] = [
     need(Safeguard::Confirm, Scenario::batch, Claim::LiveIsNotSwept),
     need(Safeguard::NewTransaction, Scenario::batch, Claim::LiveIsNotSwept),
     need(Safeguard::Freshness, Scenario::batch, Claim::Fresh),
@@ -106,22 +110,17 @@ pub const NEEDS: [Need; 32] = [
     need(Safeguard::AnnouncedMove, Scenario::recovers, Claim::NoFalseAlarm),
     need(Safeguard::HoldAcrossBreak, Scenario::restored, Claim::VanishedWaits),
     need(Safeguard::BreakSeenUntilMarked, Scenario::restored, Claim::VanishedWaits),
-    need(Safeguard::HoldStrangers, Scenario::restored, Claim::VanishedWaits),
+    need(Safeguard::PositionAfterTruth, Scenario::restored_newborn, Claim::VanishedWaits),
+    need(Safeguard::HoldStrangers, Scenario::restored_newborn, Claim::VanishedWaits),
     need(Safeguard::ReferencesAgain, Scenario::referenced, Claim::ReferencedIsHeld),
     need(Safeguard::OneLock, Scenario::takeover, Claim::OneAtATime),
     need(Safeguard::LockWithQuestion, Scenario::takeover, Claim::OneAtATime),
     need(Safeguard::IntentFirst, Scenario::batch, Claim::IntentNamesIt),
     need(Safeguard::OpenUntilConfirmedAgain, Scenario::batch, Claim::NothingIsOwed),
+    need(Safeguard::Settle, Scenario::recovers, Claim::NothingIsForgotten),
     need(Safeguard::PutBackWhatWasOpen, Scenario::batch, Claim::NothingIsOwed),
     need(Safeguard::EveryGateAgain, Scenario::batch, Claim::GraceWasSeen),
     need(Safeguard::CopyFirst, Scenario::batch, Claim::DeletedWasCopied),
     need(Safeguard::OnlyWhatWasCopied, Scenario::batch, Claim::DeletedWasCopied),
     need(Safeguard::PurgeAsks, Scenario::batch, Claim::LiveCopiesStay),
 ];
-
-/// What the protocol is known not to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gap {
-    /// Of a sender that was frozen until its intent was settled by another, nobody knows what it hit if it dies then.
-    TheOnlyWitnessDies,
-}

@@ -27,10 +27,8 @@ pub enum Event {
     BreakOff,
     /// A backup is taken; a standby stops receiving.
     Backup,
-    /// The backup is restored in place: the log goes back.
-    Rewind,
-    /// The standby is promoted, or the backup restored to a point in time: a new timeline.
-    FailOver,
+    /// The backup is restored in place, and the log goes back; or the standby is promoted, with a new timeline.
+    Restore,
     /// A standby that has everything is promoted.
     Promote,
     /// Another database of the same name stands where the liveness source was.
@@ -73,7 +71,7 @@ pub enum Place {
 pub enum Start {
     /// Live, known, with a resource in every slot.
     Alive,
-    /// Not there yet, and nothing of it.
+    /// Not there yet, nor known; its resources were written first.
     Unborn,
     /// Dead for an hour, and seen so by one finished run. So is whom its resources name.
     Ripe,
@@ -140,29 +138,40 @@ impl Scenario {
         Self::new("batch", Start::Ripe, &budget)
     }
 
-    /// A frozen leader, and a standby that takes over.
+    /// A leader that loses its lock, and a standby that takes over; two batches each.
     pub fn takeover() -> Self {
         let budget = [(Event::Run, 3), (Event::Create, 1), (Event::Freeze, 1), (Event::LoseLock, 1)];
         Self { standby: true, slots: vec![PLAIN; 2], ..Self::new("takeover", Start::Ripe, &budget) }
+    }
+
+    /// A leader that loses its lock while it is frozen, and dies of it.
+    pub fn frozen() -> Self {
+        let budget = [(Event::Run, 3), (Event::Create, 1), (Event::LoseLock, 1), (Event::Crash, 1)];
+        Self { standby: true, until: 1, ..Self::new("frozen", Start::Ripe, &budget) }
     }
 
     /// The liveness source is restored or fails over; the ledger is elsewhere and remembers more.
     pub fn restored() -> Self {
         let budget = [
             (Event::Run, 3),
+            (Event::Delete, 1),
             (Event::Create, 1),
-            (Event::Write, 1),
             (Event::Crash, 1),
             (Event::Backup, 1),
-            (Event::Rewind, 1),
-            (Event::FailOver, 1),
+            (Event::Restore, 1),
         ];
-        Self { until: 1, ..Self::new("restored", Start::Unborn, &budget) }
+        Self { until: 1, ..Self::new("restored", Start::Alive, &budget) }
+    }
+
+    /// The same, with a course that the backup never had.
+    pub fn restored_newborn() -> Self {
+        let budget = [(Event::Run, 3), (Event::Create, 1), (Event::Delete, 1), (Event::Backup, 1), (Event::Restore, 1)];
+        Self { until: 1, ..Self::new("restored, newborn", Start::Unborn, &budget) }
     }
 
     /// A break in the history while an orphan waits.
     pub fn broken_history() -> Self {
-        let budget = [(Event::Run, 3), (Event::Backup, 1), (Event::Rewind, 1), (Event::Promote, 1)];
+        let budget = [(Event::Run, 3), (Event::Backup, 1), (Event::Restore, 1), (Event::Promote, 1)];
         Self::new("broken history", Start::Ripe, &budget)
     }
 
@@ -173,8 +182,7 @@ impl Scenario {
             (Event::Create, 1),
             (Event::Delete, 1),
             (Event::Backup, 1),
-            (Event::Rewind, 1),
-            (Event::FailOver, 1),
+            (Event::Restore, 1),
             (Event::Promote, 1),
         ];
         Self { ledger: Place::Beside, ..Self::new("restored together", Start::Ripe, &budget) }
@@ -182,7 +190,7 @@ impl Scenario {
 
     /// Database and ledger are copied, and both copies have a collector.
     pub fn cloned() -> Self {
-        let budget = [(Event::Run, 3), (Event::Clone, 1), (Event::Crash, 1)];
+        let budget = [(Event::Run, 3), (Event::Create, 1), (Event::Clone, 1)];
         Self { ledger: Place::Beside, ..Self::new("cloned", Start::Ripe, &budget) }
     }
 
@@ -211,7 +219,7 @@ impl Scenario {
 
     /// Crashes anywhere, on a schedule that is kept.
     pub fn recovers() -> Self {
-        let budget = [(Event::Run, 6), (Event::Delete, 1), (Event::Crash, 2)];
+        let budget = [(Event::Run, 7), (Event::Delete, 1), (Event::Crash, 2), (Event::BreakOff, 1)];
         Self { punctual: true, until: 3, ..Self::new("recovers", Start::Alive, &budget) }
     }
 
@@ -222,7 +230,9 @@ impl Scenario {
             Self::reappears(),
             Self::batch(),
             Self::takeover(),
+            Self::frozen(),
             Self::restored(),
+            Self::restored_newborn(),
             Self::broken_history(),
             Self::restored_together(),
             Self::cloned(),

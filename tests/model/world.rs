@@ -102,7 +102,7 @@ pub struct Database {
     /// The cluster's identifier.
     pub system: u8,
     pub timeline: u8,
-    /// The log's position, as far as anything depends on it: 0 up to the backup, 1 after it.
+    /// The log's position. It moves on with each live set that is read, which is as fine as anything depends on it.
     pub log: u8,
     /// The collectors whose session holds the lock: one, unless nobody sees to it.
     pub lock: Set,
@@ -223,6 +223,8 @@ pub struct Collector {
     pub started: u8,
     /// The marker's count before its move.
     pub from: u8,
+    /// Timeline and log when the run began.
+    pub position: (u8, u8),
     pub across_break: bool,
     /// The live set.
     pub live: Set,
@@ -250,6 +252,8 @@ pub struct Collector {
 pub struct Ghost {
     /// The courses that have been live for at least an hour.
     pub settled: Set,
+    /// For how many hours each course has been dead; no more than anybody asks.
+    pub hours_dead: [u8; COURSES],
     /// The slots that were deleted although their owner was live, and not given back.
     pub owed: Set,
     /// The courses whose row was lost, and not deleted.
@@ -270,6 +274,7 @@ impl Collector {
             run: 0,
             started: 0,
             from: 0,
+            position: (0, 0),
             across_break: false,
             live: Set::EMPTY,
             seen: None,
@@ -304,11 +309,9 @@ impl State {
         let mut live = Set::of(&[SUBJECT, NAMED, ANCHOR]);
         let mut known = [Known::Present; COURSES];
         let mut content = [0; SLOTS];
+        content[..slots.len()].fill(1);
         let mut orphans = [None; SLOTS];
         let mut witness = [Witness::anew(0); SLOTS];
-        if start != Start::Unborn {
-            content[..slots.len()].fill(1);
-        }
         match start {
             Start::Alive => {}
             Start::Unborn => {
@@ -359,6 +362,7 @@ impl State {
             spent: Spent::default(),
             ghost: Ghost {
                 settled: live,
+                hours_dead: [0; COURSES],
                 owed: Set::EMPTY,
                 vanished: Set::EMPTY,
                 uses: 0,
