@@ -174,7 +174,7 @@ fn batch_ended(protocol: &Protocol, after: &State, me: usize, claims: &mut Claim
     let slot = after.collectors[me].batch;
     let database = after.home(me);
     // Nobody answered any more: the intent stays open, and the next run asks.
-    let postponed = database.ledger.intents[slot][me] == Intent::Landed;
+    let postponed = matches!(database.ledger.intents[slot][me], Intent::Open | Intent::Landed);
     let live = database.live.has(protocol.scenario.slots[slot].owner);
     claims.require(postponed || !live || !after.ghost.owed.has(slot), Claim::LiveGetsItBack);
     if protocol.opens(Gap::ReferredToInTheWindow) {

@@ -174,6 +174,7 @@ impl Turn<'_> {
         let before = self.i().position;
         let database = self.database();
         database.log += 1;
+        database.seen = live;
         let after = (database.timeline, database.log);
         self.ledger().position = if self.keeps(Safeguard::PositionAfterTruth) { after } else { before };
         self.i().live = live;
@@ -357,8 +358,9 @@ impl Turn<'_> {
         let gone = self.state.store.content[slot] == 0;
         let stays_open = hit && self.keeps(Safeguard::OpenUntilConfirmedAgain);
         let closes_spared = self.keeps(Safeguard::CloseSpared);
+        let writes_anew = hit && self.keeps(Safeguard::OutcomeAnew);
         let ledger = self.ledger();
-        if ledger.intents[slot][me] != Intent::None {
+        if ledger.intents[slot][me] != Intent::None || writes_anew {
             ledger.intents[slot][me] = if stays_open { Intent::Landed } else { Intent::Closed };
         }
         if (hit && gone) || (alive && closes_spared) {

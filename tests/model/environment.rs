@@ -158,6 +158,7 @@ pub fn after(protocol: &Protocol, before: &State, action: Action) -> State {
         Action::Create(course) => {
             database.live = database.live.with(course);
             state.ghost.vanished = state.ghost.vanished.without(course);
+            database.seen = database.seen.without(course);
             state.ghost.hours_dead[course] = 0;
             state.spent.spend(Event::Create);
         }
@@ -238,8 +239,12 @@ fn restore(protocol: &Protocol, state: &mut State, timeline: u8) {
     }
     let lost = state.database.live.minus(backup.live);
     for course in lost.iter() {
-        let returned_unseen = matches!(restored.ledger.known[course], Known::Departed { .. });
-        if !returned_unseen || protocol.opens(Gap::AReturnNobodySaw) {
+        let remembers_its_return = match restored.ledger.known[course] {
+            Known::Never => true,
+            Known::Present => state.database.seen.has(course),
+            Known::Departed { .. } => false,
+        };
+        if remembers_its_return || protocol.opens(Gap::AReturnNobodyRemembers) {
             state.ghost.vanished = state.ghost.vanished.with(course);
         }
     }

@@ -13,8 +13,9 @@ pub enum Gap {
     TheCloneGoesFirst,
     /// A backup that was restored on the same timeline is not seen once its log has passed the last position that was seen.
     TheLogCatchesUp,
-    /// A dead course that came back after our last run and was lost by a restore has not vanished, for all we know.
-    AReturnNobodySaw,
+    /// A dead course that came back and was lost by a restore has not vanished, for all the ledger knows, if no run saw it, or if
+    /// the ledger lost the memory of it, too, and nothing else. Its old clock goes on.
+    AReturnNobodyRemembers,
     /// What was referred to between the confirmation and the delete is not given back: nobody asks about references again.
     ReferredToInTheWindow,
     /// A sender that was frozen until another collector had settled its intent hits what is live again, and dies before it can
@@ -37,8 +38,8 @@ const fn shown(gap: Gap, scenario: fn() -> Scenario, breaks: Claim) -> Shown {
 pub const GAPS: [Shown; 6] = [
     shown(Gap::GrowthDuringARun, Scenario::batch, Claim::GraceWasSeen),
     shown(Gap::TheCloneGoesFirst, Scenario::cloned, Claim::LiveIsNotSwept),
-    shown(Gap::TheLogCatchesUp, Scenario::restored_newborn, Claim::VanishedWaits),
-    shown(Gap::AReturnNobodySaw, Scenario::restored_together, Claim::VanishedWaits),
+    shown(Gap::TheLogCatchesUp, Scenario::restored, Claim::VanishedWaits),
+    shown(Gap::AReturnNobodyRemembers, Scenario::restored_together, Claim::VanishedWaits),
     shown(Gap::ReferredToInTheWindow, Scenario::referenced, Claim::ReferencedIsHeld),
     shown(Gap::TheOnlyWitnessDies, Scenario::frozen, Claim::NothingIsOwed),
 ];

@@ -62,6 +62,8 @@ pub enum Safeguard {
     IntentFirst,
     /// An intent stays open until its batch has been confirmed again (S11).
     OpenUntilConfirmedAgain,
+    /// An outcome whose intent the ledger has lost is written all the same (S11).
+    OutcomeAnew,
     /// The next complete run closes what was left open (S11).
     Settle,
     /// What lies in quarantine of an open intent is put back if its course is live (S11).
@@ -88,7 +90,7 @@ const fn need(safeguard: Safeguard, scenario: fn() -> Scenario, breaks: Claim) -
 }
 
 /// Every safeguard, once.
-pub const NEEDS: [Need; 34] = [
+pub const NEEDS: [Need; 35] = [
     need(Safeguard::Confirm, Scenario::batch, Claim::LiveIsNotSwept),
     need(Safeguard::NewTransaction, Scenario::batch, Claim::LiveIsNotSwept),
     need(Safeguard::Freshness, Scenario::batch, Claim::Fresh),
@@ -109,14 +111,15 @@ pub const NEEDS: [Need; 34] = [
     need(Safeguard::CompareAndSet, Scenario::cloned, Claim::RightPlace),
     need(Safeguard::AnnouncedMove, Scenario::recovers, Claim::NoFalseAlarm),
     need(Safeguard::HoldAcrossBreak, Scenario::restored, Claim::VanishedWaits),
-    need(Safeguard::BreakSeenUntilMarked, Scenario::restored, Claim::VanishedWaits),
-    need(Safeguard::PositionAfterTruth, Scenario::restored_newborn, Claim::VanishedWaits),
-    need(Safeguard::HoldStrangers, Scenario::restored_newborn, Claim::VanishedWaits),
+    need(Safeguard::BreakSeenUntilMarked, Scenario::restored_and_interrupted, Claim::VanishedWaits),
+    need(Safeguard::PositionAfterTruth, Scenario::restored, Claim::VanishedWaits),
+    need(Safeguard::HoldStrangers, Scenario::restored, Claim::VanishedWaits),
     need(Safeguard::ReferencesAgain, Scenario::referenced, Claim::ReferencedIsHeld),
     need(Safeguard::OneLock, Scenario::takeover, Claim::OneAtATime),
     need(Safeguard::LockWithQuestion, Scenario::takeover, Claim::OneAtATime),
     need(Safeguard::IntentFirst, Scenario::batch, Claim::IntentNamesIt),
     need(Safeguard::OpenUntilConfirmedAgain, Scenario::batch, Claim::NothingIsOwed),
+    need(Safeguard::OutcomeAnew, Scenario::restored_together, Claim::LiveGetsItBack),
     need(Safeguard::Settle, Scenario::recovers, Claim::NothingIsForgotten),
     need(Safeguard::PutBackWhatWasOpen, Scenario::batch, Claim::NothingIsOwed),
     need(Safeguard::EveryGateAgain, Scenario::batch, Claim::GraceWasSeen),

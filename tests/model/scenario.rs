@@ -71,6 +71,8 @@ pub enum Place {
 pub enum Start {
     /// Live, known, with a resource in every slot.
     Alive,
+    /// Live and known, since a moment after the last backup.
+    Newborn,
     /// Not there yet, nor known; its resources were written first.
     Unborn,
     /// Dead for an hour, and seen so by one finished run. So is whom its resources name.
@@ -150,23 +152,17 @@ impl Scenario {
         Self { standby: true, until: 1, ..Self::new("frozen", Start::Ripe, &budget) }
     }
 
-    /// The liveness source is restored or fails over; the ledger is elsewhere and remembers more.
+    /// The liveness source is restored or fails over; the ledger is elsewhere and remembers more, as a course that the backup
+    /// never had.
     pub fn restored() -> Self {
-        let budget = [
-            (Event::Run, 3),
-            (Event::Delete, 1),
-            (Event::Create, 1),
-            (Event::Crash, 1),
-            (Event::Backup, 1),
-            (Event::Restore, 1),
-        ];
-        Self { until: 1, ..Self::new("restored", Start::Alive, &budget) }
+        let budget = [(Event::Run, 3), (Event::Create, 1), (Event::Delete, 1), (Event::Backup, 1), (Event::Restore, 1)];
+        Self { until: 1, ..Self::new("restored", Start::Unborn, &budget) }
     }
 
-    /// The same, with a course that the backup never had.
-    pub fn restored_newborn() -> Self {
-        let budget = [(Event::Run, 3), (Event::Create, 1), (Event::Delete, 1), (Event::Backup, 1), (Event::Restore, 1)];
-        Self { until: 1, ..Self::new("restored, newborn", Start::Unborn, &budget) }
+    /// The same, and a run dies of it or after it.
+    pub fn restored_and_interrupted() -> Self {
+        let budget = [(Event::Run, 4), (Event::Delete, 1), (Event::Crash, 1), (Event::Restore, 1)];
+        Self::new("restored and interrupted", Start::Newborn, &budget)
     }
 
     /// A break in the history while an orphan waits.
@@ -232,7 +228,7 @@ impl Scenario {
             Self::takeover(),
             Self::frozen(),
             Self::restored(),
-            Self::restored_newborn(),
+            Self::restored_and_interrupted(),
             Self::broken_history(),
             Self::restored_together(),
             Self::cloned(),

@@ -1,6 +1,6 @@
 //! What there is: a database with its ledger, a store, collectors. All of it small, and copied from state to state.
 //!
-//! Fields called `witness`, `uses`, `missed`, and all of [`Ghost`], are history variables: the claims read them, no step of a
+//! Fields called `witness`, `uses`, `missed`, `Database::seen`, and all of [`Ghost`], are history variables: the claims read them, no step of a
 //! collector does.
 
 use crate::claims::Claims;
@@ -43,9 +43,6 @@ impl Set {
     }
     pub fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
-    }
-    pub fn or(self, other: Self) -> Self {
-        Self(self.0 | other.0)
     }
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -108,6 +105,8 @@ pub struct Database {
     pub lock: Set,
     /// The courses whose row is there.
     pub live: Set,
+    /// Of those, the ones whose row a run has seen since it was inserted; for the claims.
+    pub seen: Set,
     /// The slots that a live course's row refers to.
     pub referenced: Set,
     /// Every question is answered with nothing.
@@ -313,7 +312,7 @@ impl State {
         let mut orphans = [None; SLOTS];
         let mut witness = [Witness::anew(0); SLOTS];
         match start {
-            Start::Alive => {}
+            Start::Alive | Start::Newborn => {}
             Start::Unborn => {
                 live = live.without(SUBJECT);
                 known[SUBJECT] = Known::Never;
@@ -342,21 +341,33 @@ impl State {
             witness,
             uses: 0,
         };
-        let database = Database {
+        let mut database = Database {
             system: 1,
             timeline: 1,
             log: 0,
             lock: Set::EMPTY,
             live,
+            seen: live,
             referenced: Set::EMPTY,
             blind: false,
             ledger,
         };
+        let backup = (start == Start::Newborn).then(|| {
+            let mut backup = database;
+            backup.live = live.without(SUBJECT);
+            backup.seen = backup.live;
+            backup.ledger.known[SUBJECT] = Known::Never;
+            backup
+        });
+        if start == Start::Newborn {
+            database.log = 1;
+            database.ledger.position = (1, 1);
+        }
         Self {
             now: if start == Start::Ripe { 1 } else { 0 },
             database,
             clone: None,
-            backup: None,
+            backup,
             store: Store { marker: 0, content, copies: [Set::EMPTY; SLOTS] },
             collectors: [Collector::idle(false), Collector::idle(clone)],
             spent: Spent::default(),
