@@ -173,14 +173,8 @@ impl Scenario {
 
     /// The liveness source is restored or fails over, and the ledger with it.
     pub fn restored_together() -> Self {
-        let budget = [
-            (Event::Run, 3),
-            (Event::Create, 1),
-            (Event::Delete, 1),
-            (Event::Backup, 1),
-            (Event::Restore, 1),
-            (Event::Promote, 1),
-        ];
+        let budget =
+            [(Event::Run, 2), (Event::Create, 1), (Event::Backup, 1), (Event::Restore, 1), (Event::Promote, 1)];
         Self { ledger: Place::Beside, ..Self::new("restored together", Start::Ripe, &budget) }
     }
 
@@ -258,6 +252,12 @@ impl Scenario {
             standby: false,
             budget: spent,
         }
+    }
+
+    /// The same with one more of everything that may happen, and another hour.
+    pub fn deeper(mut self) -> Self {
+        self.budget.iter_mut().filter(|times| **times > 0).for_each(|times| *times += 1);
+        Self { until: self.until + 1, ..self }
     }
 
     pub fn budget(&self, event: Event) -> u8 {
