@@ -55,11 +55,22 @@ pub fn crash(state: &mut State, me: usize) {
     state.collectors[me] = Collector::idle(state.collectors[me].on_clone);
 }
 
-/// The inventory breaks off: the store is held (S4), and the run goes on without it.
-pub fn break_off(state: &mut State, me: usize) {
-    let collector = &mut state.collectors[me];
-    collector.at = Step::Looked;
-    collector.seen = None;
+/// The inventory breaks off, or nobody knows what is referred to: the store is held (S4, S9), and the run goes on without it.
+pub fn break_off(protocol: &Protocol, state: &State, me: usize) -> State {
+    let mut turn = Turn { protocol, state: *state, me };
+    turn.state.spent.spend(Event::BreakOff);
+    match state.collectors[me].at {
+        Step::Looked => turn.close_without_references(),
+        _ => turn.go(Step::Looked),
+    }
+    turn.i().seen = None;
+    turn.state
+}
+
+/// True if something could break off now.
+pub fn can_break_off(state: &State, me: usize) -> bool {
+    let collector = &state.collectors[me];
+    collector.at == Step::Read || (collector.at == Step::Looked && collector.seen.is_some())
 }
 
 impl Turn<'_> {
@@ -225,6 +236,23 @@ impl Turn<'_> {
             self.bear_witness(slot, seen[slot], live);
         }
         self.i().plan = plan;
+        self.go(Step::Planned);
+    }
+
+    /// Nothing is recorded and nothing planned, but who is alive is alive.
+    fn close_without_references(&mut self) {
+        let Some(live) = self.ask() else { return self.end() };
+        let closes = self.keeps(Safeguard::CloseReappearedAnyway);
+        for (slot, resource) in self.protocol.scenario.slots.iter().enumerate() {
+            self.settle(slot, live);
+            if live.has(resource.owner) {
+                let ledger = self.ledger();
+                ledger.witness[slot] = Witness::anew(ledger.witness[slot].version);
+                if closes {
+                    ledger.orphans[slot] = None;
+                }
+            }
+        }
         self.go(Step::Planned);
     }
 

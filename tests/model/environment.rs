@@ -45,7 +45,7 @@ pub fn actions(protocol: &Protocol, state: &State, actions: &mut Vec<Action>) {
         if collector::can_step(protocol, state, me) {
             actions.push(Action::Step(me));
         }
-        if collector.at == Step::Read && left(Event::BreakOff) {
+        if left(Event::BreakOff) && collector::can_break_off(state, me) {
             actions.push(Action::BreakOff(me));
         }
         if collector.at != Step::Idle && left(Event::Crash) && may_die(protocol, state, me) {
@@ -127,10 +127,7 @@ pub fn after(protocol: &Protocol, before: &State, action: Action) -> State {
     let database = &mut state.database;
     match action {
         Action::Step(me) => return collector::step(protocol, before, me),
-        Action::BreakOff(me) => {
-            collector::break_off(&mut state, me);
-            state.spent.spend(Event::BreakOff);
-        }
+        Action::BreakOff(me) => return collector::break_off(protocol, before, me),
         Action::Crash(me) => {
             collector::crash(&mut state, me);
             state.spent.spend(Event::Crash);

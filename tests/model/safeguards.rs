@@ -28,6 +28,8 @@ pub enum Safeguard {
     RestartAtRead,
     /// What is live when asked again is forgotten as an orphan (S6).
     CloseReappeared,
+    /// … even if nobody knows what is referred to, and the store is held (S6, S9).
+    CloseReappearedAnyway,
     /// What a confirmation found alive is forgotten as an orphan (S6).
     CloseSpared,
     /// An orphan that grows or changes starts its clock anew (S6).
@@ -90,7 +92,7 @@ const fn need(safeguard: Safeguard, scenario: fn() -> Scenario, breaks: Claim) -
 }
 
 /// Every safeguard, once.
-pub const NEEDS: [Need; 35] = [
+pub const NEEDS: [Need; 36] = [
     need(Safeguard::Confirm, Scenario::batch, Claim::LiveIsNotSwept),
     need(Safeguard::NewTransaction, Scenario::batch, Claim::LiveIsNotSwept),
     need(Safeguard::Freshness, Scenario::batch, Claim::Fresh),
@@ -102,6 +104,7 @@ pub const NEEDS: [Need; 35] = [
     need(Safeguard::BoundedGain, Scenario::clocks, Claim::GraceWasSeen),
     need(Safeguard::RestartAtRead, Scenario::reappears, Claim::GraceWasSeen),
     need(Safeguard::CloseReappeared, Scenario::reappears, Claim::GraceWasSeen),
+    need(Safeguard::CloseReappearedAnyway, Scenario::reappears, Claim::GraceWasSeen),
     need(Safeguard::CloseSpared, Scenario::reappears, Claim::GraceWasSeen),
     need(Safeguard::RestartOnGrowth, Scenario::reappears, Claim::GraceWasSeen),
     need(Safeguard::RestartOnBreak, Scenario::broken_history, Claim::GraceWasSeen),

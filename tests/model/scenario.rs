@@ -23,7 +23,7 @@ pub enum Event {
     Freeze,
     /// The server ends a collector's lock.
     LoseLock,
-    /// A collector's inventory breaks off.
+    /// A collector's inventory breaks off, or its question what is still referred to.
     BreakOff,
     /// A backup is taken; a standby stops receiving.
     Backup,
