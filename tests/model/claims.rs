@@ -129,9 +129,10 @@ fn planned(protocol: &Protocol, after: &State, me: usize, claims: &mut Claims) {
     }
     if collector.seen.is_some() && !collector.on_clone {
         for slot in after.ghost.owed.iter() {
-            let in_hand = after.collectors.iter().any(|other| {
-                matches!(other.at, Step::Landed | Step::Noted) && other.batch == slot && other.hit
-            });
+            let in_hand = after
+                .collectors
+                .iter()
+                .any(|other| matches!(other.at, Step::Landed | Step::Noted) && other.batch == slot && other.hit);
             let live = database.live.has(scenario.slots[slot].owner);
             claims.require(in_hand || !live, Claim::NothingIsOwed);
         }

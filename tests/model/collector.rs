@@ -228,12 +228,12 @@ impl Turn<'_> {
         let database = *self.database();
         let verdict = decide::judge(self.protocol, &self.state.collectors[self.me], seen, live, &database);
         let mut plan = verdict.sweep;
-        for slot in 0..self.protocol.scenario.slots.len() {
+        for (slot, version) in seen.into_iter().enumerate().take(self.protocol.scenario.slots.len()) {
             self.record(slot, &verdict);
             if self.settle(slot, live) && !self.keeps(Safeguard::EveryGateAgain) && verdict.orphans[slot].is_some() {
                 plan = plan.with(slot);
             }
-            self.bear_witness(slot, seen[slot], live);
+            self.bear_witness(slot, version, live);
         }
         self.i().plan = plan;
         self.go(Step::Planned);

@@ -48,7 +48,13 @@ pub struct Verdict {
 }
 
 /// Diff, evidence, clocks and gates.
-pub fn judge(protocol: &Protocol, collector: &Collector, seen: [u8; SLOTS], live_again: Set, database: &Database) -> Verdict {
+pub fn judge(
+    protocol: &Protocol,
+    collector: &Collector,
+    seen: [u8; SLOTS],
+    live_again: Set,
+    database: &Database,
+) -> Verdict {
     let scenario = &protocol.scenario;
     let ledger = &database.ledger;
     let inventory = inventory(protocol, collector, seen);
@@ -59,7 +65,8 @@ pub fn judge(protocol: &Protocol, collector: &Collector, seen: [u8; SLOTS], live
         true => courses(&|known| known == Known::Departed { across_break: true }),
         false => BTreeSet::new(),
     };
-    let referred: Set = Set::of(&database.referenced.iter().filter(|slot| *slot < scenario.slots.len()).collect::<Vec<_>>());
+    let referred: Set =
+        Set::of(&database.referenced.iter().filter(|slot| *slot < scenario.slots.len()).collect::<Vec<_>>());
     let remembered = remembered(protocol, ledger, seen);
     let live_again_ids = LiveSet::from_ids(IdType::Integer, live_again.iter().map(id));
     let knowledge = Knowledge {
@@ -103,13 +110,13 @@ pub fn judge(protocol: &Protocol, collector: &Collector, seen: [u8; SLOTS], live
 /// Each slot is a source of its own.
 fn inventory(protocol: &Protocol, collector: &Collector, seen: [u8; SLOTS]) -> Inventory {
     let mut inventory = Inventory { sources: Vec::new(), unclaimed: Unrecognised::default() };
-    for index in 0..SLOTS {
+    for (index, version) in seen.into_iter().enumerate() {
         let mut dead = BTreeMap::new();
         if let Some(slot) = protocol.scenario.slots.get(index)
-            && seen[index] > 0
+            && version > 0
             && !collector.live.has(slot.owner)
         {
-            dead.insert(id(slot.owner), found(visible(protocol, collector.live, index, seen[index])));
+            dead.insert(id(slot.owner), found(visible(protocol, collector.live, index, version)));
         }
         let unrecognised = Unrecognised::default();
         inventory.sources.push(SourceInventory { live_courses: 0, live_resources: 0, dead, unrecognised });
@@ -135,8 +142,7 @@ fn remembered(protocol: &Protocol, ledger: &Ledger, seen: [u8; SLOTS]) -> Rememb
     for (index, slot) in protocol.scenario.slots.iter().enumerate() {
         if let Some(orphan) = ledger.orphans[index] {
             let version = if protocol.keeps(Safeguard::RestartOnGrowth) { orphan.version } else { seen[index] };
-            let clock =
-                OrphanClock { accrued: hours(orphan.accrued), counted_at: orphan.counted_at.map(hour) };
+            let clock = OrphanClock { accrued: hours(orphan.accrued), counted_at: orphan.counted_at.map(hour) };
             let before = RememberedOrphan { amount: found(version).amount, clock };
             remembered.insert((SourceIndex(index), id(slot.owner)), before);
         }

@@ -117,8 +117,9 @@ fn may_pass(protocol: &Protocol, state: &State) -> bool {
 /// A copy expires after days: not while the batch that made it is still under way. Purging asks what is live (S12).
 fn may_purge(protocol: &Protocol, state: &State, slot: usize) -> bool {
     let in_hand = state.collectors.iter().any(|collector| collector.at >= Step::Intended && collector.batch == slot);
-    let alive = state.database.answer().has(protocol.scenario.slots[slot].owner);
-    !state.store.copies[slot].is_empty() && !in_hand && !(alive && protocol.keeps(Safeguard::PurgeAsks))
+    let is_alive = state.database.answer().has(protocol.scenario.slots[slot].owner);
+    let is_held = in_hand || (is_alive && protocol.keeps(Safeguard::PurgeAsks));
+    !state.store.copies[slot].is_empty() && !is_held
 }
 
 /// The world after something happened.
