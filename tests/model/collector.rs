@@ -63,7 +63,7 @@ pub fn break_off(protocol: &Protocol, state: &State, me: usize) -> State {
         Step::Looked => turn.close_without_references(),
         _ => turn.go(Step::Looked),
     }
-    turn.i().seen = None;
+    turn.mine().seen = None;
     turn.state
 }
 
@@ -78,12 +78,12 @@ impl Turn<'_> {
         self.protocol.keeps(safeguard)
     }
 
-    fn i(&mut self) -> &mut Collector {
+    fn mine(&mut self) -> &mut Collector {
         &mut self.state.collectors[self.me]
     }
 
     fn go(&mut self, at: Step) {
-        self.i().at = at;
+        self.mine().at = at;
     }
 
     fn database(&mut self) -> &mut Database {
@@ -114,7 +114,7 @@ impl Turn<'_> {
         let (me, run, now) = (self.me, self.state.spent.on(Event::Run), self.state.now);
         let database = self.database();
         database.lock = database.lock.with(me);
-        *self.i() = Collector { at: Step::Locked, run, started: now, ..Collector::idle(self.i().on_clone) };
+        *self.mine() = Collector { at: Step::Locked, run, started: now, ..Collector::idle(self.mine().on_clone) };
     }
 
     fn check_the_place(&mut self) {
@@ -130,7 +130,7 @@ impl Turn<'_> {
         }
         let nothing_was_lost = self.protocol.scenario.ledger == Place::Beside && counts_match;
         if decide::history_broke(&database, &ledger) && !nothing_was_lost {
-            self.i().across_break = true;
+            self.mine().across_break = true;
             if self.keeps(Safeguard::RestartOnBreak) {
                 let ledger = self.ledger();
                 ledger.orphans.iter_mut().flatten().for_each(start_anew);
@@ -139,22 +139,22 @@ impl Turn<'_> {
         if !self.keeps(Safeguard::BreakSeenUntilMarked) {
             self.ledger().position = (database.timeline, database.log);
         }
-        self.i().from = marker;
-        self.i().position = (database.timeline, database.log);
-        self.i().missed = uses > ledger.uses;
+        self.mine().from = marker;
+        self.mine().position = (database.timeline, database.log);
+        self.mine().missed = uses > ledger.uses;
         if self.keeps(Safeguard::AnnouncedMove) {
             let ledger = self.ledger();
             ledger.count = marker;
             ledger.pending = Some(marker + 1);
         }
-        if !self.i().missed {
+        if !self.mine().missed {
             self.ledger().uses = uses + 1;
         }
         self.go(Step::Announced);
     }
 
     fn move_the_marker(&mut self) {
-        let from = self.i().from;
+        let from = self.mine().from;
         if self.keeps(Safeguard::CompareAndSet) && self.state.store.marker != from {
             return self.go(Step::Halted);
         }
@@ -162,14 +162,14 @@ impl Turn<'_> {
         self.state.ghost.uses += 1;
         let uses = self.state.ghost.uses;
         let known = self.ledger().uses;
-        self.i().missed |= uses > known;
+        self.mine().missed |= uses > known;
         self.go(Step::Moved);
     }
 
     // 2. The live set.
 
     fn read_the_truth(&mut self) {
-        let to = self.i().from + 1;
+        let to = self.mine().from + 1;
         let announced = self.keeps(Safeguard::AnnouncedMove);
         let ledger = self.ledger();
         if ledger.pending == Some(to) || !announced {
@@ -182,18 +182,18 @@ impl Turn<'_> {
         }
         self.learn(live);
         // Whatever was committed meanwhile moved the log on.
-        let before = self.i().position;
+        let before = self.mine().position;
         let database = self.database();
         database.log += 1;
         database.seen = live;
         let after = (database.timeline, database.log);
         self.ledger().position = if self.keeps(Safeguard::PositionAfterTruth) { after } else { before };
-        self.i().live = live;
+        self.mine().live = live;
         self.go(Step::Read);
     }
 
     fn learn(&mut self, live: Set) {
-        let across_break = self.i().across_break;
+        let across_break = self.mine().across_break;
         let restarts = self.keeps(Safeguard::RestartAtRead);
         let slots = self.protocol.scenario.slots.clone();
         let ledger = self.ledger();
@@ -218,13 +218,13 @@ impl Turn<'_> {
     // 3. to 5. Inventory, diff, gates.
 
     fn take_inventory(&mut self) {
-        self.i().seen = Some(self.state.store.content);
+        self.mine().seen = Some(self.state.store.content);
         self.go(Step::Looked);
     }
 
     fn record_and_decide(&mut self) {
         let Some(live) = self.ask() else { return self.end() };
-        let Some(seen) = self.i().seen else { return self.go(Step::Planned) };
+        let Some(seen) = self.mine().seen else { return self.go(Step::Planned) };
         let database = *self.database();
         let verdict = decide::judge(self.protocol, &self.state.collectors[self.me], seen, live, &database);
         let mut plan = verdict.sweep;
@@ -235,7 +235,7 @@ impl Turn<'_> {
             }
             self.bear_witness(slot, version, live);
         }
-        self.i().plan = plan;
+        self.mine().plan = plan;
         self.go(Step::Planned);
     }
 
@@ -258,7 +258,7 @@ impl Turn<'_> {
 
     fn record(&mut self, slot: usize, verdict: &decide::Verdict) {
         let finished_only = self.keeps(Safeguard::FinishedRunsCount);
-        let started = self.i().started;
+        let started = self.mine().started;
         let closes = self.keeps(Safeguard::CloseReappeared);
         let remembered = &mut self.ledger().orphans[slot];
         if let Some(mut orphan) = verdict.orphans[slot] {
@@ -288,7 +288,7 @@ impl Turn<'_> {
 
     fn bear_witness(&mut self, slot: usize, version: u8, live: Set) {
         let owner = self.protocol.scenario.slots[slot].owner;
-        let before = self.i().live;
+        let before = self.mine().live;
         let database = self.database();
         let referenced = database.referenced.has(slot);
         let witness = &mut database.ledger.witness[slot];
@@ -312,20 +312,20 @@ impl Turn<'_> {
     // 6. A batch: intent, copy, confirm, send, outcome, confirm again.
 
     fn intend(&mut self) {
-        let plan = self.i().plan;
+        let plan = self.mine().plan;
         let slot = plan.first().unwrap();
         let me = self.me;
         if self.keeps(Safeguard::IntentFirst) {
             self.ledger().intents[slot][me] = Intent::Open;
         }
-        let i = self.i();
-        (i.plan, i.batch) = (plan.without(slot), slot);
-        (i.hit, i.alive, i.stale, i.copied) = (false, false, false, 0);
+        let mine = self.mine();
+        (mine.plan, mine.batch) = (plan.without(slot), slot);
+        (mine.hit, mine.alive, mine.stale, mine.copied) = (false, false, false, 0);
         self.go(Step::Intended);
     }
 
     fn copy(&mut self) {
-        let slot = self.i().batch;
+        let slot = self.mine().batch;
         let version = self.state.store.content[slot];
         if version == 0 {
             return self.go(Step::Landed);
@@ -334,12 +334,12 @@ impl Turn<'_> {
             let copies = &mut self.state.store.copies[slot];
             *copies = copies.with(version.into());
         }
-        self.i().copied = version;
+        self.mine().copied = version;
         self.go(Step::Copied);
     }
 
     fn confirm(&mut self) {
-        let slot = self.i().batch;
+        let slot = self.mine().batch;
         let answer = match (self.keeps(Safeguard::Confirm), self.keeps(Safeguard::NewTransaction)) {
             (false, _) => Some(Set::EMPTY),
             (true, true) => self.ask(),
@@ -347,33 +347,33 @@ impl Turn<'_> {
         };
         let Some(live) = answer else {
             // The session is lost: no other batch of this run can be confirmed either.
-            self.i().plan = Set::EMPTY;
+            self.mine().plan = Set::EMPTY;
             return self.go(Step::Landed);
         };
         let referenced = self.keeps(Safeguard::ReferencesAgain) && self.database().referenced.has(slot);
         let owner = self.protocol.scenario.slots[slot].owner;
         let named = decide::visible(self.protocol, live, slot, 1) == 0;
-        self.i().alive = live.has(owner);
+        self.mine().alive = live.has(owner);
         let condemned = !live.has(owner) && !named && !referenced;
         self.go(if condemned { Step::Confirmed } else { Step::Landed });
     }
 
     fn send(&mut self) {
-        let too_old = self.i().stale && self.keeps(Safeguard::Freshness);
+        let too_old = self.mine().stale && self.keeps(Safeguard::Freshness);
         self.go(if too_old { Step::Landed } else { Step::Sending });
     }
 
     fn land(&mut self) {
-        let (slot, copied) = (self.i().batch, self.i().copied);
+        let (slot, copied) = (self.mine().batch, self.mine().copied);
         let owner = self.protocol.scenario.slots[slot].owner;
         let another = !self.database().lock.without(self.me).is_empty();
         let alive = self.database().live.has(owner);
         let content = self.state.store.content[slot];
         if content != 0 && (content == copied || !self.keeps(Safeguard::OnlyWhatWasCopied)) {
             self.state.store.content[slot] = 0;
-            self.i().hit = true;
-            self.i().lockless += u8::from(another);
-            if alive && !self.i().on_clone {
+            self.mine().hit = true;
+            self.mine().lockless += u8::from(another);
+            if alive && !self.mine().on_clone {
                 self.state.ghost.owed = self.state.ghost.owed.with(slot);
             }
         }
@@ -381,8 +381,8 @@ impl Turn<'_> {
     }
 
     fn note(&mut self) {
-        let (me, slot) = (self.me, self.i().batch);
-        let (hit, alive) = (self.i().hit, self.i().alive);
+        let (me, slot) = (self.me, self.mine().batch);
+        let (hit, alive) = (self.mine().hit, self.mine().alive);
         let gone = self.state.store.content[slot] == 0;
         let stays_open = hit && self.keeps(Safeguard::OpenUntilConfirmedAgain);
         let closes_spared = self.keeps(Safeguard::CloseSpared);
@@ -401,11 +401,11 @@ impl Turn<'_> {
     }
 
     fn confirm_again(&mut self) {
-        let (me, slot) = (self.me, self.i().batch);
+        let (me, slot) = (self.me, self.mine().batch);
         if self.keeps(Safeguard::ConfirmAgain) {
             let Some(live) = self.ask() else {
                 // The intent stays open: the next run asks.
-                self.i().plan = Set::EMPTY;
+                self.mine().plan = Set::EMPTY;
                 return self.go(Step::Planned);
             };
             if live.has(self.protocol.scenario.slots[slot].owner) {
@@ -422,8 +422,8 @@ impl Turn<'_> {
     // 7. The report, and in the same transaction the clocks.
 
     fn finish(&mut self) {
-        let (run, started) = (self.i().run, self.i().started);
-        let complete = self.i().seen.is_some();
+        let (run, started) = (self.mine().run, self.mine().started);
+        let complete = self.mine().seen.is_some();
         let ledger = self.ledger();
         for (remembered, witness) in ledger.orphans.iter_mut().zip(&mut ledger.witness) {
             if let Some(orphan) = remembered.as_mut().filter(|orphan| orphan.run == run) {

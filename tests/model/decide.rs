@@ -65,8 +65,6 @@ pub fn judge(
         true => courses(&|known| known == Known::Departed { across_break: true }),
         false => BTreeSet::new(),
     };
-    let referred: Set =
-        Set::of(&database.referenced.iter().filter(|slot| *slot < scenario.slots.len()).collect::<Vec<_>>());
     let remembered = remembered(protocol, ledger, seen);
     let live_again_ids = LiveSet::from_ids(IdType::Integer, live_again.iter().map(id));
     let knowledge = Knowledge {
@@ -80,7 +78,7 @@ pub fn judge(
         at_most: hours(if protocol.keeps(Safeguard::BoundedGain) { scenario.gain } else { u8::MAX }),
     };
     let mut orphans = diff::orphans(&inventory, knowledge);
-    for orphan in orphans.iter_mut().filter(|orphan| referred.has(orphan.source.0)) {
+    for orphan in orphans.iter_mut().filter(|orphan| database.referenced.has(orphan.source.0)) {
         orphan.referenced = true;
         if protocol.keeps(Safeguard::RestartOnReference) {
             orphan.clock = OrphanClock::go_on(None, &orphan.found.amount, true);
