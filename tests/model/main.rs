@@ -116,7 +116,7 @@ fn the_whole_protocol_keeps_every_claim() {
 }
 
 #[test]
-#[ignore = "many minutes and gigabytes: part of `make deep`"]
+#[ignore = "minutes: part of `make deep`"]
 fn the_whole_protocol_keeps_every_claim_in_larger_worlds() {
     keeps_every_claim(Scenario::all().into_iter().map(Scenario::deeper).collect());
 }
