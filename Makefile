@@ -5,6 +5,9 @@
 # The demo leaves its servers running with KEEP=1.
 KEEP ?=
 
+# `make deep` runs these stages only.
+ONLY ?=
+
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
@@ -23,5 +26,5 @@ demo: engine build ## show it on a seeded campus, in under a minute; KEEP=1 leav
 test: ## all that CI runs, and how long each stage took
 	@scripts/test
 
-deep: test ## what is too long for CI, run by hand: the suite again and again
-	@scripts/deep
+deep: setup ## what is too long for CI, run by hand; ONLY="coverage mutation" runs some of it
+	@ONLY="$(ONLY)" scripts/deep
