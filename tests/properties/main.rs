@@ -127,6 +127,26 @@ fn holds(name: &str, check: fn(&[u8])) {
 }
 
 #[test]
+fn every_property_has_a_target_that_searches_for_counterexamples() {
+    let names = |folder: &str| -> Vec<String> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(folder);
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut names: Vec<_> = files.map(|file| file.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    };
+    let targets = names("fuzz_targets");
+    assert_eq!((names("seeds"), names("dictionaries")), (targets.clone(), targets.clone()));
+    let here = include_str!("main.rs");
+    for target in targets {
+        assert!(
+            here.contains(&format!("holds(\"{target}\", {target}::check)")),
+            "{target} is searched, and not tried here"
+        );
+    }
+}
+
+#[test]
 fn s5_an_id_is_its_canonical_text_and_every_spelling_of_it_is_a_mention() {
     holds("ids", ids::check);
 }
