@@ -5,6 +5,8 @@
 //! seeds, and over inputs made from them. A counterexample that was found becomes a test beside the code that it broke,
 //! and a seed.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may fail so")]
+
 mod configuration;
 mod copy_stream;
 mod ids;
@@ -46,7 +48,7 @@ fn edit(words: Vec<Vec<u8>>) -> impl Strategy<Value = Edit> {
 }
 
 fn apply(seeds: &[Vec<u8>], mut input: Vec<u8>, edits: &[Edit]) -> Vec<u8> {
-    let place = |share: u16, len: usize| usize::from(share) * (len + 1) >> 16;
+    let place = |share: u16, len: usize| (usize::from(share) * (len + 1)) >> 16;
     for edit in edits {
         match edit {
             Edit::Insert(at, bytes) => {
@@ -60,7 +62,9 @@ fn apply(seeds: &[Vec<u8>], mut input: Vec<u8>, edits: &[Edit]) -> Vec<u8> {
             }
             Edit::Replace(at, byte) => {
                 let at = place(*at, input.len());
-                input.get_mut(at).map(|there| *there = *byte);
+                if let Some(there) = input.get_mut(at) {
+                    *there = *byte;
+                }
             }
             Edit::Splice(at, seed, from, count) => {
                 let other = seed.get(seeds);

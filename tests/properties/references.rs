@@ -104,5 +104,5 @@ fn inside(mapping: &Mapping, layout: &Layout, id_type: IdType, root: &str, name:
 
 /// The last component that can be a name.
 fn last_name(path: &[u8]) -> &[u8] {
-    path.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b"." | b"..")).last().unwrap_or_default()
+    path.rsplit(|byte| *byte == b'/').find(|name| !matches!(*name, b"" | b"." | b"..")).unwrap_or_default()
 }
