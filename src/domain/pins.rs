@@ -290,6 +290,17 @@ mod tests {
     }
 
     #[test]
+    fn s7_each_source_is_compared_with_its_own_pin() {
+        let other = SourcePin { database: "other".into(), ..pin() };
+        let found = |one: &SourcePin, two: &SourcePin| {
+            let now = [("a", one), ("b", two)].map(|(name, pin)| (name.to_owned(), pin.clone(), Position::default()));
+            judge_sources([("a", &pin()), ("b", &other)], &now)
+        };
+        assert_eq!(found(&pin(), &other), Ok(()));
+        assert!(matches!(found(&other, &pin()), Err(Misplaced::Source { source_name, .. }) if source_name == "a"));
+    }
+
+    #[test]
     fn s7_history_breaks_at_a_new_timeline_or_when_the_log_goes_back() {
         let at = |timeline, lsn| Position { timeline: Some(timeline), lsn: Some(lsn) };
         assert_eq!(at(1, 10).broken_by(&at(1, 10)), None);
