@@ -8,6 +8,7 @@ pub mod gates;
 pub mod ids;
 pub mod inventory;
 pub mod live_set;
+pub mod markers;
 pub mod pins;
 pub mod plan;
 pub mod report;

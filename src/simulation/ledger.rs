@@ -17,7 +17,8 @@ use crate::domain::gates::Recent;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
 use crate::domain::live_set::{LiveSet, Population};
-use crate::domain::pins::{AdoptedStore, Position, SourcePin};
+use crate::domain::markers::AdoptedStore;
+use crate::domain::pins::{Position, SourcePin};
 use crate::domain::plan::Decided;
 use crate::domain::report::{Mode, RunReport, Tally};
 use crate::ledger::{
@@ -132,8 +133,7 @@ impl Runs for MemoryLedger {
             state.clusters[cluster].commit();
             let tables = &mut state.clusters[cluster].ledger;
             for row in tables.orphans.values_mut().filter(|row| clocks_count && row.seen_run == report.run) {
-                row.orphan.clock =
-                    OrphanClock { accrued: row.orphan.accrued, counted_at: Some(report.started_at) };
+                row.orphan.clock = OrphanClock { accrued: row.orphan.accrued, counted_at: Some(report.started_at) };
             }
             tables.runs.iter_mut().filter(|run| run.id == report.run).for_each(|run| run.ended = true);
             if clocks_count {
@@ -332,7 +332,8 @@ impl Pauses for MemoryLedger {
     }
 
     async fn paused(&self) -> Result<Option<Pause>, LedgerError> {
-        let paused = self.read(|tables| tables.paused.clone()).await?.filter(|_| self.without != Some(Safeguard::Pause));
+        let paused =
+            self.read(|tables| tables.paused.clone()).await?.filter(|_| self.without != Some(Safeguard::Pause));
         Ok(paused.map(|reason| self.in_force(reason)))
     }
 }

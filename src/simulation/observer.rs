@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::shelf::Resource;
+use super::stage::PERSON;
 use super::world::{Home, State, Who};
 use crate::domain::diff::Orphan;
 use crate::domain::ids::CourseId;
@@ -204,7 +205,8 @@ impl Observer {
             });
             for orphan in orphans {
                 let accrued = self.accrued(&contract, &pass, ledger, store, (orphan.source, orphan.course));
-                let keys = pass.sighted.get(&(store.clone(), orphan.source, orphan.course)).cloned().unwrap_or_default();
+                let keys =
+                    pass.sighted.get(&(store.clone(), orphan.source, orphan.course)).cloned().unwrap_or_default();
                 let key = (ledger, store.clone(), orphan.source, orphan.course);
                 self.seen.insert(key, Seen { keys, accrued, last_start: pass.started });
             }
@@ -232,6 +234,10 @@ impl Observer {
     }
 
     pub fn moved(&mut self, who: Who, shelf: usize) {
+        // A person who adopts is no run.
+        if who == PERSON {
+            return;
+        }
         let Pass { run, plans, .. } = *self.pass(who);
         if plans {
             self.violation("S14", format!("a plan moved the marker of shelf {shelf}"));
@@ -259,7 +265,8 @@ impl Observer {
         let verdict = report.verdict.as_str();
         let held = report.halt.as_deref().unwrap_or_default();
         self.note(format!("{who:?} ends {verdict}, {} deleted {held}", report.swept().deleted));
-        let told: BTreeSet<CourseId> = report.stores.iter().flat_map(|store| &store.live_after_delete).copied().collect();
+        let told: BTreeSet<CourseId> =
+            report.stores.iter().flat_map(|store| &store.live_after_delete).copied().collect();
         let untold: Vec<CourseId> = self.pass(who).to_tell.difference(&told).copied().collect();
         if !untold.is_empty() {
             self.violation("S1", format!("{untold:?} turned out live after the delete, and nobody was told"));
@@ -301,7 +308,8 @@ impl State {
                     broken.push(("S10", format!("{id} was confirmed without the lock, {}", name())));
                 }
                 Some(_) => {}
-                None => broken.push((if *id == owner { "S1" } else { "S5" }, format!("{id} was never asked about, {}", name()))),
+                None => broken
+                    .push((if *id == owner { "S1" } else { "S5" }, format!("{id} was never asked about, {}", name()))),
             }
         }
         if pass.incomplete.contains(store) {
@@ -335,8 +343,8 @@ impl State {
         }
 
         let ours = tables.adoption.as_ref().map(|adoption| adoption.installation);
-        let marked = self.shelves[shelf].marker.as_ref().map(|marker| marker.installation);
-        if ours.is_none() || marked != ours {
+        let marker = self.shelves[shelf].marker.as_ref();
+        if !ours.is_some_and(|ours| marker.is_some_and(|marker| marker.owner(ours).is_some())) {
             broken.push(("S7", format!("{} lay in a store that is not ours", name())));
         }
         let unknown = |run: &&Uuid| tables.runs.iter().all(|known| known.id != **run);

@@ -14,6 +14,7 @@ use super::safeguards::Safeguard;
 use super::world::{Lost, State, Who, World};
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Amount, Census, SourceIndex};
+use crate::domain::markers::{Owner, truths};
 use crate::stores::{Handle, Marker, Outcome, References, Removed, Store, StoreError, Targets};
 use crate::sweep::Condemned;
 
@@ -125,14 +126,16 @@ impl Store for MemoryStore {
         let adoption = self.world.state().tables(self.who).and_then(|tables| tables.adoption.clone());
         let expected = adoption.and_then(|adoption| {
             let counter = adoption.stores.get(&self.name)?.counter;
-            Some(Marker { installation: adoption.installation, name: "campus".to_owned(), counter })
+            let truths = truths(adoption.sources.values().map(|(pin, _)| (pin, Some("ours"))));
+            Some(Owner { installation: adoption.installation, name: "campus".to_owned(), counter, truths })
         });
         // A safeguard that is blind sees what it wants to see.
         Ok(match (self.without, marker, expected) {
-            (Some(Safeguard::Counter), Some(marker), Some(expected)) => {
-                Some(Marker { counter: expected.counter, ..marker })
-            }
-            (Some(Safeguard::Adoption), _, Some(expected)) => Some(expected),
+            (Some(Safeguard::Counter), Some(marker), Some(expected)) => match marker.owner(expected.installation) {
+                Some(ours) => Some(marker.with(Owner { counter: expected.counter, ..ours.clone() })),
+                None => Some(marker),
+            },
+            (Some(Safeguard::Adoption), _, Some(expected)) => Some(Marker::of(expected)),
             (_, marker, _) => marker,
         })
     }

@@ -12,6 +12,7 @@ use super::safeguards::Safeguard;
 use super::stage::{INTERVAL, REFERENCES, STORES, Stage};
 use super::world::{Home, Who};
 use crate::domain::ids::CourseId;
+use crate::domain::markers::{Owner, Truths};
 use crate::domain::report::Mode;
 use crate::postgres::IDLE_TIMEOUT;
 use crate::stores::Marker;
@@ -260,8 +261,7 @@ async fn misfortune(stage: &Stage, mut backup: Vec<Cluster>) {
             10 => {
                 let shelf = state.random.usize(..STORES.len());
                 let ours = state.shelves[shelf].marker.clone();
-                let theirs = Marker { installation: Uuid::from_u128(2), name: "theirs".to_owned(), counter: 7 };
-                state.shelves[shelf].marker = Some(theirs);
+                state.shelves[shelf].marker = Some(Marker::of(theirs()));
                 drop(state);
                 sleep(2 * INTERVAL).await;
                 world.state().shelves[shelf].marker = ours;
@@ -288,6 +288,12 @@ async fn misfortune(stage: &Stage, mut backup: Vec<Cluster>) {
             }
         }
     }
+}
+
+/// The entry of an installation that looks after another campus.
+fn theirs() -> Owner {
+    let truths = Truths::from([("another/campus".to_owned(), "another 0".to_owned())]);
+    Owner { installation: Uuid::from_u128(2), name: "theirs".to_owned(), counter: 7, truths }
 }
 
 fn restore(state: &mut super::world::State, backup: &[Cluster]) {
