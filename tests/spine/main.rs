@@ -15,5 +15,6 @@ mod places;
 mod program;
 mod revived;
 mod serve;
+mod sharing;
 mod support;
 mod truth;
