@@ -85,6 +85,10 @@ async fn adopt_locked(collector: &Collector, locks: &Locks) -> Result<Adopted, A
         Some(before) => is_another_truth(before, &pins) || is_older_than_a_marker(collector, before, &truths).await,
         None => true,
     };
+    if anew {
+        // Tombstones may have come back with what was restored, or be another database's (S6).
+        collector.ledger.unsettle().await?;
+    }
     let installation = collector.ledger.pin(&collector.installation, &pins, anew).await?;
     let mut adopted = Adopted::new();
     for managed in &collector.stores {

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use crate::clock::MachineClock;
 use crate::config::{
-    Config, CourseIdKind, FilesStore, LivenessAccept, QdrantStore, RedisStore, SecretUrl, StoreConfig,
+    self, Config, CourseIdKind, FilesStore, LivenessAccept, QdrantStore, RedisStore, SecretUrl, StoreConfig,
 };
 use crate::domain::evidence::Graces;
 use crate::domain::ids::IdType;
@@ -19,6 +19,7 @@ use crate::reconcile::{Collector, ManagedStore};
 use crate::stores::files::{Layout, LayoutError};
 use crate::stores::template::{Template, TemplateError};
 use crate::stores::{StoreError, files, qdrant, redis};
+use crate::tombstones::Tombstones;
 
 /// Why a configuration that was read makes no collector.
 #[derive(Debug, thiserror::Error)]
@@ -71,8 +72,14 @@ pub fn liveness(config: &Config) -> PostgresSources {
         postgres: postgres(config, format!("liveness source {name}"), &source.url),
         query: source.query.clone(),
         accepted: source.i_accept.iter().map(|accept| risk(*accept)).collect(),
+        tombstones: tombstones(config, name, source),
     });
     PostgresSources { id_type: id_type(config), sources: sources.collect() }
+}
+
+/// The liveness sources that keep tombstones, by name. Connects to nothing.
+pub fn watched(config: &Config) -> Vec<(String, Tombstones)> {
+    liveness(config).sources.into_iter().filter_map(|source| Some((source.name, source.tombstones?))).collect()
 }
 
 /// Everything that a run works with. Connects to nothing.
@@ -89,7 +96,11 @@ pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
         ledger: Arc::new(ledger(config)?),
         stores: stores.collect::<Result<_, _>>()?,
         limits: Limits {
-            graces: Graces { departed: config.grace.departed, stranger: config.grace.stranger },
+            graces: Graces {
+                tombstoned: config.grace.tombstoned,
+                departed: config.grace.departed,
+                stranger: config.grace.stranger,
+            },
             breaker_share: limits.breaker_share.get(),
             breaker_share_strangers: limits.breaker_share_strangers.get(),
             breaker_courses: limits.breaker_courses,
@@ -101,6 +112,18 @@ pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
         confirmation: limits.confirmation,
         schedule: config.schedule.schedule(),
         clock: Arc::new(MachineClock),
+    })
+}
+
+/// Where a liveness source's deaths are recorded, if they are. Connects to nothing.
+fn tombstones(config: &Config, name: &str, source: &config::LivenessSource) -> Option<Tombstones> {
+    let settings = source.tombstones.as_ref()?;
+    let (schema, table) = settings.table.split_once('.')?;
+    Some(Tombstones {
+        postgres: postgres(config, format!("liveness source {name}"), &source.url),
+        schema: schema.to_owned(),
+        table: table.to_owned(),
+        column: settings.column.clone(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! The command line: what is asked for, and what is answered. Knows reports and the activator, never a store.
 
 mod render;
+mod tombstones;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use crate::reconcile::{RunError, reconcile};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{events, subscriber};
 use crate::{adopt, app, clock, serve};
+use tombstones::TombstonesCommand;
 
 /// Exit code: something could not be done at all.
 const FAILED: u8 = 1;
@@ -82,6 +84,9 @@ enum Command {
     Resume,
     /// Create the ledger's tables, or bring them up to date.
     Migrate,
+    /// Record deletes where they happen, so that what is known to be deleted waits less.
+    #[command(subcommand)]
+    Tombstones(TombstonesCommand),
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -158,6 +163,7 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
             app::ledger(&config)?.migrate().await?;
             answer(cli.output, "the ledger's tables are up to date", || serde_json::json!({ "migrated": true }))
         }
+        Command::Tombstones(command) => tombstones::tombstones(cli.output, &config, command).await,
         Command::Config(_) => Ok(0),
     }
 }

@@ -22,3 +22,4 @@ mod simulation;
 pub mod stores;
 pub mod sweep;
 pub mod telemetry;
+pub mod tombstones;

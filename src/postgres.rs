@@ -7,6 +7,8 @@
 //! A session that freezes or is cut off loses its lock: the server ends it after [`Postgres::idle_timeout`] without a sign, and a
 //! heartbeat gives that sign while all is well. It is never idle in a transaction.
 
+mod pooler;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,8 @@ use sqlx::{ConnectOptions, Connection, Row};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+
+use pooler::OwnProcess;
 
 /// What [`Postgres::idle_timeout`] should be: several heartbeats, and short enough to wait for after a crash.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -131,6 +135,19 @@ pub enum PostgresError {
         /// Host, port and database.
         address: String,
     },
+    /// A pooler gives one session's server process to others, too (S4, S10).
+    #[error(
+        "{what} at {address}: a pooler stands in between that shares server processes among its clients ({sign}), so that \
+         neither locks nor settings hold; connect to Postgres directly, or use session pooling"
+    )]
+    Pooled {
+        /// Who asked.
+        what: String,
+        /// Host, port and database.
+        address: String,
+        /// What gave it away.
+        sign: &'static str,
+    },
     /// The answer makes no sense.
     #[error("{what} at {address}: {problem}")]
     Nonsense {
@@ -211,11 +228,33 @@ impl Postgres {
     /// Connects, and shuts out what could hide rows (S4): row-level security makes a query fail instead of filtering,
     /// and no schema but Postgres's own is looked into for unqualified names.
     ///
+    /// It takes the server for Postgres itself; who cannot know that yet uses [`Postgres::connect_alone`].
+    ///
     /// # Errors
     /// If the server cannot be reached or refuses.
     pub async fn connect(&self) -> Result<PgConnection, PostgresError> {
-        let options = self.options()?;
-        let mut connection = self.call("connecting", PgConnection::connect_with(&options)).await?;
+        let mut connection = self.call("connecting", PgConnection::connect_with(&self.options()?)).await?;
+        self.prepare(&mut connection).await?;
+        Ok(connection)
+    }
+
+    /// The same, once it is certain that no pooler gives the session's server process to others: a setting that reaches
+    /// the application's own queries does harm.
+    ///
+    /// # Errors
+    /// [`PostgresError::Pooled`] if one does; if the server cannot be reached or refuses.
+    pub async fn connect_alone(&self) -> Result<PgConnection, PostgresError> {
+        Ok(self.claim().await?.0)
+    }
+
+    async fn claim(&self) -> Result<(PgConnection, OwnProcess), PostgresError> {
+        let mut connection = self.call("connecting", PgConnection::connect_with(&self.options()?)).await?;
+        let process = OwnProcess::claim(self, &mut connection).await?;
+        self.prepare(&mut connection).await?;
+        Ok((connection, process))
+    }
+
+    async fn prepare(&self, connection: &mut PgConnection) -> Result<(), PostgresError> {
         let settings = format!(
             "SET row_security = off; SET search_path = pg_catalog; SET idle_session_timeout = {idle}; \
              SET idle_in_transaction_session_timeout = {idle}; SET tcp_keepalives_idle = 10; \
@@ -224,9 +263,8 @@ impl Postgres {
             // A query that nobody waits for any more must not hold the lock to its end.
             gone = CONNECTION_CHECK.as_millis()
         );
-        self.call("preparing the session", sqlx::raw_sql(sqlx::AssertSqlSafe(settings)).execute(&mut connection))
-            .await?;
-        Ok(connection)
+        self.call("preparing the session", sqlx::raw_sql(sqlx::AssertSqlSafe(settings)).execute(connection)).await?;
+        Ok(())
     }
 }
 
@@ -254,6 +292,8 @@ pub struct LockSession {
 struct Inner {
     postgres: Postgres,
     lock: AdvisoryLock,
+    /// The server's side of the session.
+    process: OwnProcess,
     /// Empty once the session is lost.
     connection: Mutex<Option<PgConnection>>,
 }
@@ -262,9 +302,9 @@ impl LockSession {
     /// Connects to a primary and takes the lock; does not wait for it.
     ///
     /// # Errors
-    /// [`PostgresError::Locked`] if another session has it.
+    /// [`PostgresError::Locked`] if another session has it, [`PostgresError::Pooled`] if a lock would belong to nobody.
     pub async fn open(postgres: &Postgres, lock: AdvisoryLock) -> Result<Self, PostgresError> {
-        let mut connection = postgres.connect().await?;
+        let (mut connection, process) = postgres.claim().await?;
         let take = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
             .bind(LOCK_CLASS)
             .bind(lock.object())
@@ -274,7 +314,8 @@ impl LockSession {
             let holder = holder(postgres, lock, &mut connection).await;
             return Err(PostgresError::Locked { what: postgres.what.clone(), address: postgres.address(), holder });
         }
-        let inner = Arc::new(Inner { postgres: postgres.clone(), lock, connection: Mutex::new(Some(connection)) });
+        let connection = Mutex::new(Some(connection));
+        let inner = Arc::new(Inner { postgres: postgres.clone(), lock, process, connection });
         let heartbeat = tokio::spawn(beat(Arc::clone(&inner)));
         let session = Self { inner, heartbeat };
         session.verify().await?;
@@ -326,8 +367,9 @@ impl Inner {
         let mut slot = self.connection.lock().await;
         let connection = slot.take().ok_or_else(|| self.lost())?;
         let mut question = Question { inner: self, slot, connection };
-        let begin = sqlx::raw_sql(BEGIN_QUESTION).execute(&mut question.connection);
-        self.postgres.call("beginning a transaction", begin).await?;
+        let begin = format!("{BEGIN_QUESTION}; {}", pooler::MARK);
+        let begin = sqlx::raw_sql(sqlx::AssertSqlSafe(begin)).fetch_one(&mut question.connection);
+        self.process.check(&self.postgres, &self.postgres.call("beginning a transaction", begin).await?)?;
         question.look().await?;
         Ok(question)
     }

@@ -1,5 +1,6 @@
 //! The story of a run, a call a step. Read [`reconcile`] as the specification.
 
+mod graves;
 mod places;
 mod stages;
 
@@ -21,6 +22,7 @@ use crate::postgres::PostgresError;
 use crate::schedule::Schedule;
 use crate::stores::Store;
 
+use graves::Graves;
 pub use stages::Locks;
 use stages::{Stopwatch, Truth};
 
@@ -120,6 +122,8 @@ pub struct Pass<'a> {
     locks: Locks,
     report: RunReport,
     watch: Stopwatch,
+    /// The tombstones that were evidence; none until the live set is believed.
+    graves: Option<Graves>,
     /// What was seen counts for the orphans' clocks.
     judged: bool,
 }
@@ -136,7 +140,7 @@ impl<'a> Pass<'a> {
         let run = Uuid::now_v7();
         let started_at = collector.ledger.begin(run, mode).await?;
         let report = RunReport::begin(run, mode, &collector.installation, started_at);
-        Ok(Self { collector, locks, report, watch, judged: false })
+        Ok(Self { collector, locks, report, watch, graves: None, judged: false })
     }
 
     /// Looks and decides; changes no store but for its marker. `None` if the run is halted: the report says why.
@@ -152,18 +156,19 @@ impl<'a> Pass<'a> {
         watch.stage(report, "places");
         let truth = stages::read_truth(collector, locks, &places, report).await?;
         watch.stage(report, "liveness");
-        let live = match truth {
-            Truth::Believed(live) => live,
+        let (live, mut graves) = match truth {
+            Truth::Believed(live, graves) => (live, graves),
             Truth::Halted(halt) => return Ok(self.halt(&halt)),
         };
         let mut inventories = stages::take_inventories(collector, live, &places, stop).await?;
         watch.stage(report, "inventory");
-        let views = stages::find_orphans(collector, locks, report, &mut inventories).await?;
+        let views = stages::find_orphans(collector, locks, report, &mut inventories, &mut graves).await?;
         watch.stage(report, "orphans");
         let world = stages::read_world(collector, report).await?;
         let plan = decide(views, &world, &collector.limits);
         stages::record_plan(collector, &inventories, &plan, report).await?;
         watch.stage(report, "plan");
+        self.graves = Some(graves);
         self.judged = true;
         Ok(Some(plan))
     }
@@ -173,7 +178,10 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// If the ledger does not answer. What went wrong in a store is in the report.
     pub async fn sweep(&mut self, plan: &Plan, stop: &CancellationToken) -> Result<(), RunError> {
-        stages::sweep(self.collector, &self.locks, plan, stop, &mut self.report).await?;
+        let live = stages::sweep(self.collector, &self.locks, plan, stop, &mut self.report).await?;
+        if let Some(graves) = &mut self.graves {
+            graves.void_late(self.collector, &self.locks, &live).await?;
+        }
         self.watch.stage(&mut self.report, "sweep");
         Ok(())
     }
@@ -183,7 +191,7 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// Why the pass failed, or if the report cannot be written.
     pub async fn end(self, ended: Result<(), RunError>) -> Result<RunReport, RunError> {
-        let Self { collector, locks, report, watch, judged } = self;
+        let Self { collector, locks, report, watch, judged, .. } = self;
         let run = report.run;
         let ended = match ended {
             Ok(()) => stages::finish(collector, report, watch, judged).await,

@@ -15,6 +15,7 @@ use course_gc::domain::inventory::Unrecognised;
 use course_gc::domain::plan::{Breaker, Decision, Hold};
 use course_gc::domain::report::{LiveReport, Mode, OrphanReport, RunReport, SourceReport, StoreReport, Tally, Verdict};
 use course_gc::ledger::{Pause, RunSummary};
+use course_gc::tombstones::{Coverage, Relation, Status};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -84,7 +85,14 @@ fn status() -> Value {
         sweep_seconds: 1.0,
     };
     let mut report = RunReport::begin(Uuid::nil(), Mode::Run, "campus", DateTime::UNIX_EPOCH);
-    report.live = vec![LiveReport { source: "union".to_owned(), live: 1, highest: None, identity: None }];
+    report.live = vec![LiveReport {
+        source: "union".to_owned(),
+        live: 1,
+        highest: None,
+        identity: None,
+        tombstones: None,
+        tombstones_error: None,
+    }];
     report.stores = vec![store];
     for stage in ["liveness", "inventory", "orphans", "plan", "sweep"] {
         report.stage(stage, Duration::from_secs(1));
@@ -99,7 +107,10 @@ fn status() -> Value {
         report: Some(serde_json::to_value(&report).unwrap()),
     };
     let pause = Pause { reason: String::new(), paused_by: String::new(), paused_at: DateTime::UNIX_EPOCH };
-    json!({ "paused": pause, "runs": [run] })
+    let relation = Relation { name: String::new(), coverage: Coverage::Missing };
+    let tombstones = Status { relations: vec![relation], table: true, readable: true, tombstones: None, newest: None };
+    let source = json!({ "source": "", "statements": [], "done": true, "installed": true, "status": tombstones });
+    json!({ "paused": pause, "runs": [run], "sources": [source] })
 }
 
 fn walk<'a>(value: &'a Value, visit: &mut impl FnMut(&'a str, &'a Value)) {
@@ -121,7 +132,7 @@ fn documented(name: &str) {
 fn every_field_and_every_word_of_a_report_is_documented() {
     walk(&status(), &mut |name, value| {
         documented(name);
-        if let ("mode" | "verdict" | "evidence" | "decision" | "reason" | "breaker", Some(word)) =
+        if let ("mode" | "verdict" | "evidence" | "decision" | "reason" | "breaker" | "coverage", Some(word)) =
             (name, value.as_str())
         {
             documented(word);

@@ -22,6 +22,8 @@ pub struct Settings {
     pub cron: String,
     /// Where `serve` listens.
     pub listen: SocketAddr,
+    /// The grace of courses whose delete was recorded; with it, tombstones are kept.
+    pub tombstoned: Option<String>,
     /// Further lines of `limits`, each `name: value`.
     pub limits: Vec<String>,
     /// Further liveness sources, by name and URL: other platforms that share the stores.
@@ -38,6 +40,7 @@ impl Default for Settings {
             exclusive: false,
             cron: "*/15 * * * *".to_owned(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tombstoned: None,
             limits: Vec::new(),
             neighbours: Vec::new(),
         }
@@ -51,12 +54,16 @@ const ENRICHMENTS_LAYOUT: &str = "{course_id}";
 /// The text of the configuration file. The URLs are not in it, since they may hold passwords: see [`environment`]. Only the
 /// neighbours' are.
 pub fn file(addresses: &Addresses, settings: &Settings) -> String {
-    let Settings { departed, stranger, exclusive, cron, listen, limits, ids, neighbours } = settings;
+    let Settings { departed, stranger, exclusive, cron, listen, limits, ids, tombstoned, neighbours } = settings;
     let course_id = match ids {
         IdKind::Uuid => "uuid",
         IdKind::Integer => "integer",
     };
     let limits: String = limits.iter().map(|line| format!("  {line}\n")).collect();
+    let (kept, grace) = match tombstoned {
+        Some(grace) => ("    tombstones:\n      table: public.courses\n", format!("  tombstoned: {grace}\n")),
+        None => ("", String::new()),
+    };
     let asked = |(name, url): &(String, String)| format!("  {name}:\n    url: {url}\n    query: {QUERY}\n");
     let neighbours: String = neighbours.iter().map(asked).collect();
     let template = |text: &&str| format!("      - {{ template: \"{text}\", exclusive: {exclusive} }}\n");
@@ -71,8 +78,8 @@ schedule:
 liveness:
   campus:
     query: {QUERY}
-{neighbours}grace:
-  departed: {departed}
+{kept}{neighbours}grace:
+{grace}  departed: {departed}
   stranger: {stranger}
 limits:
   i_accept: [short_grace]

@@ -1,8 +1,9 @@
 //! What the tests and the demo of `course-gc` run against.
 //!
-//! **Servers.** [`Postgres`], [`Redis`] and [`Qdrant`] are real servers, each in a temporary folder and on a free port.
+//! **Servers.** [`Postgres`], [`Redis`] and [`Qdrant`] are real servers, each in a temporary folder and on a free port, and so is
+//! [`PgBouncer`], a pooler before a Postgres.
 //! A server ends with its handle and with the process that started it, even when that is killed. Tests that stop or
-//! break a server start their own.
+//! break a server start their own. A [`Proxy`] before a server makes it slow, silent, absent or mad at a chosen moment.
 //!
 //! **Places.** [`Database`], [`Keyspace`] and [`Collections`] are empty places on such servers, or on the servers that
 //! `DATABASE_URL`, `REDIS_URL` and `QDRANT_URL` name, where they clean up after themselves. A [`World`] is one of each
@@ -14,9 +15,11 @@
 pub mod campus;
 mod cleanup;
 pub mod config;
+mod pgbouncer;
 mod ports;
 mod postgres;
 mod program;
+mod proxy;
 mod qdrant;
 mod redis;
 mod server;
@@ -24,9 +27,11 @@ mod snapshot;
 mod world;
 
 pub use self::{
+    pgbouncer::{PgBouncer, Pooling},
     ports::free_port,
     postgres::{Database, Postgres},
     program::program,
+    proxy::{Behaviour, Proxy},
     qdrant::{Collections, Qdrant, QdrantOptions},
     redis::{Keyspace, Redis},
     server::Server,

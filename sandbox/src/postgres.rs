@@ -98,6 +98,20 @@ impl Postgres {
         self.0.restart().await
     }
 
+    /// Starts another server on such a copy: a clone that knows all that the first one knew.
+    ///
+    /// # Errors
+    ///
+    /// As [`Postgres::start`].
+    pub async fn clone_of(copy_of_data: &Path) -> Result<Self> {
+        let from = copy_of_data.to_owned();
+        let prepare = move |folder: &Path| {
+            hand_over(folder)?;
+            copy(&from, &folder.join("data"))
+        };
+        Server::start(&PRIMARY, prepare, command).await.map(Self)
+    }
+
     /// The superuser's URL of the database `postgres`.
     pub fn url(&self) -> String {
         self.url_of("postgres")
@@ -199,8 +213,8 @@ fn command(folder: &Path, port: u16) -> Result<Vec<OsString>> {
     Ok(command)
 }
 
-/// What goes before a command of Postgres: nothing, or for root the change to `nobody`.
-fn unprivileged() -> Result<Vec<OsString>> {
+/// What goes before a command that refuses root: nothing, or for root the change to `nobody`.
+pub(crate) fn unprivileged() -> Result<Vec<OsString>> {
     if !rustix::process::getuid().is_root() {
         return Ok(Vec::new());
     }
@@ -271,7 +285,8 @@ fn initialised() -> Result<PathBuf> {
     Ok(finished)
 }
 
-fn hand_over(folder: &Path) -> Result<()> {
+/// Gives a server's folder to whom it runs as.
+pub(crate) fn hand_over(folder: &Path) -> Result<()> {
     if rustix::process::getuid().is_root() {
         chown(folder, Some(NOBODY), Some(NOBODY))?;
     }

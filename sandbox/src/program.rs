@@ -10,7 +10,10 @@ use anyhow::{Result, anyhow};
 /// Where Debian keeps the server programs of each Postgres version, outside of `PATH`.
 const POSTGRES_VERSIONS: &str = "/usr/lib/postgresql";
 
-/// The path of a program, from Debian's folder of the newest Postgres or from `PATH`.
+/// Where Debian keeps other servers, which only root's `PATH` names.
+const SYSTEM: &str = "/usr/sbin";
+
+/// The path of a program, from Debian's folder of the newest Postgres, from `PATH` or from the system's own.
 ///
 /// # Errors
 ///
@@ -20,6 +23,7 @@ pub fn program(name: &str) -> Result<PathBuf> {
     postgres_folders()
         .into_iter()
         .chain(std::env::split_paths(&path))
+        .chain([SYSTEM.into()])
         .map(|folder| folder.join(name))
         .find(|candidate| candidate.is_file())
         .ok_or_else(|| anyhow!("the program `{name}` is not installed: `make setup` installs what the sandbox needs"))

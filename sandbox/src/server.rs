@@ -16,7 +16,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+};
 
 use crate::{ports::free_port, program::program};
 
@@ -195,7 +198,7 @@ impl Server {
         let server = self.process()?;
         // The parent first, so that no further child comes into being.
         kill_process(server, Signal::STOP)?;
-        children(server).into_iter().try_for_each(|child| Ok(kill_process(child, Signal::STOP)?))
+        children(server).into_iter().try_for_each(|child| Ok(signal(child, Signal::STOP)?))
     }
 
     /// Lets a paused server go on.
@@ -205,7 +208,7 @@ impl Server {
     /// When it is stopped.
     pub fn resume(&self) -> Result<()> {
         let server = self.process()?;
-        children(server).into_iter().try_for_each(|child| kill_process(child, Signal::CONT))?;
+        children(server).into_iter().try_for_each(|child| signal(child, Signal::CONT))?;
         Ok(kill_process(server, Signal::CONT)?)
     }
 }
@@ -280,6 +283,14 @@ fn state_and_parent(pid: &str) -> Option<(char, i32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+/// Sends a signal to a process that may have ended since it was listed.
+fn signal(child: Pid, signal: Signal) -> rustix::io::Result<()> {
+    match kill_process(child, signal) {
+        Err(Errno::SRCH) => Ok(()),
+        sent => sent,
+    }
 }
 
 fn has_ended(pid: Pid) -> bool {

@@ -11,10 +11,11 @@ use std::{
 
 use qdrant_client::qdrant::CreateCollectionBuilder;
 use sandbox::{
-    Database, Difference, Keyspace, Postgres, Qdrant, QdrantOptions, Redis, Server, Servers, Snapshot, Stores, World,
+    Database, Difference, Keyspace, PgBouncer, Pooling, Postgres, Qdrant, QdrantOptions, Redis, Server, Servers,
+    Snapshot, Stores, World,
     campus::{Campus, CampusSize},
 };
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, Row};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -97,6 +98,25 @@ async fn postgres_keeps_its_data_over_a_restart_and_a_crash() {
     let mut connection = PgConnection::connect(&url).await.unwrap();
     let kept: i32 = sqlx::query_scalar("SELECT n FROM kept").fetch_one(&mut connection).await.unwrap();
     assert_eq!(kept, 7);
+}
+
+#[tokio::test]
+async fn a_pooler_leads_to_its_postgres_and_ends_with_its_handle() {
+    let postgres = Postgres::start().await.unwrap();
+    let url = postgres.create_database("campus").await.unwrap();
+    for pooling in [Pooling::Session, Pooling::Transaction, Pooling::Statement] {
+        let pooler = PgBouncer::start(&url, pooling, 2).await.unwrap();
+        let pooled = pooler.url().unwrap();
+        let mut connection = PgConnection::connect(&pooled).await.unwrap();
+        let database = sqlx::raw_sql("SELECT current_database()::text").fetch_one(&mut connection).await.unwrap();
+        assert_eq!(database.get::<String, _>(0), "campus");
+        let transaction = sqlx::raw_sql("BEGIN").execute(&mut connection).await;
+        assert_eq!(transaction.is_ok(), pooling != Pooling::Statement, "{pooling:?}");
+        let traces = Traces::of(&pooler);
+        drop(pooler);
+        assert!(!traces.are_there());
+        postgres_answers(&pooled).await.unwrap_err();
+    }
 }
 
 #[tokio::test]

@@ -30,6 +30,11 @@ pub(super) fn report(report: &RunReport) -> String {
             );
         }
     }
+    for live in &report.live {
+        if let Some(error) = &live.tombstones_error {
+            let _ = writeln!(text, "tombstones of {} are no evidence: {error}", live.source);
+        }
+    }
     if let Some(halt) = &report.halt {
         let _ = writeln!(text, "halted, no store was touched: {halt}");
     }

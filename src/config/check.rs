@@ -94,6 +94,11 @@ impl Check<'_> {
                 self.refuse(&path, "is what all sources together are called in reports; use another name");
             }
             self.scheme(&format!("{path}.url"), &source.url, &["postgres", "postgresql"]);
+            if let Some(tombstones) = &source.tombstones
+                && let Err(message) = table_fits(&tombstones.table)
+            {
+                self.refuse(&format!("{path}.tombstones.table"), message);
+            }
             // Each source is locked by a session of its own, and a database has one lock for all of them.
             let database = source.url.place(5432, "");
             match databases.iter().find(|(other, _)| *other == database) {
@@ -151,9 +156,11 @@ impl Check<'_> {
 
     fn grace(&mut self, grace: &Grace, limits: &Limits) {
         let short = limits.i_accept.contains(&LimitAccept::ShortGrace);
-        for (path, value, floor) in
-            [("grace.departed", grace.departed, HOUR), ("grace.stranger", grace.stranger, 24 * HOUR)]
-        {
+        for (path, value, floor) in [
+            ("grace.tombstoned", grace.tombstoned, HOUR / 60),
+            ("grace.departed", grace.departed, HOUR),
+            ("grace.stranger", grace.stranger, 24 * HOUR),
+        ] {
             if value < floor && !short {
                 let [value, floor] = [value, floor].map(|duration| duration.show());
                 let message =
@@ -238,6 +245,14 @@ impl Check<'_> {
                 self.refuse(&place.path, message);
             }
         }
+    }
+}
+
+/// Whether a table is named with its schema.
+fn table_fits(table: &str) -> Result<(), String> {
+    match table.split('.').collect::<Vec<_>>()[..] {
+        [schema, name] if !schema.is_empty() && !name.is_empty() && !table.contains('"') => Ok(()),
+        _ => Err(format!("`{table}` is no schema and table; write both, without quotes, as in public.courses")),
     }
 }
 

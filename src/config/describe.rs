@@ -88,9 +88,13 @@ fn value(out: &mut String, field: &FieldDoc, indent: &str, path: &str) {
             writeln!(out, "{indent}# {name}_file: /run/secrets/{path}")
         }
         Shape::Section { fields: list, .. } => {
-            let _ = writeln!(out, "{indent}{name}:");
-            fields(out, list, &inner, &below);
-            Ok(())
+            let mut section = format!("{indent}{name}:\n");
+            fields(&mut section, list, &inner, &below);
+            // What is only mentioned is off, all of it.
+            section.lines().try_for_each(|line| match line.strip_prefix(indent) {
+                Some(line) if !off.is_empty() => writeln!(out, "{indent}{off}{line}"),
+                _ => writeln!(out, "{line}"),
+            })
         }
         Shape::List(item) => match (item, example) {
             (Shape::Section { fields: list, .. }, Some(example)) => {

@@ -92,12 +92,28 @@ section! {
         /// Risks that this query may take: foreign_tables, materialized_views, subscribed_tables,
         /// function_settings.
         i_accept: Vec<LivenessAccept> = "[]";
+        /// Deaths that a trigger records, so that what is known to be deleted waits less: see
+        /// course-gc tombstones install. Default: none.
+        tombstones: Option<Tombstones>, mention "";
+    }
+}
+
+section! {
+    /// Deaths that a trigger records in a liveness source's database.
+    pub struct Tombstones {
+        /// The table that holds the courses, with its schema. Not a view: a view hears of no deletes.
+        table: String, example "public.courses";
+        /// Its column with the course's id.
+        column: String = "id";
     }
 }
 
 section! {
     /// How long an orphan must have been seen as one, by evidence.
     pub struct Grace {
+        /// For a course whose delete was recorded by a trigger. At least 1m, unless short_grace is
+        /// accepted.
+        tombstoned: Duration = "15m";
         /// For a course that an earlier run saw live. At least 1h, unless short_grace is accepted.
         departed: Duration = "24h";
         /// For what was never seen live, in sources that are exclusive. At least 24h, unless

@@ -200,7 +200,7 @@ words! {
 words! {
     /// A floor or ceiling of the limits that a person has chosen to pass.
     pub enum LimitAccept ("limit that can be passed") {
-        /// A grace below its floor: `departed` 1 hour, `stranger` 24 hours.
+        /// A grace below its floor: `tombstoned` 1 minute, `departed` 1 hour, `stranger` 24 hours.
         ShortGrace = "short_grace",
         /// `refuse_drop` above 50 %.
         LargeDrop = "large_drop",

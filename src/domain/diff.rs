@@ -58,6 +58,8 @@ pub struct Orphan {
 pub struct Knowledge<'a> {
     /// Of the ids found dead, those that live after all, asked after the inventory (S2).
     pub live_again: &'a LiveSet,
+    /// Courses whose delete was recorded, and who were not seen live since (S6).
+    pub tombstoned: &'a BTreeSet<CourseId>,
     /// Ids that an earlier run saw live.
     pub known: &'a BTreeSet<CourseId>,
     /// Of those, the ones that vanished while the history of the truth broke (S7).
@@ -70,6 +72,18 @@ pub struct Knowledge<'a> {
     pub now: DateTime<Utc>,
     /// The most that a clock may gain between two finished runs.
     pub at_most: Duration,
+}
+
+impl Knowledge<'_> {
+    fn evidence(&self, course: CourseId) -> Evidence {
+        if self.tombstoned.contains(&course) {
+            Evidence::Tombstoned
+        } else if self.known.contains(&course) {
+            Evidence::Departed
+        } else {
+            Evidence::Stranger
+        }
+    }
 }
 
 /// The courses that an inventory found and that were not in the live set.
@@ -92,7 +106,7 @@ pub fn orphans(inventory: &Inventory, knowledge: Knowledge<'_>) -> Vec<Orphan> {
             orphans.push(Orphan {
                 source,
                 course: *course,
-                evidence: if knowledge.known.contains(course) { Evidence::Departed } else { Evidence::Stranger },
+                evidence: knowledge.evidence(*course),
                 found: found.clone(),
                 accrued: clock.at(knowledge.now, knowledge.at_most),
                 clock,
@@ -136,6 +150,7 @@ mod tests {
 
     struct World {
         live_again: LiveSet,
+        tombstoned: BTreeSet<CourseId>,
         known: BTreeSet<CourseId>,
         referenced: BTreeSet<CourseId>,
         remembered: Remembered,
@@ -145,6 +160,7 @@ mod tests {
         fn new() -> Self {
             Self {
                 live_again: set(&[]),
+                tombstoned: BTreeSet::new(),
                 known: BTreeSet::new(),
                 referenced: BTreeSet::new(),
                 remembered: Remembered::new(),
@@ -154,6 +170,7 @@ mod tests {
         fn orphans(&self, inventory: &Inventory) -> Vec<Orphan> {
             let knowledge = Knowledge {
                 live_again: &self.live_again,
+                tombstoned: &self.tombstoned,
                 known: &self.known,
                 across_break: &BTreeSet::new(),
                 referenced: &self.referenced,
@@ -179,6 +196,18 @@ mod tests {
         world.known.insert(id(5));
         let evidence: Vec<_> = world.orphans(&inventory(&[], &[5, 6])).iter().map(|orphan| orphan.evidence).collect();
         assert_eq!(evidence, [Evidence::Departed, Evidence::Stranger]);
+    }
+
+    #[test]
+    fn s6_a_tombstone_is_better_evidence_and_makes_nothing_an_orphan() {
+        let mut world = World::new();
+        world.known.insert(id(5));
+        world.live_again = set(&[7]);
+        world.tombstoned = [id(1), id(5), id(6), id(7)].into();
+        let orphans = world.orphans(&inventory(&[1], &[1, 5, 6, 7, 8]));
+        let evidence: Vec<_> = orphans.iter().map(|orphan| (orphan.course, orphan.evidence)).collect();
+        let expected = [(id(5), Evidence::Tombstoned), (id(6), Evidence::Tombstoned), (id(8), Evidence::Stranger)];
+        assert_eq!(evidence, expected, "who is live is no orphan, whatever its tombstone says");
     }
 
     #[test]

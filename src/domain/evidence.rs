@@ -11,6 +11,8 @@ use super::inventory::Amount;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Evidence {
+    /// Its delete was recorded in the deleting transaction, and nobody has seen it live since.
+    Tombstoned,
     /// An earlier run of ours saw this id live.
     Departed,
     /// Never seen live: an old leak, another environment's data, or no course's id at all.
@@ -19,11 +21,12 @@ pub enum Evidence {
 
 impl Evidence {
     /// Every kind, for metrics that exist from the start.
-    pub const ALL: [Self; 2] = [Self::Departed, Self::Stranger];
+    pub const ALL: [Self; 3] = [Self::Tombstoned, Self::Departed, Self::Stranger];
 
     /// Its name in the ledger, in metrics and in reports.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Tombstoned => "tombstoned",
             Self::Departed => "departed",
             Self::Stranger => "stranger",
         }
@@ -33,6 +36,8 @@ impl Evidence {
 /// How long an orphan must have been seen as one before it may go, by evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Graces {
+    /// For [`Evidence::Tombstoned`].
+    pub tombstoned: Duration,
     /// For [`Evidence::Departed`].
     pub departed: Duration,
     /// For [`Evidence::Stranger`].
@@ -43,6 +48,7 @@ impl Graces {
     /// The grace of this evidence.
     pub fn of(&self, evidence: Evidence) -> Duration {
         match evidence {
+            Evidence::Tombstoned => self.tombstoned,
             Evidence::Departed => self.departed,
             Evidence::Stranger => self.stranger,
         }

@@ -175,7 +175,11 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits = Limits {
-        graces: Graces { departed: Duration::from_secs(60), stranger: Duration::from_secs(600) },
+        graces: Graces {
+            tombstoned: Duration::from_secs(6),
+            departed: Duration::from_secs(60),
+            stranger: Duration::from_secs(600),
+        },
         breaker_share: 30,
         breaker_share_strangers: 10,
         breaker_courses: 1000,

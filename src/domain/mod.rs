@@ -12,3 +12,4 @@ pub mod markers;
 pub mod pins;
 pub mod plan;
 pub mod report;
+pub mod tombstones;

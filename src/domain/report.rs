@@ -231,13 +231,17 @@ pub struct LiveReport {
     pub highest: Option<u64>,
     /// What the source is, as far as the server tells (S7); none for the union.
     pub identity: Option<SourcePin>,
+    /// How many tombstones are evidence: those of who is not live (S6). None where none are kept, or they cannot be read.
+    pub tombstones: Option<u64>,
+    /// Why tombstones are kept and cannot be read, with all causes: their evidence is missing.
+    pub tombstones_error: Option<String>,
 }
 
 impl LiveReport {
     /// A source of this size and identity.
     pub fn new(population: &Population, identity: Option<&SourcePin>) -> Self {
         let Population { source, live, highest } = population.clone();
-        Self { source, live, highest, identity: identity.cloned() }
+        Self { source, live, highest, identity: identity.cloned(), tombstones: None, tombstones_error: None }
     }
 }
 

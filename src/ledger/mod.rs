@@ -5,6 +5,7 @@
 //! - Every table is named with its schema.
 
 mod adoption;
+mod graves;
 mod intents;
 mod known;
 mod orphans;
@@ -22,6 +23,7 @@ use crate::domain::ids::IdType;
 use crate::postgres::{AdvisoryLock, Lock, LockSession, Postgres, PostgresError};
 
 pub use adoption::{Adoption, Adoptions};
+pub use graves::Graves;
 pub use intents::{IntentId, Intents};
 pub use known::{Known, KnownIds};
 pub use orphans::{Orphans, Place};
@@ -67,7 +69,7 @@ pub enum LedgerError {
 
 /// The memory that a collector works with. What it says is committed when it returns.
 #[async_trait]
-pub trait Ledger: Adoptions + Intents + Known + Orphans + Pauses + Runs {
+pub trait Ledger: Adoptions + Graves + Intents + Known + Orphans + Pauses + Runs {
     /// Makes sure that the tables are those that this program knows.
     ///
     /// # Errors
@@ -127,8 +129,11 @@ impl PostgresLedger {
 
     /// sqlx keeps its own table where the search path leads, so only these connections have one.
     async fn migration_connection(&self) -> Result<PgConnection, LedgerError> {
-        let options = self.postgres.options()?.options([("search_path", "course_gc")]);
-        Ok(self.postgres.call("connecting", PgConnection::connect_with(&options)).await?)
+        // Not as an option of the connection: poolers take none.
+        let mut connection = self.postgres.connect_alone().await?;
+        let set = sqlx::raw_sql("SET search_path = course_gc").execute(&mut connection);
+        self.postgres.call("preparing the session", set).await?;
+        Ok(connection)
     }
 
     async fn version(&self, connection: &mut PgConnection) -> Result<i64, LedgerError> {

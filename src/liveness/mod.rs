@@ -27,7 +27,9 @@ use uuid::Uuid;
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::live_set::LiveSet;
 use crate::domain::pins::{Position, SourcePin};
+use crate::domain::tombstones::{Rows, Tombstone};
 use crate::postgres::{AdvisoryLock, BEGIN_QUESTION, Lock, LockSession, Postgres, PostgresError, server};
+use crate::tombstones::Tombstones;
 
 use copy::CopyDecoder;
 pub use relations::{Finding, Risk};
@@ -43,7 +45,12 @@ pub struct LivenessSource {
     pub query: String,
     /// What a person accepted that may hide rows.
     pub accepted: BTreeSet<Risk>,
+    /// Where deaths are recorded, if they are.
+    pub tombstones: Option<Tombstones>,
 }
+
+/// By source: the tombstones that are there, or why they cannot be read.
+pub type Polls = Vec<(String, Result<Vec<Tombstone>, PostgresError>)>;
 
 /// All liveness sources of an installation.
 #[async_trait]
@@ -76,6 +83,19 @@ pub trait Liveness: fmt::Debug + Send + Sync {
     /// # Errors
     /// If one source fails, nobody knows.
     async fn live_among(&self, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError>;
+
+    /// The tombstones of each source that keeps any, or why they cannot be read: then there is no such evidence (S6).
+    async fn tombstones(&self) -> Polls {
+        Polls::new()
+    }
+
+    /// Removes tombstones that are void, or forgotten.
+    ///
+    /// # Errors
+    /// If a source fails; then some may be there still.
+    async fn remove_tombstones(&self, _rows: &Rows) -> Result<(), PostgresError> {
+        Ok(())
+    }
 
     /// What the reference query returns, from every source (S9).
     fn references(&self, query: &str) -> BoxStream<'_, Result<Vec<u8>, PostgresError>>;
@@ -113,6 +133,7 @@ struct Asked {
     /// The running server, if it tells.
     server: Option<String>,
     session: LockSession,
+    tombstones: Option<Tombstones>,
     /// Reads every live id.
     read: String,
     /// Reads the live ones of `$1`.
@@ -160,6 +181,26 @@ impl Liveness for PostgresLiveness {
             live = live.union(source.among(self.id_type, ids).await?);
         }
         Ok(live)
+    }
+
+    async fn tombstones(&self) -> Polls {
+        let mut polls = Polls::new();
+        for source in &self.sources {
+            if let Some(tombstones) = &source.tombstones {
+                polls.push((source.name.clone(), tombstones.poll(self.id_type).await));
+            }
+        }
+        polls
+    }
+
+    async fn remove_tombstones(&self, rows: &Rows) -> Result<(), PostgresError> {
+        for (name, rows) in rows {
+            let source = self.sources.iter().find(|source| source.name == *name);
+            if let Some(tombstones) = source.and_then(|source| source.tombstones.as_ref()) {
+                tombstones.remove_rows(rows).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn verify(&self) -> Result<(), PostgresError> {
@@ -238,6 +279,7 @@ impl Asked {
                     position,
                     server,
                     session,
+                    tombstones: source.tombstones.clone(),
                     read: format!(
                         "COPY (SELECT {selected} FROM ({query}\n) AS live(id) WHERE live.id IS NOT NULL) TO STDOUT (FORMAT binary)"
                     ),

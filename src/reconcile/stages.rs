@@ -9,6 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::graves::Graves;
 use super::places::Places;
 use super::{Collector, RunError};
 use crate::clock::Clock;
@@ -70,8 +71,8 @@ impl Locks {
 
 /// What is live, or why the answer is not believed.
 pub enum Truth {
-    /// The live set.
-    Believed(Arc<LiveSet>),
+    /// The live set, and the tombstones that are older and evidence.
+    Believed(Arc<LiveSet>, Graves),
     /// Why not (S3).
     Halted(Halt),
 }
@@ -88,13 +89,14 @@ pub struct Taken {
     took: Duration,
 }
 
-/// Reads the live set, judges it (S3), and learns from it if it is believed.
+/// Reads the tombstones and after them the live set, judges it (S3), and learns from it if it is believed.
 pub async fn read_truth(
     collector: &Collector,
     locks: &Locks,
     places: &Places,
     report: &mut RunReport,
 ) -> Result<Truth, RunError> {
+    let mut graves = Graves::new(locks.liveness.tombstones().await);
     let sets = locks.liveness.read().await?;
     let highest = collector.ledger.highest_populations().await?;
     let population = |source: &str, set: &LiveSet| Population {
@@ -108,6 +110,9 @@ pub async fn read_truth(
     populations.push(population(UNION, &live));
     let identity = |name: &str| places.sources.iter().find(|(source, ..)| source == name).map(|(_, pin, _)| pin);
     report.live = populations.iter().map(|found| LiveReport::new(found, identity(&found.source))).collect();
+    // Whatever comes of this live set: who is in it lived after its tombstone.
+    graves.settle(collector, locks, &live, places.across_break).await?;
+    graves.report(&mut report.live);
     if let Some(halt) = judge(&populations, collector.refuse_below, collector.refuse_drop) {
         return Ok(Truth::Halted(halt));
     }
@@ -117,7 +122,7 @@ pub async fn read_truth(
     for (name, pin, position) in &places.sources {
         collector.ledger.saw_source(name, pin, position).await?;
     }
-    Ok(Truth::Believed(Arc::new(live)))
+    Ok(Truth::Believed(Arc::new(live), graves))
 }
 
 /// Takes all stores' inventories at the same time. One that fails, or panics, is incomplete; the others go on (S4).
@@ -182,11 +187,14 @@ pub async fn find_orphans(
     locks: &Locks,
     report: &RunReport,
     inventories: &mut [Taken],
+    graves: &mut Graves,
 ) -> Result<Vec<StoreView>, RunError> {
     let (run, now) = (report.run, report.started_at);
     let complete = inventories.iter().filter_map(|taken| taken.inventory.as_ref().ok());
     let suspects: BTreeSet<CourseId> = complete.flat_map(diff::suspects).collect();
     let live_again = locks.liveness.live_among(&suspects).await?;
+    graves.void(locks, &live_again).await?;
+    let tombstoned = graves.among(&suspects);
     let known = collector.ledger.known_among(&suspects).await?;
     let at_most = 2 * interval(&collector.schedule, now);
     let mut views = Vec::with_capacity(inventories.len());
@@ -215,6 +223,7 @@ pub async fn find_orphans(
             inventory,
             Knowledge {
                 live_again: &live_again,
+                tombstoned: &tombstoned,
                 known: &known.all,
                 across_break: &known.across_break,
                 // If nobody knows, the store is held as incomplete, and its clocks are left as they are.
@@ -239,6 +248,7 @@ pub async fn find_orphans(
         let sources = inventory.sources.iter().zip(&managed.exclusive).map(source).collect();
         views.push(StoreView { sources, orphans, complete: references.is_ok(), adopted });
     }
+    graves.forget(collector, locks, &suspects).await;
     Ok(views)
 }
 
@@ -309,14 +319,15 @@ pub async fn record_plan(
     Ok(())
 }
 
-/// Sweeps all stores at the same time, each by its own share of the plan; closes the orphans that are gone.
+/// Sweeps all stores at the same time, each by its own share of the plan; closes the orphans that are gone. Returns who was found live
+/// meanwhile.
 pub async fn sweep(
     collector: &Collector,
     locks: &Locks,
     plan: &Plan,
     stop: &CancellationToken,
     report: &mut RunReport,
-) -> Result<(), RunError> {
+) -> Result<LiveSet, RunError> {
     let sweeper = Sweeper {
         run: report.run,
         liveness: locks.liveness.as_ref(),
@@ -336,10 +347,12 @@ pub async fn sweep(
         }
     });
     let all: Vec<(Swept, Duration)> = join_all(each).await;
+    let mut live = LiveSet::empty(collector.id_type);
     for ((managed, entry), (swept, took)) in collector.stores.iter().zip(&mut report.stores).zip(all) {
         let store = managed.store.as_ref();
         let place = Place { store: store.name(), sources: store.sources() };
         collector.ledger.close_orphans(place, &swept.gone).await?;
+        swept.live.iter().for_each(|course| live.push(*course));
         for (source, tally) in entry.sources.iter_mut().zip(&swept.tallies) {
             source.swept = *tally;
         }
@@ -352,7 +365,8 @@ pub async fn sweep(
         entry.sweep_seconds = took.as_secs_f64();
     }
     report.stopped = stop.is_cancelled();
-    Ok(())
+    live.normalise();
+    Ok(live)
 }
 
 /// Concludes the report and writes it into the ledger.

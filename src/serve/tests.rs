@@ -157,12 +157,13 @@ impl Serving {
             open: opened,
             entered: watch::Sender::new(false),
         });
-        let graces = Graces { departed: Duration::ZERO, stranger: Duration::ZERO };
+        let graces = Graces { tombstoned: Duration::ZERO, departed: Duration::ZERO, stranger: Duration::ZERO };
         let source = LivenessSource {
             accepted: Default::default(),
             name: "campus".into(),
             postgres: postgres(database, "liveness source campus"),
             query: "SELECT id FROM public.courses".into(),
+            tombstones: None,
         };
         let collector = Collector {
             installation: "test".into(),

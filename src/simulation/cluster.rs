@@ -52,6 +52,8 @@ pub struct Tables {
     pub paused: Option<String>,
     /// What was adopted.
     pub adoption: Option<Adoption>,
+    /// Liveness sources whose tombstones are younger than every sighting.
+    pub settled: BTreeSet<String>,
 }
 
 /// A run or a plan.

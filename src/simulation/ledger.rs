@@ -22,7 +22,8 @@ use crate::domain::pins::{Position, SourcePin};
 use crate::domain::plan::Decided;
 use crate::domain::report::{Mode, RunReport, Tally};
 use crate::ledger::{
-    Adoption, Adoptions, IntentId, Intents, Known, KnownIds, Ledger, LedgerError, Orphans, Pause, Pauses, Place, Runs,
+    Adoption, Adoptions, Graves, IntentId, Intents, Known, KnownIds, Ledger, LedgerError, Orphans, Pause, Pauses,
+    Place, Runs,
 };
 use crate::postgres::{AdvisoryLock, Lock};
 
@@ -201,6 +202,25 @@ impl Known for MemoryLedger {
             }
         })
         .await
+    }
+}
+
+/// No story has tombstones yet, so these calls take no time and are never lost.
+#[async_trait]
+impl Graves for MemoryLedger {
+    async fn unsettle(&self) -> Result<BTreeSet<String>, LedgerError> {
+        Ok(std::mem::take(&mut self.world.state().clusters[self.cluster].ledger.settled))
+    }
+
+    async fn settle(&self, sources: &[String]) -> Result<(), LedgerError> {
+        self.world.state().clusters[self.cluster].ledger.settled.extend(sources.iter().cloned());
+        Ok(())
+    }
+
+    async fn remaining(&self, courses: &BTreeSet<CourseId>) -> Result<BTreeSet<CourseId>, LedgerError> {
+        let state = self.world.state();
+        let orphans = state.clusters[self.cluster].ledger.orphans.keys().map(|(.., course)| *course);
+        Ok(orphans.filter(|course| courses.contains(course)).collect())
     }
 }
 

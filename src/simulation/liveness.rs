@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
 use super::locks::{MemoryLock, lost, take};
-use super::observer::Question;
+use super::observer::{Asking, Question};
 use super::safeguards::Safeguard;
 use super::world::{State, Who, World};
 use crate::domain::ids::{CourseId, IdType};
@@ -117,8 +117,10 @@ impl Liveness for MemoryLiveness {
             let server = &state.clusters[cluster];
             let live = ids.iter().filter(|id| server.courses.contains_key(id)).copied();
             let live = LiveSet::from_ids(IdType::Integer, live);
-            let held = server.holds(AdvisoryLock::Liveness, token);
-            state.observer.asked(who, ids, &live, now, held);
+            let lock_held = server.holds(AdvisoryLock::Liveness, token);
+            let pinned = state.tables(who).and_then(|tables| tables.adoption.as_ref()?.sources.get(SOURCE));
+            let adopted = pinned.is_some_and(|(pin, _)| *pin == server.pin());
+            state.observer.asked(who, ids, &live, Asking { at: now, lock_held, adopted });
             live
         });
         let live = live.await?;

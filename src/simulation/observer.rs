@@ -21,6 +21,7 @@ use crate::domain::report::{Mode, RunReport};
 #[derive(Debug, Clone, Copy)]
 pub struct Contract {
     pub confirmation: Duration,
+    pub tombstoned: Duration,
     pub departed: Duration,
     pub stranger: Duration,
     /// The most that a clock may gain between two finished runs.
@@ -50,6 +51,8 @@ struct Pass {
     asked: BTreeMap<CourseId, Asked>,
     /// What was referred to, and when that was asked.
     references: Option<(Duration, BTreeSet<Vec<u8>>)>,
+    /// The shelves whose marker was ours, and moved.
+    moved: BTreeSet<usize>,
     incomplete: BTreeSet<String>,
     /// By store: its orphans, as they were recorded.
     orphans: BTreeMap<String, Vec<Orphan>>,
@@ -66,9 +69,18 @@ struct Pass {
 /// The last answer about a course.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
-    at: Duration,
+    asking: Asking,
     live: bool,
-    lock_held: bool,
+}
+
+/// When, and whom, somebody asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Asking {
+    pub at: Duration,
+    /// The lock was held when the answer was given.
+    pub lock_held: bool,
+    /// Who answered was the truth that was adopted.
+    pub adopted: bool,
 }
 
 /// What was seen of an orphan, by our own books.
@@ -162,8 +174,8 @@ impl Observer {
         pass.reference_questions - 1
     }
 
-    pub fn asked(&mut self, who: Who, ids: &BTreeSet<CourseId>, live: &LiveSet, at: Duration, lock_held: bool) {
-        let answers = ids.iter().map(|id| (*id, Asked { at, live: live.contains(*id), lock_held }));
+    pub fn asked(&mut self, who: Who, ids: &BTreeSet<CourseId>, live: &LiveSet, asked: Asking) {
+        let answers = ids.iter().map(|id| (*id, Asked { asking: asked, live: live.contains(*id) }));
         self.pass(who).asked.extend(answers);
     }
 
@@ -238,7 +250,9 @@ impl Observer {
         if who == PERSON {
             return;
         }
-        let Pass { run, plans, .. } = *self.pass(who);
+        let pass = self.pass(who);
+        let (run, plans) = (pass.run, pass.plans);
+        pass.moved.insert(shelf);
         if plans {
             self.violation("S14", format!("a plan moved the marker of shelf {shelf}"));
         }
@@ -301,11 +315,14 @@ impl State {
         for id in &ids {
             match pass.asked.get(id) {
                 Some(asked) if asked.live => broken.push(("S1", format!("{id} was live when asked, {}", name()))),
-                Some(asked) if sent_at.saturating_sub(asked.at) > contract.confirmation => {
+                Some(asked) if sent_at.saturating_sub(asked.asking.at) > contract.confirmation => {
                     broken.push(("S2", format!("{id} was confirmed too long ago, {}", name())));
                 }
-                Some(asked) if !asked.lock_held => {
+                Some(asked) if !asked.asking.lock_held => {
                     broken.push(("S10", format!("{id} was confirmed without the lock, {}", name())));
+                }
+                Some(asked) if !asked.asking.adopted => {
+                    broken.push(("S7", format!("{id} was confirmed by another truth than was adopted, {}", name())));
                 }
                 Some(_) => {}
                 None => broken
@@ -342,18 +359,12 @@ impl State {
             broken.push(("S6", format!("{} is a stranger in a shared source", name())));
         }
 
-        let ours = tables.adoption.as_ref().map(|adoption| adoption.installation);
-        let marker = self.shelves[shelf].marker.as_ref();
-        if !ours.is_some_and(|ours| marker.is_some_and(|marker| marker.owner(ours).is_some())) {
-            broken.push(("S7", format!("{} lay in a store that is not ours", name())));
+        if !pass.moved.contains(&shelf) {
+            broken.push(("S7", format!("{} lay in a store that was not ours when the run began", name())));
         }
         let unknown = |run: &&Uuid| tables.runs.iter().all(|known| known.id != **run);
         if self.observer.movers.get(&shelf).into_iter().flatten().any(|run| unknown(&run)) {
             broken.push(("S7", format!("{} went by a ledger that is not the latest", name())));
-        }
-        let pinned = tables.adoption.as_ref().and_then(|adoption| adoption.sources.values().next());
-        if pinned.is_none_or(|(pin, _)| *pin != campus.pin()) {
-            broken.push(("S7", format!("{} went by another truth than was adopted", name())));
         }
         if known && self.observer.taken.get(&ledger).is_some_and(|taken| taken.contains(&owner)) {
             broken.push(("S7", format!("{} vanished in a restore, and nobody accepted it", name())));

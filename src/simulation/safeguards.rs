@@ -5,7 +5,7 @@
 pub enum Safeguard {
     /// S2: liveness is asked again after the resources were seen.
     AskAgain,
-    /// S1: liveness is asked right before each delete.
+    /// S2: liveness is asked right before each delete.
     ConfirmBeforeDelete,
     /// S1: and once more after it.
     ConfirmAgain,
@@ -45,7 +45,7 @@ impl Safeguard {
     /// All of them, each with what breaks without it, and a seed whose story shows it.
     pub const ALL: [(Self, &'static str, u64); 18] = [
         (Self::AskAgain, "S2: ", 0),
-        (Self::ConfirmBeforeDelete, "S1: ", 0),
+        (Self::ConfirmBeforeDelete, "S2: ", 0),
         (Self::ConfirmAgain, "S1: ", 0),
         (Self::Freshness, "S2: ", 0),
         (Self::RefuseDrop, "S3: ", 0),

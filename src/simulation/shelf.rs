@@ -146,8 +146,7 @@ impl Store for MemoryStore {
             let there = state.shelves[self.shelf].marker.clone();
             let moves = blind || there.as_ref() == from;
             if moves {
-                state.shelves[self.shelf].marker = Some(to.clone());
-                state.observer.moved(self.who, self.shelf);
+                state.moved(self.who, self.shelf, to);
             }
             moves
         })
@@ -240,6 +239,15 @@ impl Store for MemoryStore {
 }
 
 impl State {
+    fn moved(&mut self, who: Who, shelf: usize, to: &Marker) {
+        let is_in_it = |owner: &Owner| to.owner(owner.installation).is_some();
+        let theirs = self.shelves[shelf].marker.replace(to.clone()).is_some_and(|it| !it.owners().iter().any(is_in_it));
+        // Whoever is blind moves another's marker, too.
+        if !theirs {
+            self.observer.moved(who, shelf);
+        }
+    }
+
     fn delete(&mut self, who: Who, shelf: usize, handle: &Handle, sent_at: Duration) -> bool {
         let key = handle.key.to_vec();
         let Some(resource) = self.shelves[shelf].resources.remove(&key) else { return false };

@@ -43,6 +43,7 @@ const COURSES: i64 = 24;
 /// What the collector is told, and judged by.
 const CONTRACT: Contract = Contract {
     confirmation: Duration::from_secs(5),
+    tombstoned: Duration::from_secs(50),
     departed: Duration::from_secs(150),
     stranger: Duration::from_secs(400),
     at_most: Duration::from_secs(120),
@@ -111,7 +112,11 @@ impl Stage {
             ledger: Arc::new(MemoryLedger { world: Arc::clone(&world), who, cluster: home.ledger, without }),
             stores: (0..STORES.len()).map(store).collect(),
             limits: Limits {
-                graces: Graces { departed: grace(CONTRACT.departed), stranger: grace(CONTRACT.stranger) },
+                graces: Graces {
+                    tombstoned: grace(CONTRACT.tombstoned),
+                    departed: grace(CONTRACT.departed),
+                    stranger: grace(CONTRACT.stranger),
+                },
                 breaker_share: if lax(Safeguard::Breakers) { 100 } else { 50 },
                 breaker_share_strangers: if lax(Safeguard::Breakers) { 100 } else { 50 },
                 breaker_courses: if lax(Safeguard::Breakers) { u64::MAX } else { CONTRACT.courses_a_day as u64 },

@@ -1,5 +1,6 @@
 //! A story: what an application, people, servers and processes of ours do, in an order that a seed decides.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -10,7 +11,7 @@ use uuid::Uuid;
 use super::cluster::Cluster;
 use super::safeguards::Safeguard;
 use super::stage::{INTERVAL, REFERENCES, STORES, Stage};
-use super::world::{Home, Who};
+use super::world::{Home, State, Who};
 use crate::domain::ids::CourseId;
 use crate::domain::markers::{Owner, Truths};
 use crate::domain::report::Mode;
@@ -104,7 +105,7 @@ async fn application(stage: &Stage) {
                 state.write(course);
                 state.write(course);
                 let gap = Duration::from_millis(state.random.u64(1_000..200_000));
-                let world = std::sync::Arc::clone(world);
+                let world = Arc::clone(world);
                 gaps.spawn(async move {
                     sleep(gap).await;
                     let now = world.now();
@@ -193,111 +194,68 @@ async fn misfortune(stage: &Stage, mut backup: Vec<Cluster>) {
     let world = &stage.world;
     let mut thawing = JoinSet::new();
     loop {
-        let (pause, what) = {
-            let mut state = world.state();
-            (state.random.u64(20_000..180_000), state.random.u32(..12))
-        };
+        let pause = world.state().random.u64(20_000..180_000);
         sleep(Duration::from_millis(pause)).await;
-        let mut state = world.state();
-        let home = state.homes[&Who(0)];
-        let now = world.now();
-        state.observer.note(format!("misfortune {what} at {now:?}"));
+        let what = world.state().random.u32(..12);
+        world.state().observer.note(format!("misfortune {what} at {:?}", world.now()));
         match what {
-            // A process stands still; its sessions are ended when they give no sign.
-            0..=3 => {
-                let who = Who(state.random.usize(..2));
-                let until = Instant::now() + Duration::from_millis(state.random.u64(500..120_000));
-                state.frozen.insert(who, until);
-                let world = std::sync::Arc::clone(world);
-                thawing.spawn(async move {
-                    sleep(IDLE_TIMEOUT).await;
-                    let mut state = world.state();
-                    if state.frozen.get(&who).is_some_and(|until| *until > Instant::now()) {
-                        state.clusters.iter_mut().for_each(|cluster| cluster.end_sessions_of(who));
-                    }
-                });
-            }
-            // A server is restarted.
-            4 => {
-                let cluster = state.random.usize(..2);
-                state.clusters[cluster].disconnect();
-                state.clusters[cluster].started += 1;
-            }
-            // The databases' clocks jump.
-            5 => {
-                let hours = state.random.i64(1..30);
-                state.ahead += TimeDelta::hours(hours);
-            }
-            6 => backup = state.clusters.clone(),
-            // A standby takes over that had everything.
-            7 => {
-                let campus = &mut state.clusters[0];
-                campus.disconnect();
-                campus.started += 1;
-                campus.position.timeline = campus.position.timeline.map(|timeline| timeline + 1);
-                if home.ledger != 0 {
-                    state.observer.forget_sightings(home.ledger);
-                }
-            }
-            // The campus is restored from its backup, and with it the ledger, if that lies there.
-            8 => restore(&mut state, &backup),
-            // An empty campus of the same name takes the place of ours for a while.
-            9 => {
-                let right = state.clusters[0].clone();
-                let mut other = Cluster::new("another");
-                other.courses = right.courses.iter().take(20).map(|(course, since)| (*course, *since)).collect();
-                // The ledger stays ours: only the truth is another one.
-                other.ledger = right.ledger.clone();
-                state.clusters[0] = other;
-                drop(state);
-                sleep(3 * INTERVAL).await;
-                let mut state = world.state();
-                let ledger = state.clusters[0].ledger.clone();
-                state.clusters[0] = right;
-                state.clusters[0].ledger = ledger;
-                state.clusters[0].disconnect();
-            }
-            // Somebody else marks a store, which holds what looks like ours.
-            10 => {
-                let shelf = state.random.usize(..STORES.len());
-                let ours = state.shelves[shelf].marker.clone();
-                state.shelves[shelf].marker = Some(Marker::of(theirs()));
-                drop(state);
-                sleep(2 * INTERVAL).await;
-                world.state().shelves[shelf].marker = ours;
-            }
-            // A copy of everything is started elsewhere, and pointed at our stores.
-            _ => {
-                let who = Who(2);
-                if state.homes.contains_key(&who) {
-                    continue;
-                }
-                let mut copy = state.clusters.clone();
-                copy.iter_mut().for_each(Cluster::disconnect);
-                state.clusters.extend(copy);
-                state.homes.insert(who, Home { campus: home.campus + 2, ledger: home.ledger + 2 });
-                drop(state);
-                // Ours runs in between, so that the copy is one of yesterday.
-                sleep(6 * INTERVAL).await;
-                for _ in 0..4 {
-                    let course = world.state().clusters[home.campus + 2].courses.keys().next().copied();
-                    course.map(|course| world.state().clusters[home.campus + 2].courses.remove(&course));
-                    let _ = timeout(INTERVAL, stage.pass(who, Mode::Run)).await;
-                    sleep(2 * INTERVAL).await;
-                }
-            }
+            0..=3 => freeze(stage, &mut thawing),
+            4 => restart(&mut world.state()),
+            5 => jump(&mut world.state()),
+            6 => backup = world.state().clusters.clone(),
+            7 => promote(&mut world.state()),
+            8 => restore(&mut world.state(), &backup),
+            9 => replaced_for_a_while(stage).await,
+            10 => marked_by_another_for_a_while(stage).await,
+            _ => cloned(stage).await,
         }
     }
 }
 
-/// The entry of an installation that looks after another campus.
-fn theirs() -> Owner {
-    let truths = Truths::from([("another/campus".to_owned(), "another 0".to_owned())]);
-    Owner { installation: Uuid::from_u128(2), name: "theirs".to_owned(), counter: 7, truths }
+/// A process stands still; its sessions are ended when they give no sign.
+fn freeze(stage: &Stage, thawing: &mut JoinSet<()>) {
+    let world = Arc::clone(&stage.world);
+    let mut state = world.state();
+    let who = Who(state.random.usize(..2));
+    let until = Instant::now() + Duration::from_millis(state.random.u64(500..120_000));
+    state.frozen.insert(who, until);
+    drop(state);
+    thawing.spawn(async move {
+        sleep(IDLE_TIMEOUT).await;
+        let mut state = world.state();
+        if state.frozen.get(&who).is_some_and(|until| *until > Instant::now()) {
+            state.clusters.iter_mut().for_each(|cluster| cluster.end_sessions_of(who));
+        }
+    });
 }
 
-fn restore(state: &mut super::world::State, backup: &[Cluster]) {
-    let home = state.homes[&Who(0)];
+fn restart(state: &mut State) {
+    let cluster = state.random.usize(..2);
+    state.clusters[cluster].disconnect();
+    state.clusters[cluster].started += 1;
+}
+
+/// The databases' clocks jump.
+fn jump(state: &mut State) {
+    let hours = state.random.i64(1..30);
+    state.ahead += TimeDelta::hours(hours);
+}
+
+/// A standby takes over that had everything.
+fn promote(state: &mut State) {
+    let ledger = state.homes[&Who(0)].ledger;
+    let campus = &mut state.clusters[0];
+    campus.disconnect();
+    campus.started += 1;
+    campus.position.timeline = campus.position.timeline.map(|timeline| timeline + 1);
+    if ledger != 0 {
+        state.observer.forget_sightings(ledger);
+    }
+}
+
+/// The campus is restored from its backup, and with it the ledger, if that lies there.
+fn restore(state: &mut State, backup: &[Cluster]) {
+    let ledger = state.homes[&Who(0)].ledger;
     let before = state.clusters[0].clone();
     let mut restored = backup[0].clone();
     restored.disconnect();
@@ -309,11 +267,63 @@ fn restore(state: &mut super::world::State, backup: &[Cluster]) {
     } else {
         restored.position.lsn = before.position.lsn.map(|lsn| lsn - A_DAY);
     }
-    let lost = before.courses.keys().filter(|course| !restored.courses.contains_key(course)).copied();
-    let lost: Vec<CourseId> = lost.collect();
-    if home.ledger != 0 {
-        state.observer.taken.entry(home.ledger).or_default().extend(lost);
+    if ledger != 0 {
+        let lost = before.courses.keys().filter(|course| !restored.courses.contains_key(course));
+        state.observer.taken.entry(ledger).or_default().extend(lost);
     }
     state.clusters[0] = restored;
-    state.observer.forget_sightings(home.ledger);
+    state.observer.forget_sightings(ledger);
+}
+
+/// Another campus of the same name, in which not all of ours live, stands in the place of ours. The ledger stays ours.
+async fn replaced_for_a_while(stage: &Stage) {
+    let right = {
+        let mut state = stage.world.state();
+        let mut other = Cluster::new("another");
+        other.courses = state.clusters[0].courses.iter().take(20).map(|(course, since)| (*course, *since)).collect();
+        other.ledger = state.clusters[0].ledger.clone();
+        std::mem::replace(&mut state.clusters[0], other)
+    };
+    sleep(3 * INTERVAL).await;
+    let mut state = stage.world.state();
+    let other = std::mem::replace(&mut state.clusters[0], right);
+    state.clusters[0].ledger = other.ledger;
+    state.clusters[0].disconnect();
+}
+
+/// Somebody else marks a store, which holds what looks like ours.
+async fn marked_by_another_for_a_while(stage: &Stage) {
+    let (shelf, ours) = {
+        let mut state = stage.world.state();
+        let shelf = state.random.usize(..STORES.len());
+        let truths = Truths::from([("another/campus".to_owned(), "another 0".to_owned())]);
+        let theirs = Owner { installation: Uuid::from_u128(2), name: "theirs".to_owned(), counter: 7, truths };
+        (shelf, state.shelves[shelf].marker.replace(Marker::of(theirs)))
+    };
+    sleep(2 * INTERVAL).await;
+    stage.world.state().shelves[shelf].marker = ours;
+}
+
+/// A copy of everything is started elsewhere, and pointed at our stores.
+async fn cloned(stage: &Stage) {
+    let who = Who(2);
+    let campus = {
+        let mut state = stage.world.state();
+        if state.homes.contains_key(&who) {
+            return;
+        }
+        let home = state.homes[&Who(0)];
+        let mut copy = state.clusters.clone();
+        copy.iter_mut().for_each(Cluster::disconnect);
+        state.clusters.extend(copy);
+        state.homes.insert(who, Home { campus: home.campus + 2, ledger: home.ledger + 2 });
+        home.campus + 2
+    };
+    // Ours runs in between, so that the copy is one of yesterday.
+    sleep(6 * INTERVAL).await;
+    for _ in 0..4 {
+        stage.world.state().clusters[campus].courses.pop_first();
+        let _ = timeout(INTERVAL, stage.pass(who, Mode::Run)).await;
+        sleep(2 * INTERVAL).await;
+    }
 }

@@ -8,6 +8,7 @@ use super::{Condemned, Sweeper, Swept};
 use crate::domain::diff::OrphanKey;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
+use crate::domain::live_set::LiveSet;
 use crate::domain::report::Tally;
 use crate::errors::chain;
 use crate::postgres::PostgresError;
@@ -22,6 +23,13 @@ enum Unconfirmed {
     References(#[source] StoreError),
 }
 
+/// What the last question before a delete made of a batch.
+struct Confirmed {
+    condemned: Option<Condemned>,
+    spared: Vec<Handle>,
+    live: LiveSet,
+}
+
 /// What became of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Done {
@@ -33,6 +41,7 @@ pub(super) struct Done {
     kept: BTreeSet<OrphanKey>,
     failures: Vec<String>,
     live_after_delete: Vec<CourseId>,
+    live: BTreeSet<CourseId>,
 }
 
 impl Done {
@@ -45,6 +54,7 @@ impl Done {
         }
         self.failures.into_iter().for_each(|cause| swept.failure(cause));
         swept.live_after_delete.extend(self.live_after_delete);
+        swept.live.extend(self.live);
         kept.extend(self.kept);
     }
 
@@ -103,7 +113,8 @@ impl Sweeper<'_> {
         };
         moment(store, "intended");
         let deleted = match self.condemn(store, &owners, handles.clone()).await {
-            Ok((condemned, spared)) => {
+            Ok(Confirmed { condemned, spared, live }) => {
+                done.live.extend(live.iter());
                 spared.iter().for_each(|handle| done.spare(handle));
                 delete(store, condemned, &mut done).await
             }
@@ -130,7 +141,7 @@ impl Sweeper<'_> {
         store: &dyn Store,
         owners: &BTreeSet<CourseId>,
         handles: Vec<Handle>,
-    ) -> Result<(Option<Condemned>, Vec<Handle>), Unconfirmed> {
+    ) -> Result<Confirmed, Unconfirmed> {
         let asked_at = self.clock.since_boot();
         let referenced = match store.reference_query() {
             Some(query) => {
@@ -151,7 +162,7 @@ impl Sweeper<'_> {
         let (dead, spared): (Vec<Handle>, Vec<Handle>) = handles.into_iter().partition(is_dead);
         let condemned = (!dead.is_empty())
             .then(|| Condemned::new(dead, asked_at, self.confirmation, std::sync::Arc::clone(&self.clock)));
-        Ok((condemned, spared))
+        Ok(Confirmed { condemned, spared, live })
     }
 
     /// No process can exclude being frozen between the last check and the send (S1): who was deleted is asked about once
@@ -165,6 +176,7 @@ impl Sweeper<'_> {
                 for course in live.iter() {
                     tracing::error!(store = store.name(), %course, "a course is live whose resources were just deleted");
                     done.live_after_delete.push(course);
+                    done.live.insert(course);
                 }
             }
             Err(error) => {

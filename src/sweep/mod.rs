@@ -67,6 +67,8 @@ pub struct Swept {
     pub failures: Vec<String>,
     /// Courses that were live when asked again after the delete.
     pub live_after_delete: Vec<CourseId>,
+    /// Every course that was found live by a question before or after a delete.
+    pub live: BTreeSet<CourseId>,
     /// A pause came while it was being swept.
     pub paused: bool,
     /// Why the store was left before its end.

@@ -85,7 +85,14 @@ fn store(name: &str, orphans: Vec<OrphanReport>, swept: Tally) -> StoreReport {
 fn report(stores: Vec<StoreReport>) -> RunReport {
     let started = DateTime::from_timestamp(1_000, 500_000_000).unwrap();
     let mut report = RunReport::begin(Uuid::nil(), Mode::Run, "test", started);
-    report.live = vec![LiveReport { source: "union".into(), live: 5, highest: Some(5), identity: None }];
+    report.live = vec![LiveReport {
+        source: "union".into(),
+        live: 5,
+        highest: Some(5),
+        identity: None,
+        tombstones: None,
+        tombstones_error: None,
+    }];
     report.stores = stores;
     report.stage("inventory", Duration::from_millis(200));
     report.conclude(Duration::from_secs(2))

@@ -15,6 +15,8 @@ use tokio::sync::mpsc::Sender;
 /// A call of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
+    /// [`Store::inventory`].
+    Inventory,
     /// [`Store::referenced`].
     Referenced,
     /// [`Store::locate`].
@@ -79,6 +81,7 @@ impl<F: Fn(Call, usize) -> BoxFuture<'static, ()> + Send + Sync> Store for Inter
     }
 
     async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {
+        self.before(Call::Inventory).await;
         self.inner.inventory(census).await
     }
 

@@ -82,7 +82,13 @@ fn postgres(url: &str) -> Postgres {
 
 /// Waits for the lock of a session that ended out of order before.
 async fn liveness(postgres: Postgres, id_type: IdType, query: &str) -> Result<Box<dyn Liveness>, PostgresError> {
-    let source = LivenessSource { name: "campus".into(), postgres, query: query.into(), accepted: BTreeSet::default() };
+    let source = LivenessSource {
+        name: "campus".into(),
+        postgres,
+        query: query.into(),
+        accepted: BTreeSet::default(),
+        tombstones: None,
+    };
     let sources = PostgresSources { id_type, sources: vec![source] };
     let locked = eventually("the lock is free", async || match sources.lock().await {
         Err(error) if error.is_locked() => Ok(None),
@@ -268,6 +274,7 @@ async fn s4_one_source_that_fails_is_no_answer_from_any() -> Result<()> {
         name: name.into(),
         postgres: bed.postgres(),
         query: query.into(),
+        tombstones: None,
     };
     let also = Uuid::from_u128(9);
     let good = source("one", &one, "SELECT id FROM public.courses");

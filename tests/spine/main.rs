@@ -4,6 +4,7 @@
 
 mod campus;
 mod creation;
+mod faults;
 mod gates;
 mod interposed;
 mod killed;
@@ -12,9 +13,12 @@ mod liveness;
 mod outages;
 mod pause;
 mod places;
+mod pooler;
 mod program;
 mod revived;
 mod serve;
 mod sharing;
 mod support;
+mod tombstones;
+mod trigger;
 mod truth;

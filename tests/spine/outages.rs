@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use course_gc::domain::inventory::fingerprint;
 use course_gc::domain::report::{Mode, RunReport, Verdict};
 use course_gc::reconcile::{Collector, reconcile};
-use sandbox::campus::{Campus, CampusSize};
+use sandbox::campus::{Campus, CampusSize, IdKind};
 use sandbox::config::Settings;
 use sandbox::{Addresses, Difference, Postgres, Qdrant, Redis, Resource, Snapshot, Stores, World};
 use serde_json::Value;
@@ -21,24 +21,37 @@ use tokio_util::sync::CancellationToken;
 use crate::interposed::{Call, interpose};
 use crate::support::Installation;
 
+/// Large enough for several batches.
+pub const CAMPUS: CampusSize = CampusSize {
+    seed: 1,
+    ids: IdKind::Uuid,
+    organizations: 5,
+    courses: 50,
+    doomed: 8,
+    foreign: 6,
+    points: 2,
+    vector_size: 8,
+};
+
 /// A campus whose doomed courses were deleted long enough ago: the next run sweeps what they left.
-struct Scene {
-    installation: Installation,
+pub struct Scene {
+    /// What runs on it.
+    pub installation: Installation,
     /// What lay in the stores before that run.
-    before: Snapshot,
+    pub before: Snapshot,
     /// What should go.
-    doomed: BTreeSet<Resource>,
+    pub doomed: BTreeSet<Resource>,
     _world: World,
 }
 
 impl Scene {
     /// On shared servers, except for the addresses that `own` replaces.
-    async fn with(own: impl FnOnce(&mut Addresses)) -> Result<Self> {
+    pub async fn with(own: impl FnOnce(&mut Addresses)) -> Result<Self> {
         let world = World::create().await?;
         let mut addresses = world.addresses();
         own(&mut addresses);
         let installation = Installation::new(addresses, &settings()).await?;
-        let campus = Campus::plan(CampusSize { courses: 50, doomed: 8, points: 2, ..CampusSize::default() });
+        let campus = Campus::plan(CAMPUS);
         campus.seed(&installation.stores).await?;
         installation.run().await?;
         let deleted = campus.delete_doomed(&installation.stores).await?;
@@ -50,23 +63,23 @@ impl Scene {
     }
 
     /// What of a store should go, by the store's name in the configuration.
-    fn of(&self, store: &str) -> BTreeSet<Resource> {
+    pub fn of(&self, store: &str) -> BTreeSet<Resource> {
         self.doomed.iter().filter(|resource| store_of(resource) == store).cloned().collect()
     }
 
     /// Connects anew to servers that were restarted.
-    async fn reconnect(&mut self) -> Result<()> {
+    pub async fn reconnect(&mut self) -> Result<()> {
         self.installation.stores = Stores::connect(&self.installation.addresses).await?;
         Ok(())
     }
 
     /// What a run did to the stores, since the beginning.
-    async fn difference(&self) -> Result<Difference> {
+    pub async fn difference(&self) -> Result<Difference> {
         Ok(self.before.diff(&Snapshot::take(&self.installation.stores).await?))
     }
 
     /// Everything that was to go is gone, nothing else, and there is nothing left to do.
-    async fn is_finished(&self) -> Result<()> {
+    pub async fn is_finished(&self) -> Result<()> {
         assert_eq!(self.difference().await?, Difference { gone: self.doomed.clone(), ..Difference::default() });
         let open: i64 = sqlx::query_scalar("SELECT count(*) FROM course_gc.intents WHERE closed_at IS NULL")
             .fetch_one(&self.installation.stores.postgres)
@@ -78,7 +91,7 @@ impl Scene {
     }
 
     /// One run by the program whose damage is that this store cannot be listed.
-    async fn misses(&self, damage: &str, store: &str) -> Result<()> {
+    pub async fn misses(&self, damage: &str, store: &str) -> Result<()> {
         let (code, report) = run(&self.installation).await?;
         assert_eq!((code, &report["verdict"]), (4, &"partly".into()), "{damage}: {report:#}");
         for entry in report["stores"].as_array().context("stores")? {
@@ -91,14 +104,14 @@ impl Scene {
     }
 
     /// The next run finishes it, with exit code 0.
-    async fn recovers(&self) -> Result<()> {
+    pub async fn recovers(&self) -> Result<()> {
         let (code, report) = run(&self.installation).await?;
         assert_eq!((code, &report["verdict"]), (0, &"done".into()), "{report:#}");
         self.is_finished().await
     }
 }
 
-fn store_of(resource: &Resource) -> &'static str {
+pub fn store_of(resource: &Resource) -> &'static str {
     match resource {
         Resource::Key(_) => "cache",
         Resource::Point(_) => "vectors",
@@ -108,12 +121,12 @@ fn store_of(resource: &Resource) -> &'static str {
 }
 
 /// Calls that give up soon: what hangs must not hang the tests.
-fn settings() -> Settings {
+pub fn settings() -> Settings {
     Settings { limits: vec!["call_timeout: 2s".into()], ..Settings::default() }
 }
 
 /// One run by the program: its exit code and what it printed.
-async fn run(installation: &Installation) -> Result<(i32, Value)> {
+pub async fn run(installation: &Installation) -> Result<(i32, Value)> {
     let answer = installation.program(&["--output", "json", "run"]).await?;
     Ok((answer.code.context("it was killed")?, answer.json()?))
 }
@@ -138,7 +151,7 @@ async fn babbler() -> Result<(u16, JoinHandle<()>)> {
 }
 
 /// Stores whose resources went, and nobody else's.
-fn went(difference: &Difference) -> BTreeMap<&'static str, BTreeSet<Resource>> {
+pub fn went(difference: &Difference) -> BTreeMap<&'static str, BTreeSet<Resource>> {
     assert!(difference.added.is_empty() && difference.changed.is_empty(), "{difference:?}");
     let mut by_store: BTreeMap<_, BTreeSet<Resource>> = BTreeMap::new();
     for resource in &difference.gone {
@@ -148,7 +161,7 @@ fn went(difference: &Difference) -> BTreeMap<&'static str, BTreeSet<Resource>> {
 }
 
 /// The whole share of every store but one.
-fn all_but(scene: &Scene, store: &str) -> BTreeMap<&'static str, BTreeSet<Resource>> {
+pub fn all_but(scene: &Scene, store: &str) -> BTreeMap<&'static str, BTreeSet<Resource>> {
     ["cache", "vectors", "uploads", "enrichments"]
         .into_iter()
         .filter(|other| *other != store)
@@ -255,7 +268,7 @@ async fn all_stores_down_is_a_failure() -> Result<()> {
 }
 
 /// A run in this process, with what `prepare` does to its collector.
-async fn activate(scene: &Scene, prepare: impl FnOnce(&mut Collector)) -> Result<RunReport> {
+pub async fn activate(scene: &Scene, prepare: impl FnOnce(&mut Collector)) -> Result<RunReport> {
     let mut collector = scene.installation.collector()?;
     prepare(&mut collector);
     Ok(reconcile(&collector, Mode::Run, &CancellationToken::new()).await?)
@@ -370,7 +383,7 @@ async fn breaks(
     Ok(report)
 }
 
-fn entry<'a>(report: &'a RunReport, store: &str) -> &'a course_gc::domain::report::StoreReport {
+pub fn entry<'a>(report: &'a RunReport, store: &str) -> &'a course_gc::domain::report::StoreReport {
     report.stores.iter().find(|entry| entry.name == store).expect("it is reported")
 }
 

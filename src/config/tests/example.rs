@@ -16,6 +16,8 @@ fn the_report_shows_each_value_and_where_it_comes_from() {
     liveness.campus.url                  postgres://gc@db/campus        config.yaml:4:10
     liveness.campus.query                SELECT id FROM public.courses  config.yaml:5:12
     liveness.campus.i_accept             []                             default
+    liveness.campus.tombstones           none                           default
+    grace.tombstoned                     15m                            default
     grace.departed                       1d                             default
     grace.stranger                       7d                             default
     limits.refuse_below                  1                              default
@@ -107,4 +109,11 @@ fn what_the_example_only_mentions_is_right_too() {
         assert_ne!(text, example());
         read(&text, &[]).unwrap();
     }
+    let mut text = example();
+    for line in ["tombstones:", "  table: ", "  column: "] {
+        assert!(text.contains(&format!("    # {line}")), "{line}");
+        text = text.replacen(&format!("    # {line}"), &format!("    {line}"), 1);
+    }
+    let tombstones = read(&text, &[]).unwrap().config.liveness.first().1.tombstones.clone().unwrap();
+    assert_eq!((tombstones.table.as_str(), tombstones.column.as_str()), ("public.courses", "id"));
 }

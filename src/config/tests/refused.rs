@@ -135,6 +135,10 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
             "config.yaml:12:25: limits.call_timeout: 1h is out of range; write 100ms to 5m",
         ),
         (
+            least("grace: { tombstoned: 59s }\n"),
+            "config.yaml:12:22: grace.tombstoned: 59s is below the floor of 1m; raise it, or add short_grace to limits.i_accept",
+        ),
+        (
             least("grace: { departed: 59m }\n"),
             "config.yaml:12:20: grace.departed: 59m is below the floor of 1h; raise it, or add short_grace to limits.i_accept",
         ),
@@ -143,6 +147,10 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
             "config.yaml:12:20: grace.stranger: 23h is below the floor of 1d; raise it, or add short_grace to limits.i_accept",
         ),
         // Liveness.
+        (
+            LEAST.replace("\nstores", "\n    tombstones: { table: courses }\nstores"),
+            "config.yaml:6:26: liveness.campus.tombstones.table: `courses` is no schema and table; write both, without quotes, as in public.courses",
+        ),
         (
             LEAST.replace("postgres://gc@db", "mysql://gc@db"),
             "config.yaml:4:10: liveness.campus.url: begins with `mysql://`; write postgres:// or postgresql://",

@@ -1,0 +1,73 @@
+//! What makes tombstones trusted: that no run saw their courses live after them.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use futures::TryStreamExt;
+use sqlx::Row;
+
+use super::{LedgerError, PostgresLedger};
+use crate::domain::ids::CourseId;
+
+/// How many ids go in one statement.
+const PAGE: usize = 10_000;
+
+/// Which tombstones can be trusted (S6). A source is settled while each run removes the tombstones of whoever it sees live.
+#[async_trait]
+pub trait Graves: Send + Sync {
+    /// No source is settled any more; gives back which were.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn unsettle(&self) -> Result<BTreeSet<String>, LedgerError>;
+
+    /// These sources are settled.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn settle(&self, sources: &[String]) -> Result<(), LedgerError>;
+
+    /// Of which of these courses an orphan is remembered, in any store.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn remaining(&self, courses: &BTreeSet<CourseId>) -> Result<BTreeSet<CourseId>, LedgerError>;
+}
+
+#[async_trait]
+impl Graves for PostgresLedger {
+    async fn unsettle(&self) -> Result<BTreeSet<String>, LedgerError> {
+        let delete =
+            sqlx::query_scalar("DELETE FROM course_gc.settled_tombstones RETURNING source").fetch_all(&self.pool);
+        let settled: Vec<String> = self.call("noting that tombstones are not settled", delete).await?;
+        Ok(settled.into_iter().collect())
+    }
+
+    async fn settle(&self, sources: &[String]) -> Result<(), LedgerError> {
+        if sources.is_empty() {
+            return Ok(());
+        }
+        let insert = sqlx::query(
+            "INSERT INTO course_gc.settled_tombstones (source) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING",
+        )
+        .bind(sources)
+        .execute(&self.pool);
+        self.call("noting that tombstones are settled", insert).await?;
+        Ok(())
+    }
+
+    async fn remaining(&self, courses: &BTreeSet<CourseId>) -> Result<BTreeSet<CourseId>, LedgerError> {
+        const ACTION: &str = "asking of which courses something remains";
+        let texts: Vec<String> = courses.iter().map(CourseId::to_string).collect();
+        let mut remaining = BTreeSet::new();
+        for page in texts.chunks(PAGE) {
+            let mut rows = sqlx::query("SELECT DISTINCT course_id FROM course_gc.orphans WHERE course_id = ANY($1)")
+                .bind(page)
+                .fetch(&self.pool);
+            while let Some(row) = self.call(ACTION, rows.try_next()).await? {
+                remaining.insert(self.id(row.try_get("course_id").map_err(|e| self.postgres.failed(ACTION, e))?)?);
+            }
+        }
+        Ok(remaining)
+    }
+}
