@@ -1,6 +1,7 @@
 //! The truth in the wrong place or of another time: Postgres promoted, emptied, restored, cloned.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -9,7 +10,7 @@ use course_gc::domain::ids::IdType;
 use course_gc::domain::plan::{Decision, Hold};
 use course_gc::domain::report::{Mode, RunReport, Verdict};
 use course_gc::errors::chain;
-use course_gc::ledger::Ledger;
+use course_gc::ledger::PostgresLedger;
 use course_gc::reconcile::{Collector, reconcile};
 use sandbox::campus::{Campus, CampusSize};
 use sandbox::config::Settings;
@@ -64,8 +65,10 @@ impl Bed {
         let campus = Campus::plan(SIZE);
         campus.seed(&installation.stores).await?;
         let mut bed = Self { installation, campus, postgres, ledger, before: Snapshot::default(), world };
+        if let Some(ledger) = bed.own_ledger()? {
+            ledger.migrate().await?;
+        }
         let collector = bed.collector()?;
-        collector.ledger.migrate().await?;
         let adopted = adopt(&collector, false).await?;
         ensure!(adopted.iter().all(|(_, reason)| reason.is_none()), "{adopted:?}");
         assert_eq!(pass(&collector, Mode::Run).await?.verdict, Verdict::Clean);
@@ -76,12 +79,17 @@ impl Bed {
 
     fn collector(&self) -> Result<Collector> {
         let mut collector = self.installation.collector()?;
-        if let Some(url) = &self.ledger {
-            let url = url.clone().into();
-            let postgres = course_gc::postgres::Postgres { url, ..collector.liveness[0].postgres.clone() };
-            collector.ledger = Ledger::new(postgres, IdType::Uuid)?;
+        if let Some(ledger) = self.own_ledger()? {
+            collector.ledger = Arc::new(ledger);
         }
         Ok(collector)
+    }
+
+    /// The ledger, if it has a server of its own.
+    fn own_ledger(&self) -> Result<Option<PostgresLedger>> {
+        let Some(url) = self.ledger.clone() else { return Ok(None) };
+        let postgres = course_gc::postgres::Postgres { url: url.into(), ..self.installation.source()?.postgres };
+        Ok(Some(PostgresLedger::new(postgres, IdType::Uuid)?))
     }
 
     /// Makes the database anew under its name, with nothing in it.
@@ -139,7 +147,7 @@ async fn s3_s7_an_empty_database_with_its_ledger_is_no_truth() -> Result<()> {
 
     // Whoever obeys without a thought, and lets the application make its tables, gets no further.
     bed.campus.prepare(&bed.installation.stores).await?;
-    bed.installation.collector()?.ledger.migrate().await?;
+    bed.installation.ledger()?.migrate().await?;
     let report = pass(&bed.collector()?, Mode::Run).await?;
     let happened = halts(&report, "returned no live course")?;
     let adopted = bed.installation.program(&["adopt", "--yes"]).await?;
