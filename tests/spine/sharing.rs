@@ -124,6 +124,12 @@ impl Town {
         is_adopted(&self.north).await
     }
 
+    /// Waits until no lock of either is left.
+    async fn unlocked(&self) -> Result<()> {
+        self.south.unlocked().await?;
+        self.north.unlocked().await
+    }
+
     async fn snapshot(&self) -> Result<Snapshot> {
         Snapshot::take(&self.south.stores).await
     }
@@ -251,6 +257,25 @@ async fn s7_a_new_source_holds_whoever_does_not_name_it_yet() -> Result<()> {
     let there = town.snapshot().await?;
     let live = of_east.fates(&BTreeSet::new()).into_iter().filter(|(_, fate)| *fate == Fate::Live);
     assert!(live.into_iter().all(|(resource, _)| there.contains(&resource)));
+    Ok(())
+}
+
+/// Each calls its own source `campus`, so by name they would lock the databases in opposite orders.
+#[tokio::test]
+async fn s10_of_two_that_start_at_the_same_moment_one_works() -> Result<()> {
+    let town = Town::set().await?;
+    let Town { south, north, campuses, .. } = &town;
+    campuses[1].seed(&north.stores).await?;
+    town.share().await?;
+    let (one, other) = (south.collector()?, north.collector()?);
+    for _ in 0..20 {
+        let (one, other) = tokio::join!(one.liveness.lock(), other.liveness.lock());
+        assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+        for locked in [one, other].into_iter().flatten() {
+            locked.release().await;
+        }
+        town.unlocked().await?;
+    }
     Ok(())
 }
 
