@@ -160,6 +160,13 @@ async fn adopt_store(
             ledger.end_move(name, next).await?;
         }
     }
+    for other in markers::held_by(there.as_ref(), us) {
+        tracing::warn!(
+            store = name,
+            other,
+            "it is held for an installation that shares it, until that one names all that we ask"
+        );
+    }
     Ok(markers::beside_others(there.as_ref(), us).map_err(|unshared| unshared.to_string()))
 }
 

@@ -337,6 +337,12 @@ pub fn adopt(there: Option<&Marker>, us: &Owner) -> Result<Step, Unshared> {
     Ok(Step::Update(counter, there.with(Owner { counter: counter.saturating_add(1), ..us.clone() })))
 }
 
+/// The other owners, for people, that do not name all that `us` names: they may not sweep until they do.
+pub fn held_by(there: Option<&Marker>, us: &Owner) -> Vec<String> {
+    let others = there.into_iter().flat_map(|marker| marker.others(us.installation));
+    others.filter(|other| !other.lacks(us).is_empty()).map(Owner::shown).collect()
+}
+
 /// Whether `us`, which has adopted the store, may sweep it for all that the others say.
 ///
 /// # Errors

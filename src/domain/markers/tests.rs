@@ -196,8 +196,10 @@ fn s7_owners_come_from_one_common_set_to_another_one_at_a_time() {
     let (there, one_sweeps) = adopted(&there, &one(&["a", "b", "c"]));
     assert!(one_sweeps);
     assert!(beside_others(Some(&there), &other(&["a", "b"])).is_err());
+    assert_eq!(held_by(Some(&there), &one(&["a", "b", "c"])), [other(&[]).shown()]);
     let (there, other_sweeps) = adopted(&there, &other(&["a", "b", "c"]));
     assert!(other_sweeps && beside_others(Some(&there), &one(&["a", "b", "c"])).is_ok());
+    assert!(held_by(Some(&there), &one(&["a", "b", "c"])).is_empty());
     // And goes: who drops it first is held until the other does.
     let (there, one_sweeps) = adopted(&there, &one(&["a", "b"]));
     assert!(!one_sweeps);
