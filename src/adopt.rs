@@ -4,7 +4,7 @@
 //! and what it asks. Adopting again accepts what changed; if the truth is another one, every orphan's clock starts anew. A
 //! store that others have adopted can be joined if all ask the same ([`crate::domain::markers`]).
 
-use crate::domain::live_set::{Population, judge};
+use crate::domain::live_set::{LiveSet, Population, judge};
 use crate::domain::markers::{self, Known, Owner, Step, Truths, judge_marker};
 use crate::domain::pins::{Position, SourcePin, judge_sources};
 use crate::errors::chain;
@@ -22,8 +22,8 @@ pub enum AdoptError {
     /// The ledger.
     #[error("the ledger cannot be used")]
     Ledger(#[from] LedgerError),
-    /// A source is empty: then it is hardly the right one (S3).
-    #[error("{0}")]
+    /// A source is empty, or too small: then it is hardly the right one (S3).
+    #[error("{0}; check the query and the database, and look at `course-gc plan`")]
     Empty(String),
     /// Sources are declared exclusive, and nobody confirmed it.
     #[error(
@@ -71,12 +71,17 @@ pub async fn adopt(collector: &Collector, exclusive: bool) -> Result<Adopted, Ad
 
 async fn adopt_locked(collector: &Collector, locks: &Locks) -> Result<Adopted, AdoptError> {
     let sets = locks.liveness.read().await.map_err(AdoptError::Liveness)?;
-    let populations: Vec<Population> = sets
-        .iter()
-        .map(|(source, set)| Population { source: source.clone(), live: set.len() as u64, highest: None })
-        .collect();
-    if let Some(halt) = judge(&populations, collector.refuse_below, collector.refuse_drop) {
-        return Err(AdoptError::Empty(halt.to_string()));
+    let accepted = collector.ledger.accepted_sizes().await?;
+    let population = |(source, set): &(String, LiveSet)| Population {
+        source: source.clone(),
+        live: set.len() as u64,
+        highest: None,
+        accepted: accepted.get(source).map(|size| size.live),
+    };
+    let populations: Vec<Population> = sets.iter().map(population).collect();
+    if let Some(halts) = judge(&populations, collector.refuse_below, collector.refuse_drop) {
+        let halts: Vec<String> = halts.all().iter().map(ToString::to_string).collect();
+        return Err(AdoptError::Empty(halts.join("; ")));
     }
     let before = collector.ledger.adoption().await?;
     let pins = locks.liveness.pins();

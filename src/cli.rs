@@ -6,12 +6,15 @@ mod tombstones;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
+use crate::approve::{self, ApproveError, Holds};
 use crate::config::{self, Config, ConfigErrors};
+use crate::domain::approvals::{BadTerms, Digest, Terms};
 use crate::domain::report::Mode;
 use crate::errors::chain;
 use crate::ledger::{Ledger, Pauses};
@@ -73,6 +76,19 @@ enum Command {
         /// Confirm that the sources that are declared exclusive hold nobody else's courses.
         #[arg(long, requires = "yes")]
         exclusive: bool,
+    },
+    /// Show what waits for a person: what breakers hold, what vanished across a break, and why the last run halted.
+    Holds,
+    /// Approve what is held under a digest, and nothing besides. Recorded with who and why.
+    Approve {
+        /// The digest, as `plan`, `run` and `holds` show it.
+        digest: Digest,
+        /// Why; recorded, and not blank.
+        #[arg(long)]
+        reason: String,
+        /// For how long: what is left then is held again. At most 30d.
+        #[arg(long = "for", value_name = "DURATION", default_value = "7d", value_parser = humantime::parse_duration)]
+        lasts: Duration,
     },
     /// Keep every replica from deleting anything, from its next batch on, until `resume`.
     Pause {
@@ -150,6 +166,13 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
             })?;
             Ok(if all { 0 } else { PARTLY })
         }
+        Command::Holds => holds(cli, &config).await,
+        Command::Approve { digest, ref reason, lasts } => {
+            let terms = Terms::new(reason, lasts)?;
+            let (hold, approval) = approve::approve(&app::collector(&config)?, digest, &terms).await?;
+            let json = || serde_json::json!({ "approved": approval, "hold": hold });
+            answer(cli.output, &render::approved(&hold, &approval), json)
+        }
         Command::Pause { ref reason } => {
             let pause = app::ledger(&config)?.pause(reason).await?;
             answer(cli.output, &render::pause(&pause), || serde_json::json!({ "paused": pause }))
@@ -190,6 +213,13 @@ async fn status(cli: &Cli, config: &Config) -> anyhow::Result<u8> {
     )
 }
 
+async fn holds(cli: &Cli, config: &Config) -> anyhow::Result<u8> {
+    let Holds { holds, approvals } = approve::holds(&app::collector(config)?).await?;
+    let json = || serde_json::json!({ "holds": holds, "approvals": approvals });
+    answer(cli.output, &render::holds(&holds, &approvals), json)?;
+    Ok(if holds.is_empty() { 0 } else { HELD })
+}
+
 fn answer(output: Output, text: &str, json: impl FnOnce() -> serde_json::Value) -> anyhow::Result<u8> {
     match output {
         Output::Table => println!("{text}"),
@@ -206,12 +236,13 @@ fn fail(output: Output, message: &str) {
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<ConfigErrors>() || error.is::<app::AssemblyError>() {
+    if error.is::<ConfigErrors>() || error.is::<app::AssemblyError>() || error.is::<BadTerms>() {
         return USAGE;
     }
     match error.downcast_ref::<RunError>() {
         Some(RunError::Locked(_)) => HELD,
         Some(RunError::Stopped) => PARTLY,
+        _ if matches!(error.downcast_ref(), Some(ApproveError::Changed(_))) => HELD,
         _ => FAILED,
     }
 }

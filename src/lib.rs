@@ -5,6 +5,7 @@
 
 pub mod adopt;
 pub mod app;
+pub mod approve;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -4,6 +4,7 @@ mod graves;
 mod places;
 mod stages;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::domain::evidence::Evidence;
 use crate::domain::gates::decide;
+use crate::domain::holds::HeldOrphan;
 use crate::domain::ids::IdType;
 use crate::domain::plan::{Limits, Plan};
 use crate::domain::report::{Mode, RunReport};
@@ -50,6 +53,24 @@ pub struct Collector {
     pub schedule: Schedule,
     /// The clock that confirmations age by.
     pub clock: Arc<dyn Clock>,
+}
+
+impl Collector {
+    /// The orphans that wait for a person's approval, in the sources that are configured and from which they may go.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    pub async fn held(&self) -> Result<Vec<HeldOrphan>, LedgerError> {
+        let declared: BTreeMap<&str, BTreeMap<String, bool>> =
+            self.stores.iter().map(|it| (it.store.name(), it.declared().into_iter().collect())).collect();
+        let may_go = |HeldOrphan { item, .. }: &HeldOrphan| {
+            let exclusive = declared.get(item.store.as_str()).and_then(|sources| sources.get(&item.source));
+            exclusive.is_some_and(|exclusive| *exclusive || item.evidence != Evidence::Stranger)
+        };
+        let mut held = self.ledger.held().await?;
+        held.retain(may_go);
+        Ok(held)
+    }
 }
 
 /// A store, and what a person declared about its sources.

@@ -9,12 +9,15 @@ use chrono::DateTime;
 use clap::CommandFactory;
 use course_gc::cli::Cli;
 use course_gc::config::Config;
+use course_gc::domain::approvals::{HoldKind, digest_of_orphans};
 use course_gc::domain::evidence::Evidence;
+use course_gc::domain::holds::of_halts;
 use course_gc::domain::ids::CourseId;
 use course_gc::domain::inventory::Unrecognised;
+use course_gc::domain::live_set::{Halt, Halts};
 use course_gc::domain::plan::{Breaker, Decision, Hold};
 use course_gc::domain::report::{LiveReport, Mode, OrphanReport, RunReport, SourceReport, StoreReport, Tally, Verdict};
-use course_gc::ledger::{Pause, RunSummary};
+use course_gc::ledger::{Approval, Pause, RunSummary};
 use course_gc::tombstones::{Coverage, Relation, Status};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -85,6 +88,14 @@ fn status() -> Value {
         sweep_seconds: 1.0,
     };
     let mut report = RunReport::begin(Uuid::nil(), Mode::Run, "campus", DateTime::UNIX_EPOCH);
+    let source_name = || "union".to_owned();
+    let halts = vec![
+        Halt::Empty { source_name: source_name() },
+        Halt::Below { source_name: source_name(), live: 1, refuse_below: 2 },
+        Halt::Drop { source_name: source_name(), live: 1, highest: 2, refuse_drop_percent: 3 },
+    ];
+    report.holds = Halts::new(halts.clone()).iter().map(|halts| of_halts(halts).report).collect();
+    report.halts = halts;
     report.live = vec![LiveReport {
         source: "union".to_owned(),
         live: 1,
@@ -113,6 +124,24 @@ fn status() -> Value {
     json!({ "paused": pause, "runs": [run], "sources": [source] })
 }
 
+/// What `holds` and `approve` print, with every kind.
+fn holds() -> Value {
+    let digest = digest_of_orphans(HoldKind::Breakers, []);
+    let approval = |kind| Approval {
+        digest,
+        kind,
+        reason: String::new(),
+        approved_by: String::new(),
+        approved_at: DateTime::UNIX_EPOCH,
+        until: DateTime::UNIX_EPOCH,
+        covers: 1,
+    };
+    let halts = Halts::new(vec![Halt::Empty { source_name: "union".to_owned() }]).unwrap();
+    let hold = of_halts(&halts).report;
+    let approvals: Vec<Approval> = HoldKind::ALL.into_iter().map(approval).collect();
+    json!({ "holds": [hold], "approvals": approvals, "approved": approval(HoldKind::Halt), "hold": hold })
+}
+
 fn walk<'a>(value: &'a Value, visit: &mut impl FnMut(&'a str, &'a Value)) {
     match value {
         Value::Object(fields) => fields.iter().for_each(|(name, value)| {
@@ -130,9 +159,9 @@ fn documented(name: &str) {
 
 #[test]
 fn every_field_and_every_word_of_a_report_is_documented() {
-    walk(&status(), &mut |name, value| {
+    walk(&json!([status(), holds()]), &mut |name, value| {
         documented(name);
-        if let ("mode" | "verdict" | "evidence" | "decision" | "reason" | "breaker" | "coverage", Some(word)) =
+        if let ("mode" | "verdict" | "evidence" | "decision" | "reason" | "breaker" | "coverage" | "kind", Some(word)) =
             (name, value.as_str())
         {
             documented(word);
@@ -147,9 +176,9 @@ fn every_field_and_every_word_of_a_report_is_documented() {
 
 #[test]
 fn every_documented_field_is_in_a_report() {
-    let status = status();
+    let answers = json!([status(), holds()]);
     let mut fields = BTreeSet::new();
-    walk(&status, &mut |name, _| {
+    walk(&answers, &mut |name, _| {
         fields.insert(name);
     });
     // Rows of the tables of fields have three columns; the first is the name.

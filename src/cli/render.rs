@@ -5,9 +5,11 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
 use crate::adopt::Adopted;
+use crate::domain::approvals::HoldKind;
+use crate::domain::holds::HoldReport;
 use crate::domain::plan::{Decision, Hold};
 use crate::domain::report::{Mode, OrphanReport, RunReport, SourceReport, StoreReport, Tally};
-use crate::ledger::{Pause, RunSummary};
+use crate::ledger::{Approval, Pause, RunSummary};
 
 /// How many orphans are listed one by one.
 const LISTED: usize = 20;
@@ -48,7 +50,89 @@ pub(super) fn report(report: &RunReport) -> String {
     for store in &report.stores {
         problems(&mut text, store);
     }
+    // What halted has said so, with its command.
+    if report.halts.is_empty() && !report.holds.is_empty() {
+        let _ = write!(text, "\n{}", all_holds(&report.holds));
+    }
     let _ = write!(text, "\n{}", conclusion(report));
+    text
+}
+
+/// What waits for a person, and the approvals in force.
+pub(super) fn holds(holds: &[HoldReport], approvals: &[Approval]) -> String {
+    let mut text = all_holds(holds);
+    if holds.is_empty() {
+        text.push_str("nothing is held that a person could approve\n");
+    }
+    for approval in approvals {
+        let _ = write!(text, "\n{}", in_force(approval));
+    }
+    text.trim_end().to_owned()
+}
+
+/// What was approved.
+pub(super) fn approved(hold: &HoldReport, approval: &Approval) -> String {
+    let why = hold.why.join("; ");
+    format!("{}\n  {why}\nthe next run goes by it; all gates but the one approved stay", in_force(approval))
+}
+
+fn in_force(approval: &Approval) -> String {
+    let Approval { digest, kind, reason, approved_by, until, covers, .. } = approval;
+    let what = match kind {
+        HoldKind::Breakers | HoldKind::Discontinuity => format!("{covers} orphans"),
+        HoldKind::Halt => "the size of the live set".to_owned(),
+    };
+    format!("approved {digest} ({what}) by {approved_by} until {}: {reason}", until.format("%Y-%m-%d %H:%M:%S UTC"))
+}
+
+/// Each hold, and how to approve it. What breakers hold comes first as a whole; of the stores in it, one line is enough.
+fn all_holds(holds: &[HoldReport]) -> String {
+    let (mut texts, mut stores): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    let mut whole = None;
+    for hold in holds {
+        match (&hold.digest, whole) {
+            (Some(digest), Some(_)) if hold.kind == HoldKind::Breakers => {
+                stores.push(format!("{} {digest} ({} orphans)", hold.stores.join(", "), hold.orphans));
+            }
+            _ => {
+                if hold.kind == HoldKind::Breakers {
+                    whole = Some(texts.len());
+                }
+                texts.push(one_hold(hold));
+            }
+        }
+    }
+    if let Some(text) = whole.and_then(|whole| texts.get_mut(whole)).filter(|_| !stores.is_empty()) {
+        let _ = writeln!(text, "  or one store alone: {}", stores.join(", "));
+    }
+    texts.join("\n")
+}
+
+/// A hold, and how to approve it.
+fn one_hold(hold: &HoldReport) -> String {
+    let mut text = match &hold.digest {
+        Some(digest) => format!("held {digest}"),
+        None => "held".to_owned(),
+    };
+    if hold.kind != HoldKind::Halt {
+        let bytes = hold.bytes.map_or("size unknown".to_owned(), |bytes| format!("{bytes} bytes known"));
+        let HoldReport { orphans, courses, resources, stores, .. } = hold;
+        let stores = stores.join(", ");
+        let _ = write!(text, ": {orphans} orphans of {courses} courses in {stores}, {resources} resources ({bytes})");
+    }
+    text.push('\n');
+    for why in &hold.why {
+        let _ = writeln!(text, "  {why}");
+    }
+    if !hold.samples.is_empty() {
+        let shown = hold.samples.len() as u64;
+        let more = if hold.orphans > shown { format!(", and {} more", hold.orphans - shown) } else { String::new() };
+        let _ = writeln!(text, "  {}{more}", hold.samples.join(", "));
+    }
+    let _ = match &hold.command {
+        Some(command) => writeln!(text, "  if that is right: {command}"),
+        None => writeln!(text, "  this cannot be approved: an empty answer is never taken for the truth"),
+    };
     text
 }
 
@@ -179,10 +263,10 @@ fn explain(hold: Hold) -> &'static str {
     match hold {
         Hold::Incomplete => "what depends on it could not be read",
         Hold::NotAdopted => "its store is not adopted (`course-gc adopt`)",
-        Hold::Discontinuity => "it vanished while the database's history broke (`course-gc adopt` accepts it)",
+        Hold::Discontinuity => "it vanished while the database's history broke (`course-gc holds`)",
         Hold::Paused => "a person paused all deleting (`course-gc resume`)",
         Hold::NotExclusive => "never seen live, in a source that is not exclusive",
-        Hold::Breaker { .. } => "breaker: too much would go",
+        Hold::Breaker { .. } => "breaker: too much would go (`course-gc holds`)",
         Hold::Grace { .. } => "grace",
         Hold::Referenced => "something alive refers to it",
         Hold::Entangled => "names a live course too",

@@ -6,10 +6,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::approvals::{Digest, Released};
 use super::evidence::{Evidence, OrphanClock};
 use super::ids::CourseId;
 use super::inventory::{Amount, Found, Inventory, SourceIndex};
 use super::live_set::LiveSet;
+use super::plan::Breaker;
 
 /// Names one orphan in one store: the source and the course.
 pub type OrphanKey = (SourceIndex, CourseId);
@@ -24,6 +26,8 @@ pub struct RememberedOrphan {
     pub amount: Amount,
     /// Its clock.
     pub clock: OrphanClock,
+    /// The breaker that held it in an earlier plan or run (S8).
+    pub latched: Option<Breaker>,
 }
 
 /// What a source holds of a course that no liveness source knows.
@@ -51,6 +55,12 @@ pub struct Orphan {
     /// Its course vanished while the history of the truth broke (S7).
     #[serde(skip)]
     pub across_break: bool,
+    /// The breaker that held it in an earlier plan or run: it still does, until a person approves (S8).
+    #[serde(skip)]
+    pub latched: Option<Breaker>,
+    /// The approval in force that releases it from breakers (S8).
+    #[serde(skip)]
+    pub approved: Option<Digest>,
 }
 
 /// What turns an inventory into orphans, besides the inventory.
@@ -68,6 +78,8 @@ pub struct Knowledge<'a> {
     pub referenced: &'a BTreeSet<CourseId>,
     /// The ledger's memory of this store's orphans.
     pub remembered: &'a Remembered,
+    /// What the approvals in force release in this store (S7, S8).
+    pub released: &'a Released,
     /// The database's time.
     pub now: DateTime<Utc>,
     /// The most that a clock may gain between two finished runs.
@@ -101,9 +113,10 @@ pub fn orphans(inventory: &Inventory, knowledge: Knowledge<'_>) -> Vec<Orphan> {
             }
             let source = SourceIndex(index);
             let referenced = knowledge.referenced.contains(course);
-            let before = knowledge.remembered.get(&(source, *course)).map(|before| (&before.clock, &before.amount));
-            let clock = OrphanClock::go_on(before, &found.amount, referenced);
-            orphans.push(Orphan {
+            let before = knowledge.remembered.get(&(source, *course));
+            let clock =
+                OrphanClock::go_on(before.map(|before| (&before.clock, &before.amount)), &found.amount, referenced);
+            let mut orphan = Orphan {
                 source,
                 course: *course,
                 evidence: knowledge.evidence(*course),
@@ -112,7 +125,11 @@ pub fn orphans(inventory: &Inventory, knowledge: Knowledge<'_>) -> Vec<Orphan> {
                 clock,
                 referenced,
                 across_break: knowledge.across_break.contains(course),
-            });
+                latched: before.and_then(|before| before.latched),
+                approved: None,
+            };
+            knowledge.released.apply(&mut orphan);
+            orphans.push(orphan);
         }
     }
     orphans
@@ -128,6 +145,7 @@ pub fn closed(remembered: &Remembered, orphans: &[Orphan]) -> Vec<OrphanKey> {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::approvals::{HoldKind, digest_of_orphans};
     use super::super::ids::IdType;
     use super::super::inventory::Census;
     use super::*;
@@ -154,6 +172,7 @@ mod tests {
         known: BTreeSet<CourseId>,
         referenced: BTreeSet<CourseId>,
         remembered: Remembered,
+        released: Released,
     }
 
     impl World {
@@ -164,6 +183,7 @@ mod tests {
                 known: BTreeSet::new(),
                 referenced: BTreeSet::new(),
                 remembered: Remembered::new(),
+                released: Released::default(),
             }
         }
 
@@ -175,6 +195,7 @@ mod tests {
                 across_break: &BTreeSet::new(),
                 referenced: &self.referenced,
                 remembered: &self.remembered,
+                released: &self.released,
                 now: DateTime::from_timestamp(1000, 0).unwrap(),
                 at_most: Duration::from_secs(60),
             };
@@ -219,11 +240,30 @@ mod tests {
         };
         for n in [5, 8] {
             let amount = Amount::one(n.to_string().as_bytes(), None);
-            world.remembered.insert((SourceIndex(0), id(n)), RememberedOrphan { amount, clock });
+            world.remembered.insert((SourceIndex(0), id(n)), RememberedOrphan { amount, clock, latched: None });
         }
         let orphans = world.orphans(&inventory(&[], &[5, 6]));
         assert_eq!(orphans[0].accrued, Duration::from_secs(17));
         assert_eq!(orphans[1].accrued, Duration::ZERO);
         assert_eq!(closed(&world.remembered, &orphans), [(SourceIndex(0), id(8))]);
+    }
+
+    #[test]
+    fn s8_a_latch_is_remembered_whatever_the_evidence_and_an_approval_fits_only_the_same() {
+        let mut world = World::new();
+        for n in [5, 6] {
+            let amount = Amount::one(n.to_string().as_bytes(), None);
+            let remembered =
+                RememberedOrphan { amount, clock: OrphanClock::default(), latched: Some(Breaker::StrangerShare) };
+            world.remembered.insert((SourceIndex(0), id(n)), remembered);
+            let digest = digest_of_orphans(HoldKind::Breakers, []);
+            world.released.from_breakers.insert((SourceIndex(0), id(n), Evidence::Stranger), digest);
+        }
+        world.known.insert(id(6));
+        let orphans = world.orphans(&inventory(&[], &[5, 6, 7]));
+        let latched: Vec<_> = orphans.iter().map(|orphan| orphan.latched).collect();
+        assert_eq!(latched, [Some(Breaker::StrangerShare), Some(Breaker::StrangerShare), None]);
+        let approved: Vec<_> = orphans.iter().map(|orphan| orphan.approved.is_some()).collect();
+        assert_eq!(approved, [true, false, false], "with other evidence it is another thing");
     }
 }

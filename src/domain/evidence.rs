@@ -31,6 +31,11 @@ impl Evidence {
             Self::Stranger => "stranger",
         }
     }
+
+    /// The evidence of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|evidence| evidence.as_str() == name)
+    }
 }
 
 /// How long an orphan must have been seen as one before it may go, by evidence.

@@ -2,23 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::breakers::{holding, run_wide_breaker, share_breakers};
 use super::diff::Orphan;
-use super::evidence::Evidence;
 use super::ids::CourseId;
-use super::inventory::SourceIndex;
 use super::plan::{Breaker, Decided, Decision, Hold, Limits, Plan, StoreView, grace_left};
 
-/// A source with fewer orphans than this trips no share breaker: in a tiny source every share is large.
-const SHARE_FROM: u64 = 10;
-
-/// What went within the last 24 hours, over all activations.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Recent {
-    /// The courses of which something was deleted.
-    pub courses: BTreeSet<CourseId>,
-    /// How many bytes, as far as known.
-    pub bytes: u64,
-}
+pub use super::breakers::Recent;
 
 /// What the gates know besides the stores.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -64,8 +53,7 @@ fn decide_store(store: StoreView, overall: Overall, limits: &Limits) -> Vec<Deci
         if !store.source(orphan.source).is_some_and(|source| source.sweepable(orphan.evidence)) {
             return Decision::Held(Hold::NotExclusive);
         }
-        let share = shares.get(&(orphan.source, orphan.evidence)).copied();
-        if let Some(breaker) = overall.breaker.or(share) {
+        if let Some(breaker) = holding(orphan, overall.breaker, &shares) {
             return Decision::Held(Hold::Breaker { breaker });
         }
         if orphan.referenced {
@@ -83,66 +71,6 @@ fn decide_store(store: StoreView, overall: Overall, limits: &Limits) -> Vec<Deci
     };
     let decisions: Vec<Decision> = store.orphans.iter().map(decide).collect();
     store.orphans.into_iter().zip(decisions).map(|(orphan, decision)| Decided { orphan, decision }).collect()
-}
-
-/// True if nothing but time and breakers keeps an orphan. Only such orphans count in the breakers: what stays anyway would
-/// let them trip for ever.
-fn may_go(store: &StoreView, orphan: &Orphan) -> bool {
-    let has_own = orphan.found.amount.resources > 0 || orphan.found.entangled == 0;
-    let is_sweepable = store.source(orphan.source).is_some_and(|source| source.sweepable(orphan.evidence));
-    store.complete && store.adopted && is_sweepable && has_own && !orphan.referenced && !orphan.across_break
-}
-
-/// The share breakers that tripped, by source and evidence (S8). All of a source's orphans that may go are judged, before
-/// grace and caps.
-fn share_breakers(store: &StoreView, limits: &Limits) -> BTreeMap<(SourceIndex, Evidence), Breaker> {
-    let mut orphans: BTreeMap<(SourceIndex, Evidence), u64> = BTreeMap::new();
-    let mut all: BTreeMap<SourceIndex, u64> = BTreeMap::new();
-    for orphan in &store.orphans {
-        *all.entry(orphan.source).or_default() += 1;
-        if may_go(store, orphan) {
-            *orphans.entry((orphan.source, orphan.evidence)).or_default() += 1;
-        }
-    }
-    let mut tripped = BTreeMap::new();
-    for (index, source) in store.sources.iter().enumerate() {
-        let index = SourceIndex(index);
-        let distinct = source.live_courses + all.get(&index).copied().unwrap_or(0);
-        let count = |evidence| orphans.get(&(index, evidence)).copied().unwrap_or(0);
-        if exceeds(Evidence::ALL.into_iter().map(count).sum(), distinct, limits.breaker_share) {
-            for evidence in Evidence::ALL {
-                tripped.insert((index, evidence), Breaker::Share);
-            }
-        } else if exceeds(count(Evidence::Stranger), distinct, limits.breaker_share_strangers) {
-            tripped.insert((index, Evidence::Stranger), Breaker::StrangerShare);
-        }
-    }
-    tripped
-}
-
-fn exceeds(orphans: u64, distinct: u64, percent: u8) -> bool {
-    orphans >= SHARE_FROM && u128::from(orphans) * 100 > u128::from(distinct) * u128::from(percent)
-}
-
-/// The breakers that judge all stores together: courses and bytes of the last 24 hours and of this plan.
-fn run_wide_breaker(stores: &[StoreView], recent: &Recent, limits: &Limits) -> Option<Breaker> {
-    let mut courses = recent.courses.clone();
-    let mut bytes = recent.bytes;
-    for store in stores {
-        for orphan in &store.orphans {
-            if may_go(store, orphan) {
-                courses.insert(orphan.course);
-                bytes = bytes.saturating_add(orphan.found.amount.bytes.unwrap_or(0));
-            }
-        }
-    }
-    if courses.len() as u64 > limits.breaker_courses {
-        Some(Breaker::Courses)
-    } else if bytes > limits.breaker_bytes {
-        Some(Breaker::Bytes)
-    } else {
-        None
-    }
 }
 
 /// Keeps the courses that have waited longest; a course goes with everything that it left, or waits with it.
@@ -169,8 +97,9 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::evidence::{Graces, OrphanClock};
-    use super::super::inventory::{Amount, Found};
+    use super::super::approvals::{Digest, HoldKind, digest_of_orphans};
+    use super::super::evidence::{Evidence, Graces, OrphanClock};
+    use super::super::inventory::{Amount, Found, SourceIndex};
     use super::super::plan::SourceView;
     use super::*;
 
@@ -197,7 +126,13 @@ mod tests {
             clock: OrphanClock::default(),
             referenced: false,
             across_break: false,
+            latched: None,
+            approved: None,
         }
+    }
+
+    fn approval() -> Option<Digest> {
+        Some(digest_of_orphans(HoldKind::Breakers, []))
     }
 
     fn store(orphans: Vec<Orphan>) -> StoreView {
@@ -343,6 +278,42 @@ mod tests {
     }
 
     #[test]
+    fn s8_what_was_once_held_by_a_breaker_stays_until_approved() {
+        let latched = Orphan { latched: Some(Breaker::Bytes), ..orphan(1) };
+        assert_eq!(held(store(vec![latched.clone()])), Some(Hold::Breaker { breaker: Breaker::Bytes }));
+        let mut share = store((0..60).map(orphan).collect());
+        share.orphans[0] = latched.clone();
+        assert_eq!(held(share), Some(Hold::Breaker { breaker: Breaker::Bytes }), "the first reason stays");
+        assert_eq!(only(store(vec![Orphan { approved: approval(), ..latched }])), Decision::Sweep);
+    }
+
+    #[test]
+    fn s8_an_approval_lifts_breakers_and_no_other_gate() {
+        let approved = |orphan: Orphan| Orphan { approved: approval(), latched: Some(Breaker::Share), ..orphan };
+        let entangled = Found { amount: Amount::default(), entangled: 1 };
+        let gates = [
+            (Orphan { across_break: true, ..orphan(1) }, Hold::Discontinuity),
+            (Orphan { referenced: true, ..orphan(1) }, Hold::Referenced),
+            (Orphan { accrued: Duration::ZERO, ..orphan(1) }, Hold::Grace { left_seconds: 60 }),
+            (Orphan { found: entangled, ..orphan(1) }, Hold::Entangled),
+        ];
+        for (orphan, hold) in gates {
+            assert_eq!(held(store(vec![approved(orphan)])), Some(hold));
+        }
+        let view = store(vec![approved(orphan(1))]);
+        assert_eq!(held(StoreView { complete: false, ..view.clone() }), Some(Hold::Incomplete));
+        assert_eq!(held(StoreView { adopted: false, ..view.clone() }), Some(Hold::NotAdopted));
+        let world = World { paused: true, ..World::default() };
+        assert_eq!(decide(vec![view.clone()], &world, &LIMITS).stores[0][0].decision, Decision::Held(Hold::Paused));
+        let limits = Limits { cap_courses: Some(0), ..LIMITS };
+        assert_eq!(decide(vec![view], &World::default(), &limits).stores[0][0].decision, Decision::Held(Hold::Cap));
+        let stranger = approved(Orphan { evidence: Evidence::Stranger, ..orphan(1) });
+        let mut shared = store(vec![stranger]);
+        shared.sources[0].exclusive = false;
+        assert_eq!(held(shared), Some(Hold::NotExclusive));
+    }
+
+    #[test]
     fn the_cap_takes_whole_courses_oldest_first() {
         let mut limits = LIMITS;
         limits.cap_courses = Some(1);
@@ -355,12 +326,14 @@ mod tests {
     }
 
     prop_compose! {
-        fn any_orphan()(n in 0i64..40, stranger: bool, referenced: bool, accrued in 0u64..1200, resources in 0u64..4, entangled in 0u64..3) -> Orphan {
+        fn any_orphan()(n in 0i64..40, stranger: bool, referenced: bool, accrued in 0u64..1200, resources in 0u64..4, entangled in 0u64..3, latched: bool, approved: bool) -> Orphan {
             Orphan {
                 evidence: if stranger { Evidence::Stranger } else { Evidence::Departed },
                 accrued: Duration::from_secs(accrued),
-                found: Found { amount: Amount { resources, bytes: None, fingerprint: 0 }, entangled },
+                found: Found { amount: Amount { resources, bytes: Some(10), fingerprint: 0 }, entangled },
                 referenced,
+                latched: latched.then_some(Breaker::Courses),
+                approved: approval().filter(|_| approved),
                 ..orphan(n)
             }
         }
@@ -380,7 +353,21 @@ mod tests {
                 prop_assert!(exclusive || orphan.evidence == Evidence::Departed);
                 prop_assert!(orphan.accrued >= limits.graces.of(orphan.evidence));
                 prop_assert!(orphan.found.amount.resources > 0 || orphan.found.entangled == 0);
+                prop_assert!(orphan.latched.is_none() || orphan.approved.is_some());
             }
+        }
+
+        #[test]
+        fn s8_newcomers_are_judged_as_if_nothing_approved_were_there(orphans in proptest::collection::vec(any_orphan(), 0..60), live in 0u64..60, courses in 0u64..40, bytes in 0u64..400) {
+            let view = StoreView { sources: vec![SourceView { live_courses: live, exclusive: true }], orphans, complete: true, adopted: true };
+            let mut alone = view.clone();
+            alone.orphans.retain(|orphan| orphan.approved.is_none());
+            let limits = Limits { breaker_courses: courses, breaker_bytes: bytes, ..LIMITS };
+            let newcomers = |view: StoreView| -> Vec<Decided> {
+                let plan = decide(vec![view], &World::default(), &limits);
+                plan.iter().filter(|decided| decided.orphan.approved.is_none()).cloned().collect()
+            };
+            prop_assert_eq!(newcomers(view), newcomers(alone));
         }
     }
 }

@@ -1,8 +1,11 @@
 //! The ids of all live courses, and when their number is not to be believed (S3).
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::approvals::digest_of_halts;
 use super::ids::{CourseId, IdType};
 
 /// Every course id that the liveness sources returned; sorted, without duplicates. A UUID takes 16 bytes.
@@ -121,12 +124,15 @@ pub struct Population {
     pub source: String,
     /// Live ids now.
     pub live: u64,
-    /// The most live ids of any run in the last seven days; `None` if there was none.
+    /// The most live ids of any run in the last seven days; `None` if there was none. Where a person accepted a size, the
+    /// most since then, with that size.
     pub highest: Option<u64>,
+    /// The size that a person accepted, while that approval is in force.
+    pub accepted: Option<u64>,
 }
 
 /// Why the live set is not believed: the run halts before any store is touched.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Halt {
     /// A source returned no id at all.
@@ -137,8 +143,7 @@ pub enum Halt {
     },
     /// Fewer live ids than `refuse_below`.
     #[error(
-        "liveness source {source_name} returned {live} live courses, fewer than `limits.refuse_below` ({refuse_below}); \
-         check the query and the database, or lower the limit"
+        "liveness source {source_name} returned {live} live courses, fewer than `limits.refuse_below` ({refuse_below})"
     )]
     Below {
         /// The source.
@@ -151,7 +156,7 @@ pub enum Halt {
     /// The number of live ids dropped by more than `refuse_drop` from the highest of seven days.
     #[error(
         "liveness source {source_name} returned {live} live courses, more than {refuse_drop_percent} % fewer than the {highest} \
-         of the last seven days; if courses were really deleted, raise `limits.refuse_drop` until the seven days are over"
+         of the last seven days"
     )]
     Drop {
         /// The source.
@@ -165,22 +170,108 @@ pub enum Halt {
     },
 }
 
-/// Judges the sizes of the live sets (S3): the first reason not to believe them, if there is one.
-pub fn judge(populations: &[Population], refuse_below: u64, refuse_drop_percent: u8) -> Option<Halt> {
-    populations.iter().find_map(|population| {
+impl Halt {
+    /// Its name in reports.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Empty { .. } => "empty",
+            Self::Below { .. } => "below",
+            Self::Drop { .. } => "drop",
+        }
+    }
+
+    /// The liveness source, or `union`.
+    pub fn source_name(&self) -> &str {
+        match self {
+            Self::Empty { source_name } | Self::Below { source_name, .. } | Self::Drop { source_name, .. } => {
+                source_name
+            }
+        }
+    }
+
+    /// Live ids now.
+    pub fn live(&self) -> u64 {
+        match self {
+            Self::Empty { .. } => 0,
+            Self::Below { live, .. } | Self::Drop { live, .. } => *live,
+        }
+    }
+
+    /// What it was compared with, if it was a drop.
+    pub fn highest(&self) -> Option<u64> {
+        match self {
+            Self::Drop { highest, .. } => Some(*highest),
+            Self::Empty { .. } | Self::Below { .. } => None,
+        }
+    }
+
+    /// Nobody can accept that no course is live: an empty answer is what a wrong query looks like.
+    pub fn can_be_approved(&self) -> bool {
+        !matches!(self, Self::Empty { .. })
+    }
+}
+
+/// Every reason not to believe the live sets: at least one. They are one event, and approved as one: where a source drops,
+/// the union drops with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Halts(Vec<Halt>);
+
+impl Halts {
+    /// These reasons; `None` if there are none.
+    pub fn new(halts: Vec<Halt>) -> Option<Self> {
+        (!halts.is_empty()).then_some(Self(halts))
+    }
+
+    /// By source, the union last.
+    pub fn all(&self) -> &[Halt] {
+        &self.0
+    }
+
+    /// True if a person can accept these sizes.
+    pub fn can_be_approved(&self) -> bool {
+        self.0.iter().all(Halt::can_be_approved)
+    }
+}
+
+impl fmt::Display for Halts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, halt) in self.0.iter().enumerate() {
+            write!(f, "{}{halt}", if index == 0 { "" } else { "; " })?;
+        }
+        if self.can_be_approved() {
+            let digest = digest_of_halts(&self.0);
+            write!(
+                f,
+                "; check the query and the database; if the size is right: `course-gc approve {digest} --reason …`"
+            )
+        } else {
+            write!(f, "; check the query and the database: this cannot be approved")
+        }
+    }
+}
+
+impl std::error::Error for Halts {}
+
+/// Judges the sizes of the live sets (S3): every reason not to believe them.
+///
+/// An accepted size takes the place of `refuse_below` while its approval is in force; a further drop from it halts again.
+pub fn judge(populations: &[Population], refuse_below: u64, refuse_drop_percent: u8) -> Option<Halts> {
+    let judge = |population: &Population| {
         let source_name = population.source.clone();
         let live = population.live;
         if live == 0 {
             return Some(Halt::Empty { source_name });
         }
-        if live < refuse_below {
+        let is_accepted = population.accepted.is_some_and(|accepted| accepted < refuse_below);
+        if live < refuse_below && !is_accepted {
             return Some(Halt::Below { source_name, live, refuse_below });
         }
         let highest = population.highest?;
         let lost = u128::from(highest.saturating_sub(live));
         let dropped = lost * 100 > u128::from(highest) * u128::from(refuse_drop_percent);
         dropped.then_some(Halt::Drop { source_name, live, highest, refuse_drop_percent })
-    })
+    };
+    Halts::new(populations.iter().filter_map(judge).collect())
 }
 
 #[cfg(test)]
@@ -190,29 +281,61 @@ mod tests {
     use super::*;
 
     fn population(live: u64, highest: Option<u64>) -> Vec<Population> {
-        vec![Population { source: "campus".into(), live, highest }]
+        vec![Population { source: "campus".into(), live, highest, accepted: None }]
+    }
+
+    /// The names of the halts, by source.
+    fn halts(populations: &[Population], refuse_below: u64, refuse_drop: u8) -> Vec<(String, &'static str)> {
+        let halts = judge(populations, refuse_below, refuse_drop);
+        let all = halts.iter().flat_map(|halts| halts.all());
+        all.map(|halt| (halt.source_name().to_owned(), halt.as_str())).collect()
+    }
+
+    fn of_campus(kind: &'static str) -> Vec<(String, &'static str)> {
+        vec![("campus".to_owned(), kind)]
     }
 
     #[test]
     fn s3_empty_is_not_dead() {
-        assert!(matches!(judge(&population(0, None), 0, 100), Some(Halt::Empty { .. })));
-        assert!(matches!(judge(&population(0, Some(5)), 1, 100), Some(Halt::Empty { .. })));
+        assert_eq!(halts(&population(0, None), 0, 100), of_campus("empty"));
+        assert_eq!(halts(&population(0, Some(5)), 1, 100), of_campus("empty"));
     }
 
     #[test]
     fn s3_one_bad_source_halts_although_the_others_are_well() {
         let mut sources = population(100, Some(100));
-        sources.push(Population { source: "other".into(), live: 0, highest: None });
-        assert!(matches!(judge(&sources, 1, 20), Some(Halt::Empty { source_name }) if source_name == "other"));
+        sources.push(Population { source: "other".into(), ..population(0, None).remove(0) });
+        assert_eq!(halts(&sources, 1, 20), [("other".to_owned(), "empty")]);
     }
 
     #[test]
     fn s3_a_drop_is_judged_from_the_highest() {
         assert_eq!(judge(&population(80, Some(100)), 1, 20), None, "exactly the limit passes");
-        assert!(matches!(judge(&population(79, Some(100)), 1, 20), Some(Halt::Drop { .. })));
+        assert_eq!(halts(&population(79, Some(100)), 1, 20), of_campus("drop"));
         assert_eq!(judge(&population(500, Some(100)), 1, 20), None);
-        assert!(matches!(judge(&population(9, Some(10)), 10, 20), Some(Halt::Below { .. })));
+        assert_eq!(halts(&population(9, Some(10)), 10, 20), of_campus("below"));
         assert_eq!(judge(&population(u64::MAX, Some(u64::MAX)), 1, 0), None, "no overflow");
+    }
+
+    #[test]
+    fn s3_an_accepted_size_stands_in_for_refuse_below_and_a_further_drop_halts() {
+        let accepted = |live| vec![Population { accepted: Some(8), ..population(live, Some(8)).remove(0) }];
+        assert_eq!(judge(&accepted(8), 10, 20), None);
+        assert_eq!(judge(&accepted(7), 10, 20), None, "an eighth less is no drop");
+        assert_eq!(halts(&accepted(6), 10, 20), of_campus("drop"));
+        assert_eq!(halts(&accepted(0), 10, 20), of_campus("empty"));
+        let larger = vec![Population { accepted: Some(50), ..population(9, Some(10)).remove(0) }];
+        assert_eq!(halts(&larger, 10, 20), of_campus("below"), "a size above the limit accepts none below it");
+    }
+
+    #[test]
+    fn s3_a_halt_names_the_command_that_accepts_it_but_for_an_empty_answer() {
+        let text = |populations: &[Population]| judge(populations, 1, 20).map(|halts| halts.to_string()).unwrap();
+        let dropped = population(70, Some(100));
+        let digest = digest_of_halts(judge(&dropped, 1, 20).unwrap().all());
+        assert!(text(&dropped).contains(&format!("course-gc approve {digest} --reason")), "{}", text(&dropped));
+        let both = [dropped, population(0, None)].concat();
+        assert!(text(&both).contains("cannot be approved"), "{}", text(&both));
     }
 
     proptest! {

@@ -2,9 +2,12 @@
 //!
 //! Nothing here is asynchronous, talks to a server, reads a clock or writes a log. Times are arguments.
 
+pub mod approvals;
+pub mod breakers;
 pub mod diff;
 pub mod evidence;
 pub mod gates;
+pub mod holds;
 pub mod ids;
 pub mod inventory;
 pub mod live_set;

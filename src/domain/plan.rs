@@ -16,13 +16,13 @@ pub enum Hold {
     Incomplete,
     /// Its store is not, or no longer, adopted (S7).
     NotAdopted,
-    /// It vanished while the history of the truth broke; adopting anew accepts it (S7).
+    /// It vanished while the history of the truth broke; an approval, or adopting anew, accepts it (S7).
     Discontinuity,
     /// A person paused all deleting.
     Paused,
     /// A stranger in a source that nobody declared exclusively ours: reported only.
     NotExclusive,
-    /// Too much would go (S8).
+    /// Too much would go, now or when it was first held so (S8).
     Breaker {
         /// Which breaker.
         breaker: Breaker,
@@ -53,6 +53,26 @@ pub enum Breaker {
     Courses,
     /// Bytes within 24 hours, over all stores.
     Bytes,
+}
+
+impl Breaker {
+    /// Every breaker.
+    pub const ALL: [Self; 4] = [Self::Share, Self::StrangerShare, Self::Courses, Self::Bytes];
+
+    /// Its name in the ledger and in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Share => "share",
+            Self::StrangerShare => "stranger_share",
+            Self::Courses => "courses",
+            Self::Bytes => "bytes",
+        }
+    }
+
+    /// The breaker of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|breaker| breaker.as_str() == name)
+    }
 }
 
 impl Hold {
@@ -118,6 +138,14 @@ impl Decision {
     /// True if anything of the orphan goes.
     pub fn sweeps(self) -> bool {
         !matches!(self, Self::Held(_))
+    }
+
+    /// The breaker that holds it, if one does.
+    pub fn breaker(self) -> Option<Breaker> {
+        match self {
+            Self::Held(Hold::Breaker { breaker }) => Some(breaker),
+            _ => None,
+        }
     }
 }
 

@@ -11,9 +11,10 @@ use uuid::Uuid;
 
 use super::diff::Orphan;
 use super::evidence::Evidence;
+use super::holds::HoldReport;
 use super::ids::CourseId;
 use super::inventory::Unrecognised;
-use super::live_set::Population;
+use super::live_set::{Halt, Population};
 use super::pins::SourcePin;
 use super::plan::{Decided, Decision};
 
@@ -227,7 +228,7 @@ pub struct LiveReport {
     pub source: String,
     /// Live ids.
     pub live: u64,
-    /// The most in the last seven days.
+    /// The most in the last seven days, or since a person accepted a size.
     pub highest: Option<u64>,
     /// What the source is, as far as the server tells (S7); none for the union.
     pub identity: Option<SourcePin>,
@@ -240,7 +241,7 @@ pub struct LiveReport {
 impl LiveReport {
     /// A source of this size and identity.
     pub fn new(population: &Population, identity: Option<&SourcePin>) -> Self {
-        let Population { source, live, highest } = population.clone();
+        let Population { source, live, highest, accepted: _ } = population.clone();
         Self { source, live, highest, identity: identity.cloned(), tombstones: None, tombstones_error: None }
     }
 }
@@ -262,8 +263,12 @@ pub struct RunReport {
     pub verdict: Verdict,
     /// Why no store was touched, if the live set is not to be believed (S3).
     pub halt: Option<String>,
+    /// The same, by liveness source; empty if the place is not believed (S7).
+    pub halts: Vec<Halt>,
     /// Why a person paused all deleting, if so.
     pub paused: Option<String>,
+    /// What waits for a person's approval (S3, S7, S8).
+    pub holds: Vec<HoldReport>,
     /// Live ids by source and together.
     pub live: Vec<LiveReport>,
     /// By store.
@@ -285,7 +290,9 @@ impl RunReport {
             seconds: 0.0,
             verdict: Verdict::Failed,
             halt: None,
+            halts: Vec::new(),
             paused: None,
+            holds: Vec::new(),
             live: Vec::new(),
             stores: Vec::new(),
             stopped: false,
@@ -360,6 +367,8 @@ mod tests {
             clock: Default::default(),
             referenced: false,
             across_break: false,
+            latched: None,
+            approved: None,
         };
         let decided: Vec<_> =
             decision.into_iter().map(|decision| Decided { orphan: orphan.clone(), decision }).collect();

@@ -15,6 +15,28 @@ use crate::domain::report::Tally;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IntentId(pub(crate) i64);
 
+/// What a batch is meant to delete.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Intent {
+    /// Whose resources.
+    pub courses: BTreeSet<CourseId>,
+    /// Of these, the courses that count in the breakers: those of which not all was approved (S8).
+    pub counting: BTreeSet<CourseId>,
+    /// How many handles.
+    pub handles: usize,
+}
+
+/// What came of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BatchOutcome {
+    /// The counts.
+    pub tally: Tally,
+    /// The courses of which something went.
+    pub deleted: BTreeSet<CourseId>,
+    /// Of all that went, what counts in the breakers: what was not approved (S8).
+    pub counting: Recent,
+}
+
 /// What batches are meant to delete, and what came of it (S11).
 #[async_trait]
 pub trait Intents: Send + Sync {
@@ -23,24 +45,13 @@ pub trait Intents: Send + Sync {
     ///
     /// # Errors
     /// If the ledger does not answer: then nothing may be deleted either.
-    async fn open_intent(
-        &self,
-        run: Uuid,
-        store: &str,
-        courses: &BTreeSet<CourseId>,
-        handles: usize,
-    ) -> Result<Option<IntentId>, LedgerError>;
+    async fn open_intent(&self, run: Uuid, store: &str, intent: &Intent) -> Result<Option<IntentId>, LedgerError>;
 
-    /// Writes down what came of it. `deleted` are the courses of which something went.
+    /// Writes down what came of it.
     ///
     /// # Errors
     /// If the ledger does not answer: then the intent stays open, and the next run looks at everything anew.
-    async fn close_intent(
-        &self,
-        intent: IntentId,
-        tally: &Tally,
-        deleted: &BTreeSet<CourseId>,
-    ) -> Result<(), LedgerError>;
+    async fn close_intent(&self, intent: IntentId, outcome: &BatchOutcome) -> Result<(), LedgerError>;
 
     /// Closes the intents that an earlier run left open in a store whose inventory is now complete: what they left is
     /// among its orphans, and passes every gate again. Returns how many there were.
@@ -49,7 +60,8 @@ pub trait Intents: Send + Sync {
     /// If the ledger does not answer.
     async fn settle_intents(&self, store: &str) -> Result<u64, LedgerError>;
 
-    /// What went within the last 24 hours. Of an intent whose outcome nobody wrote, everything counts as gone.
+    /// What went within the last 24 hours, except for what was approved. Of an intent whose outcome nobody wrote, everything
+    /// counts as gone.
     ///
     /// # Errors
     /// If the ledger does not answer.
@@ -58,34 +70,25 @@ pub trait Intents: Send + Sync {
 
 #[async_trait]
 impl Intents for PostgresLedger {
-    async fn open_intent(
-        &self,
-        run: Uuid,
-        store: &str,
-        courses: &BTreeSet<CourseId>,
-        handles: usize,
-    ) -> Result<Option<IntentId>, LedgerError> {
+    async fn open_intent(&self, run: Uuid, store: &str, intent: &Intent) -> Result<Option<IntentId>, LedgerError> {
         let insert = sqlx::query_scalar(
-            "INSERT INTO course_gc.intents (run_id, store, courses, handles) SELECT $1, $2, $3, $4 \
+            "INSERT INTO course_gc.intents (run_id, store, courses, handles, counting) SELECT $1, $2, $3, $4, $5 \
              WHERE NOT EXISTS (SELECT FROM course_gc.pauses WHERE resumed_at IS NULL) RETURNING id",
         )
         .bind(run)
         .bind(store)
-        .bind(texts(courses))
-        .bind(stored(handles as u64))
+        .bind(texts(&intent.courses))
+        .bind(stored(intent.handles as u64))
+        .bind(texts(&intent.counting))
         .fetch_optional(&self.pool);
         Ok(self.call("writing an intent", insert).await?.map(IntentId))
     }
 
-    async fn close_intent(
-        &self,
-        intent: IntentId,
-        tally: &Tally,
-        deleted: &BTreeSet<CourseId>,
-    ) -> Result<(), LedgerError> {
+    async fn close_intent(&self, intent: IntentId, outcome: &BatchOutcome) -> Result<(), LedgerError> {
+        let BatchOutcome { tally, deleted, counting } = outcome;
         let update = sqlx::query(
             "UPDATE course_gc.intents SET closed_at = clock_timestamp(), deleted_courses = $2, deleted = $3, bytes = $4, \
-             absent = $5, failed = $6, unattempted = $7, spared = $8 WHERE id = $1",
+             absent = $5, failed = $6, unattempted = $7, spared = $8, counting = $9, counting_bytes = $10 WHERE id = $1",
         )
         .bind(intent.0)
         .bind(texts(deleted))
@@ -95,6 +98,8 @@ impl Intents for PostgresLedger {
         .bind(stored(tally.failed))
         .bind(stored(tally.unattempted))
         .bind(stored(tally.spared))
+        .bind(texts(&counting.courses))
+        .bind(stored(counting.bytes))
         .execute(&self.pool);
         self.call("writing an outcome", update).await?;
         Ok(())
@@ -111,13 +116,13 @@ impl Intents for PostgresLedger {
 
     async fn recent(&self) -> Result<Recent, LedgerError> {
         let courses = sqlx::query_scalar(
-            "SELECT DISTINCT unnest(coalesce(deleted_courses, courses)) FROM course_gc.intents \
+            "SELECT DISTINCT unnest(coalesce(counting, deleted_courses, courses)) FROM course_gc.intents \
              WHERE opened_at > now() - interval '24 hours'",
         )
         .fetch_all(&self.pool);
         let courses: Vec<String> = self.call("reading what went recently", courses).await?;
         let bytes = sqlx::query(
-            "SELECT coalesce(sum(bytes), 0)::bigint AS bytes FROM course_gc.intents \
+            "SELECT coalesce(sum(coalesce(counting_bytes, bytes)), 0)::bigint AS bytes FROM course_gc.intents \
              WHERE opened_at > now() - interval '24 hours'",
         )
         .fetch_one(&self.pool);

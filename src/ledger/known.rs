@@ -29,7 +29,7 @@ pub trait Known: Send + Sync {
     /// as having vanished while the history of the truth broke), and who departed 90 days ago is forgotten, unless
     /// something of it is still there or a person is to decide about it: a stranger would wait for ever, or without that
     /// person's word no longer. The clocks of the orphans of who is live again start anew in every store, whatever its
-    /// inventory comes to (S6). A run in which nothing changed writes nothing.
+    /// inventory comes to (S6), and no breaker that held them counts any more (S8). A run in which nothing changed writes nothing.
     ///
     /// # Errors
     /// If the ledger does not answer.
@@ -58,7 +58,8 @@ impl Known for PostgresLedger {
             self.call("learning live ids", insert).await?;
             // A store whose inventory fails now would never hear that its orphan's owner was there again.
             let anew = sqlx::query(
-                "UPDATE course_gc.orphans SET accrued_ms = 0, pending_ms = 0, counted_at = NULL WHERE course_id = ANY($1)",
+                "UPDATE course_gc.orphans SET accrued_ms = 0, pending_ms = 0, counted_at = NULL, latched = NULL \
+                 WHERE course_id = ANY($1)",
             )
             .bind(page)
             .execute(&self.pool);

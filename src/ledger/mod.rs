@@ -5,6 +5,7 @@
 //! - Every table is named with its schema.
 
 mod adoption;
+mod approvals;
 mod graves;
 mod intents;
 mod known;
@@ -23,8 +24,9 @@ use crate::domain::ids::IdType;
 use crate::postgres::{AdvisoryLock, Lock, LockSession, Postgres, PostgresError};
 
 pub use adoption::{Adoption, Adoptions};
+pub use approvals::{AcceptedSize, Approval, Approvals};
 pub use graves::Graves;
-pub use intents::{IntentId, Intents};
+pub use intents::{BatchOutcome, Intent, IntentId, Intents};
 pub use known::{Known, KnownIds};
 pub use orphans::{Orphans, Place};
 pub use pauses::{Pause, Pauses};
@@ -69,7 +71,7 @@ pub enum LedgerError {
 
 /// The memory that a collector works with. What it says is committed when it returns.
 #[async_trait]
-pub trait Ledger: Adoptions + Graves + Intents + Known + Orphans + Pauses + Runs {
+pub trait Ledger: Adoptions + Approvals + Graves + Intents + Known + Orphans + Pauses + Runs {
     /// Makes sure that the tables are those that this program knows.
     ///
     /// # Errors

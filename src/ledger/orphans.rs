@@ -11,7 +11,7 @@ use super::{LedgerError, PostgresLedger, counted, stored};
 use crate::domain::diff::{Orphan, OrphanKey, Remembered, RememberedOrphan};
 use crate::domain::evidence::OrphanClock;
 use crate::domain::inventory::{Amount, SourceIndex};
-use crate::domain::plan::{Decided, Decision};
+use crate::domain::plan::{Breaker, Decided, Decision};
 
 /// A store's name and its sources' names, as the ledger knows them.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +50,7 @@ pub trait Orphans: Send + Sync {
         closed: &[OrphanKey],
     ) -> Result<(), LedgerError>;
 
-    /// Notes what was decided about each orphan of a store.
+    /// Notes what was decided about each orphan of a store. A breaker that holds one is latched (S8).
     ///
     /// # Errors
     /// If the ledger does not answer.
@@ -67,7 +67,7 @@ pub trait Orphans: Send + Sync {
 impl Orphans for PostgresLedger {
     async fn remembered(&self, place: Place<'_>) -> Result<Remembered, LedgerError> {
         let select = sqlx::query(
-            "SELECT source, course_id, resources, bytes, fingerprint, accrued_ms, counted_at \
+            "SELECT source, course_id, resources, bytes, fingerprint, accrued_ms, counted_at, latched \
              FROM course_gc.orphans WHERE store = $1",
         )
         .bind(place.store)
@@ -143,15 +143,17 @@ impl Orphans for PostgresLedger {
         let sources: Vec<&str> = decided.iter().map(|decided| place.name(decided.orphan.source)).collect();
         let courses: Vec<String> = decided.iter().map(|decided| decided.orphan.course.to_string()).collect();
         let decisions: Vec<&str> = decided.iter().map(|decided| decision_name(decided.decision)).collect();
+        let breakers: Vec<Option<&str>> = decided.iter().map(|it| it.decision.breaker().map(Breaker::as_str)).collect();
         let update = sqlx::query(
-            "UPDATE course_gc.orphans SET decision = d.decision \
-             FROM unnest($2::text[], $3::text[], $4::text[]) AS d(source, course_id, decision) \
+            "UPDATE course_gc.orphans SET decision = d.decision, latched = coalesce(orphans.latched, d.breaker) \
+             FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS d(source, course_id, decision, breaker) \
              WHERE orphans.store = $1 AND orphans.source = d.source AND orphans.course_id = d.course_id",
         )
         .bind(place.store)
         .bind(sources)
         .bind(courses)
         .bind(decisions)
+        .bind(breakers)
         .execute(&self.pool);
         self.call("recording decisions", update).await?;
         Ok(())
@@ -183,7 +185,10 @@ fn read(row: &PgRow) -> Result<(String, String, RememberedOrphan), sqlx::Error> 
         accrued: Duration::from_millis(counted(row.try_get("accrued_ms")?)),
         counted_at: row.try_get("counted_at")?,
     };
-    Ok((row.try_get("source")?, row.try_get("course_id")?, RememberedOrphan { amount, clock }))
+    let unknown = |name: &str| sqlx::Error::Decode(format!("{name:?} is no breaker that this program knows").into());
+    let latched = row.try_get::<Option<&str>, _>("latched")?;
+    let latched = latched.map(|name| Breaker::named(name).ok_or_else(|| unknown(name))).transpose()?;
+    Ok((row.try_get("source")?, row.try_get("course_id")?, RememberedOrphan { amount, clock, latched }))
 }
 
 fn milliseconds(duration: Duration) -> i64 {

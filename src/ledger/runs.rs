@@ -40,7 +40,9 @@ pub trait Runs: Send + Sync {
     async fn begin(&self, run: Uuid, mode: Mode) -> Result<DateTime<Utc>, LedgerError>;
 
     /// The most live ids of each liveness source in the last seven days, and in the last run that was believed, however long
-    /// ago that was: neither a schedule of a week nor a halt that lasts so long may let the comparison lapse (S3).
+    /// ago that was: neither a schedule of a week nor a halt that lasts so long may let the comparison lapse (S3). A size that
+    /// a person accepted counts as if a run had seen it then, and what came before counts no more. It stays so when the
+    /// approval expires, if a run was believed while it was in force; if none was, nothing was accepted.
     ///
     /// # Errors
     /// If the ledger does not answer.
@@ -64,7 +66,8 @@ pub trait Runs: Send + Sync {
     /// If the ledger does not answer: then the run stays without an end.
     async fn fail(&self, run: Uuid, error: &str) -> Result<(), LedgerError>;
 
-    /// Forgets what is older than anything decides upon: intents after 90 days, and runs, but for the last that was believed.
+    /// Forgets what is older than anything decides upon: intents and approvals after 90 days (of an approval, after it
+    /// expired), and runs, but for the last that was believed.
     ///
     /// # Errors
     /// If the ledger does not answer.
@@ -91,11 +94,18 @@ impl Runs for PostgresLedger {
 
     async fn highest_populations(&self) -> Result<BTreeMap<String, u64>, LedgerError> {
         let select = sqlx::query(
-            "SELECT p.source, max(p.live) AS highest FROM course_gc.populations p JOIN course_gc.runs r ON r.id = p.run_id \
-             WHERE r.started_at > now() - interval '7 days' \
-             OR r.started_at = (SELECT max(latest.started_at) FROM course_gc.populations q \
-                 JOIN course_gc.runs latest ON latest.id = q.run_id WHERE q.source = p.source) \
-             GROUP BY p.source",
+            "WITH believed AS (SELECT p.source, p.live, r.started_at AS seen_at \
+                 FROM course_gc.populations p JOIN course_gc.runs r ON r.id = p.run_id), \
+             accepted AS (SELECT DISTINCT ON (s.source) s.source, s.live, a.approved_at AS seen_at \
+                 FROM course_gc.accepted_sizes s JOIN course_gc.approvals a ON a.id = s.approval \
+                 WHERE a.until > clock_timestamp() OR EXISTS (SELECT FROM believed b \
+                     WHERE b.source = s.source AND b.seen_at BETWEEN a.approved_at AND a.until) \
+                 ORDER BY s.source, a.approved_at DESC, a.id DESC), \
+             seen AS (SELECT b.* FROM believed b LEFT JOIN accepted a USING (source) \
+                 WHERE a.source IS NULL OR b.seen_at > a.seen_at UNION ALL SELECT * FROM accepted) \
+             SELECT source, max(live) AS highest FROM seen WHERE seen_at > now() - interval '7 days' \
+             OR seen_at = (SELECT max(latest.seen_at) FROM seen latest WHERE latest.source = seen.source) \
+             GROUP BY source",
         )
         .fetch_all(&self.pool);
         let rows = self.call("reading how many courses were live", select).await?;
@@ -167,6 +177,9 @@ impl Runs for PostgresLedger {
             )
             .execute(&self.pool)
             .await?;
+            sqlx::query("DELETE FROM course_gc.approvals WHERE until < now() - interval '90 days'")
+                .execute(&self.pool)
+                .await?;
             sqlx::query(
                 "DELETE FROM course_gc.intents WHERE closed_at IS NOT NULL AND opened_at < now() - interval '90 days'",
             )

@@ -8,21 +8,24 @@ use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::graves::Graves;
 use super::places::Places;
 use super::{Collector, RunError};
 use crate::clock::Clock;
+use crate::domain::approvals::Digest;
 use crate::domain::diff::{self, Knowledge, Orphan};
 use crate::domain::gates::World;
+use crate::domain::holds;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Census, Inventory, Unrecognised};
-use crate::domain::live_set::{Halt, LiveSet, Population, judge};
+use crate::domain::live_set::{Halts, LiveSet, Population, judge};
 use crate::domain::markers::{Truths, truths};
-use crate::domain::plan::{Plan, SourceView, StoreView};
+use crate::domain::plan::{Breaker, Decided, Plan, SourceView, StoreView};
 use crate::domain::report::{LiveReport, RunReport, SourceReport, StoreReport, Tally};
 use crate::errors::chain;
-use crate::ledger::{LedgerError, Place};
+use crate::ledger::{AcceptedSize, LedgerError, Place};
 use crate::liveness::Liveness;
 use crate::postgres::Lock;
 use crate::schedule::interval;
@@ -74,7 +77,7 @@ pub enum Truth {
     /// The live set, and the tombstones that are older and evidence.
     Believed(Arc<LiveSet>, Graves),
     /// Why not (S3).
-    Halted(Halt),
+    Halted(Halts),
 }
 
 /// What a store's inventory came to.
@@ -99,10 +102,15 @@ pub async fn read_truth(
     let mut graves = Graves::new(locks.liveness.tombstones().await);
     let sets = locks.liveness.read().await?;
     let highest = collector.ledger.highest_populations().await?;
+    let accepted = collector.ledger.accepted_sizes().await?;
+    for (source, AcceptedSize { digest, live }) in &accepted {
+        tracing::info!(run = %report.run, source, %digest, live, "an approval is in force: this size was accepted, and is what a drop is judged by");
+    }
     let population = |source: &str, set: &LiveSet| Population {
         source: source.to_owned(),
         live: set.len() as u64,
         highest: highest.get(source).copied(),
+        accepted: accepted.get(source).map(|size| size.live),
     };
     let mut populations: Vec<Population> = sets.iter().map(|(source, set)| population(source, set)).collect();
     let union = sets.into_iter().map(|(_, set)| set).reduce(LiveSet::union);
@@ -113,8 +121,10 @@ pub async fn read_truth(
     // Whatever comes of this live set: who is in it lived after its tombstone.
     graves.settle(collector, locks, &live, places.across_break).await?;
     graves.report(&mut report.live);
-    if let Some(halt) = judge(&populations, collector.refuse_below, collector.refuse_drop) {
-        return Ok(Truth::Halted(halt));
+    if let Some(halts) = judge(&populations, collector.refuse_below, collector.refuse_drop) {
+        report.halts = halts.all().to_vec();
+        report.holds = vec![holds::of_halts(&halts).report];
+        return Ok(Truth::Halted(halts));
     }
     collector.ledger.record_populations(report.run, &populations).await?;
     collector.ledger.learn(&live, places.across_break).await?;
@@ -218,6 +228,7 @@ pub async fn find_orphans(
             );
         }
         let remembered = collector.ledger.remembered(place).await?;
+        let released = collector.ledger.released(place).await?;
         let nothing = BTreeSet::new();
         let orphans = diff::orphans(
             inventory,
@@ -229,6 +240,7 @@ pub async fn find_orphans(
                 // If nobody knows, the store is held as incomplete, and its clocks are left as they are.
                 referenced: references.as_ref().unwrap_or(&nothing),
                 remembered: &remembered,
+                released: &released,
                 now,
                 at_most,
             },
@@ -285,6 +297,7 @@ pub async fn record_plan(
         let decided = plan.stores.get(index).map(Vec::as_slice).unwrap_or_default();
         let place = Place { store: store.name(), sources: store.sources() };
         collector.ledger.record_decisions(place, decided).await?;
+        tell_of_latches(report.run, place.store, decided);
         let mut entry = StoreReport {
             name: store.name().to_owned(),
             kind: store.kind(),
@@ -316,7 +329,43 @@ pub async fn record_plan(
         }
         report.stores.push(entry);
     }
+    tell_of_approvals(report.run, plan);
+    let held = collector.held().await?;
+    report.holds = holds::of_orphans(&held, &collector.limits).into_iter().map(|hold| hold.report).collect();
     Ok(())
+}
+
+/// One line for each breaker that holds orphans of a store which it did not hold before.
+fn tell_of_latches(run: Uuid, store: &str, decided: &[Decided]) {
+    let mut latched: BTreeMap<Breaker, u64> = BTreeMap::new();
+    let new = decided.iter().filter(|decided| decided.orphan.latched.is_none());
+    for breaker in new.filter_map(|decided| decided.decision.breaker()) {
+        *latched.entry(breaker).or_default() += 1;
+    }
+    for (breaker, orphans) in latched {
+        tracing::warn!(
+            %run,
+            store,
+            breaker = breaker.as_str(),
+            orphans,
+            "a breaker tripped: it holds these orphans until a person approves (`course-gc holds`)"
+        );
+    }
+}
+
+/// One line for each approval that releases something.
+fn tell_of_approvals(run: Uuid, plan: &Plan) {
+    let mut used: BTreeMap<Digest, (u64, u64)> = BTreeMap::new();
+    for decided in plan.iter() {
+        if let Some(digest) = decided.orphan.approved {
+            let (orphans, sweeps) = used.entry(digest).or_default();
+            *orphans += 1;
+            *sweeps += u64::from(decided.decision.sweeps());
+        }
+    }
+    for (digest, (orphans, sweeps)) in used {
+        tracing::info!(%run, %digest, orphans, sweeps, "an approval releases orphans from the breakers");
+    }
 }
 
 /// Sweeps all stores at the same time, each by its own share of the plan; closes the orphans that are gone. Returns who was found live

@@ -7,11 +7,14 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::world::Who;
+use crate::domain::approvals::Item;
+use crate::domain::breakers::Recent;
 use crate::domain::diff::Orphan;
 use crate::domain::ids::CourseId;
+use crate::domain::live_set::Halt;
 use crate::domain::pins::{Position, SourcePin};
-use crate::domain::report::{Mode, Tally};
-use crate::ledger::Adoption;
+use crate::domain::report::Mode;
+use crate::ledger::{Adoption, Approval};
 use crate::postgres::AdvisoryLock;
 
 /// A server. A copy of it is a backup, or a clone.
@@ -54,6 +57,18 @@ pub struct Tables {
     pub adoption: Option<Adoption>,
     /// Liveness sources whose tombstones are younger than every sighting.
     pub settled: BTreeSet<String>,
+    /// In the order in which they were recorded.
+    pub approvals: Vec<Approved>,
+    /// When the last run that came so far started, and why it did not believe the live sets.
+    pub halts: Option<(DateTime<Utc>, Vec<Halt>)>,
+}
+
+/// An approval, and what it covers.
+#[derive(Debug, Clone)]
+pub struct Approved {
+    pub approval: Approval,
+    pub items: BTreeSet<Item>,
+    pub sizes: BTreeMap<String, u64>,
 }
 
 /// A run or a plan.
@@ -84,10 +99,11 @@ pub struct OrphanRow {
 #[derive(Debug, Clone)]
 pub struct Intent {
     pub store: String,
-    pub courses: BTreeSet<CourseId>,
+    /// Of its courses, those that count in the breakers.
+    pub counting: BTreeSet<CourseId>,
     pub opened_at: DateTime<Utc>,
-    /// The courses of which something went, if anybody lived to tell.
-    pub outcome: Option<(Tally, BTreeSet<CourseId>)>,
+    /// What of it counts, if anybody lived to tell.
+    pub outcome: Option<Recent>,
     pub open: bool,
 }
 

@@ -20,10 +20,10 @@ use crate::domain::live_set::{LiveSet, Population};
 use crate::domain::markers::AdoptedStore;
 use crate::domain::pins::{Position, SourcePin};
 use crate::domain::plan::Decided;
-use crate::domain::report::{Mode, RunReport, Tally};
+use crate::domain::report::{Mode, RunReport};
 use crate::ledger::{
-    Adoption, Adoptions, Graves, IntentId, Intents, Known, KnownIds, Ledger, LedgerError, Orphans, Pause, Pauses,
-    Place, Runs,
+    Adoption, Adoptions, BatchOutcome, Graves, Intent as Meant, IntentId, Intents, Known, KnownIds, Ledger,
+    LedgerError, Orphans, Pause, Pauses, Place, Runs,
 };
 use crate::postgres::{AdvisoryLock, Lock};
 
@@ -38,17 +38,17 @@ pub struct MemoryLedger {
 }
 
 impl MemoryLedger {
-    async fn call<T>(&self, effect: impl FnOnce(&mut State) -> T) -> Result<T, LedgerError> {
+    pub(super) async fn call<T>(&self, effect: impl FnOnce(&mut State) -> T) -> Result<T, LedgerError> {
         let cluster = self.cluster;
         let answer = self.world.call(self.who, |state| state.clusters[cluster].up.then(|| effect(state))).await;
         answer.ok().flatten().ok_or_else(|| lost("the ledger").into())
     }
 
-    async fn read<T>(&self, read: impl FnOnce(&Tables) -> T) -> Result<T, LedgerError> {
+    pub(super) async fn read<T>(&self, read: impl FnOnce(&Tables) -> T) -> Result<T, LedgerError> {
         self.call(|state| read(&state.clusters[self.cluster].ledger)).await
     }
 
-    async fn write<T>(&self, write: impl FnOnce(&mut Tables) -> T) -> Result<T, LedgerError> {
+    pub(super) async fn write<T>(&self, write: impl FnOnce(&mut Tables) -> T) -> Result<T, LedgerError> {
         self.call(|state| {
             state.clusters[self.cluster].commit();
             write(&mut state.clusters[self.cluster].ledger)
@@ -56,7 +56,7 @@ impl MemoryLedger {
         .await
     }
 
-    fn now(&self) -> DateTime<Utc> {
+    pub(super) fn now(&self) -> DateTime<Utc> {
         self.world.database_time()
     }
 }
@@ -102,13 +102,14 @@ impl Runs for MemoryLedger {
     async fn highest_populations(&self) -> Result<BTreeMap<String, u64>, LedgerError> {
         let now = self.now();
         self.read(|tables| {
+            let populations = tables.since_accepted(now);
             let mut latest: BTreeMap<&String, DateTime<Utc>> = BTreeMap::new();
-            for (at, source, _) in &tables.populations {
+            for (at, source, _) in &populations {
                 let last = latest.entry(source).or_insert(*at);
                 *last = (*last).max(*at);
             }
             let mut highest: BTreeMap<String, u64> = BTreeMap::new();
-            for (at, source, live) in &tables.populations {
+            for (at, source, live) in &populations {
                 if *at > now - TimeDelta::days(7) || latest.get(source) == Some(at) {
                     let most = highest.entry(source.clone()).or_default();
                     *most = (*most).max(*live);
@@ -137,6 +138,7 @@ impl Runs for MemoryLedger {
                 row.orphan.clock = OrphanClock { accrued: row.orphan.accrued, counted_at: Some(report.started_at) };
             }
             tables.runs.iter_mut().filter(|run| run.id == report.run).for_each(|run| run.ended = true);
+            tables.halts = Some((report.started_at, report.halts.clone()));
             if clocks_count {
                 state.observer.finished(who, cluster);
             }
@@ -171,7 +173,12 @@ impl Known for MemoryLedger {
             let Cluster { ledger: tables, .. } = &mut state.clusters[cluster];
             for id in live.iter() {
                 let arrived = tables.known.get(&id).is_none_or(|known| known.departed_at.is_some());
-                let anew = if forgetful { |_: &mut OrphanRow| () } else { anew };
+                let anew = |row: &mut OrphanRow| {
+                    if !forgetful {
+                        anew(row);
+                        row.orphan.latched = None;
+                    }
+                };
                 if arrived {
                     tables.known.insert(id, KnownId::default());
                     tables.orphans.iter_mut().filter(|((.., course), _)| *course == id).for_each(|(_, row)| anew(row));
@@ -231,8 +238,9 @@ impl Orphans for MemoryLedger {
             let ours = tables.orphans.iter().filter(|((store, ..), _)| store == place.store);
             let index = |source: &String| place.sources.iter().position(|name| name == source).map(SourceIndex);
             ours.filter_map(|((_, source, course), row)| {
-                let remembered = RememberedOrphan { amount: row.orphan.found.amount, clock: row.orphan.clock };
-                Some(((index(source)?, *course), remembered))
+                let Orphan { found, clock, latched, .. } = &row.orphan;
+                let latched = latched.filter(|_| self.without != Some(Safeguard::Latch));
+                Some(((index(source)?, *course), RememberedOrphan { amount: found.amount, clock: *clock, latched }))
             })
             .collect()
         })
@@ -252,6 +260,7 @@ impl Orphans for MemoryLedger {
             let tables = &mut state.clusters[self.cluster].ledger;
             for (source, course) in closed {
                 tables.orphans.remove(&(place.store.to_owned(), name(&place, *source), *course));
+                state.observer.closed(self.cluster, &(place.store.to_owned(), *source, *course));
             }
             for orphan in orphans {
                 let key = (place.store.to_owned(), name(&place, orphan.source), orphan.course);
@@ -261,14 +270,29 @@ impl Orphans for MemoryLedger {
         .await
     }
 
-    async fn record_decisions(&self, _: Place<'_>, _: &[Decided]) -> Result<(), LedgerError> {
-        self.write(|_| ()).await
+    async fn record_decisions(&self, place: Place<'_>, decided: &[Decided]) -> Result<(), LedgerError> {
+        self.call(|state| {
+            state.clusters[self.cluster].commit();
+            let tables = &mut state.clusters[self.cluster].ledger;
+            for Decided { orphan, decision } in decided.iter().filter(|it| it.decision.breaker().is_some()) {
+                let key = (place.store.to_owned(), name(&place, orphan.source), orphan.course);
+                if let Some(row) = tables.orphans.get_mut(&key) {
+                    row.orphan.latched = row.orphan.latched.or(decision.breaker());
+                    let place = (place.store.to_owned(), orphan.source, orphan.course);
+                    state.observer.held_by_breakers(self.cluster, [place]);
+                }
+            }
+        })
+        .await
     }
 
     async fn close_orphans(&self, place: Place<'_>, gone: &[OrphanKey]) -> Result<(), LedgerError> {
-        self.write(|tables| {
+        self.call(|state| {
+            state.clusters[self.cluster].commit();
             for (source, course) in gone {
-                tables.orphans.remove(&(place.store.to_owned(), name(&place, *source), *course));
+                let key = (place.store.to_owned(), name(&place, *source), *course);
+                state.clusters[self.cluster].ledger.orphans.remove(&key);
+                state.observer.closed(self.cluster, &(place.store.to_owned(), *source, *course));
             }
         })
         .await
@@ -277,36 +301,25 @@ impl Orphans for MemoryLedger {
 
 #[async_trait]
 impl Intents for MemoryLedger {
-    async fn open_intent(
-        &self,
-        _: Uuid,
-        store: &str,
-        courses: &BTreeSet<CourseId>,
-        _: usize,
-    ) -> Result<Option<IntentId>, LedgerError> {
+    async fn open_intent(&self, _: Uuid, store: &str, meant: &Meant) -> Result<Option<IntentId>, LedgerError> {
         let opened_at = self.now();
         self.write(|tables| {
             if tables.paused.is_some() && self.without != Some(Safeguard::Pause) {
                 return None;
             }
-            let (store, courses) = (store.to_owned(), courses.clone());
-            tables.intents.push(Intent { store, courses, opened_at, outcome: None, open: true });
+            let (store, counting) = (store.to_owned(), meant.counting.clone());
+            tables.intents.push(Intent { store, counting, opened_at, outcome: None, open: true });
             Some(IntentId(tables.intents.len() as i64 - 1))
         })
         .await
     }
 
-    async fn close_intent(
-        &self,
-        intent: IntentId,
-        tally: &Tally,
-        deleted: &BTreeSet<CourseId>,
-    ) -> Result<(), LedgerError> {
+    async fn close_intent(&self, intent: IntentId, outcome: &BatchOutcome) -> Result<(), LedgerError> {
         self.write(|tables| {
             // A restored ledger may not know the intent.
             if let Some(intent) = tables.intents.get_mut(intent.0 as usize) {
                 intent.open = false;
-                intent.outcome = Some((*tally, deleted.clone()));
+                intent.outcome = Some(outcome.counting.clone());
             }
         })
         .await
@@ -326,11 +339,11 @@ impl Intents for MemoryLedger {
             let mut recent = Recent::default();
             for intent in tables.intents.iter().filter(|intent| day(intent.opened_at, now)) {
                 match &intent.outcome {
-                    Some((tally, deleted)) => {
-                        recent.bytes += tally.bytes;
-                        recent.courses.extend(deleted);
+                    Some(counting) => {
+                        recent.bytes += counting.bytes;
+                        recent.courses.extend(&counting.courses);
                     }
-                    None => recent.courses.extend(&intent.courses),
+                    None => recent.courses.extend(&intent.counting),
                 }
             }
             recent

@@ -9,6 +9,7 @@
 //!
 //! Each safeguard is needed: made blind ([`safeguards`]), some seed breaks the contract.
 
+mod approvals;
 mod cluster;
 mod ledger;
 mod liveness;

@@ -11,11 +11,13 @@ use uuid::Uuid;
 use super::shelf::Resource;
 use super::stage::PERSON;
 use super::world::{Home, State, Who};
+use crate::domain::approvals::HoldKind;
 use crate::domain::diff::Orphan;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
 use crate::domain::live_set::LiveSet;
 use crate::domain::report::{Mode, RunReport};
+use crate::ledger::Approval;
 
 /// What the contract is, in numbers. The collector's limits may be others; these are judged by.
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +114,23 @@ pub struct Observer {
     movers: BTreeMap<usize, Vec<Uuid>>,
     /// By ledger: courses that a restore took, and nobody has accepted yet.
     pub taken: BTreeMap<usize, BTreeSet<CourseId>>,
+    /// By ledger: orphans that a breaker held, and that were orphans ever since.
+    latched: BTreeMap<usize, BTreeSet<Place>>,
+    /// What a person approved.
+    approvals: Vec<Word>,
+}
+
+/// An orphan's store, source and course.
+pub type Place = (String, SourceIndex, CourseId);
+
+/// A person's word that this was meant.
+#[derive(Debug)]
+struct Word {
+    ledger: usize,
+    kind: HoldKind,
+    orphans: BTreeSet<Place>,
+    since: DateTime<Utc>,
+    until: DateTime<Utc>,
 }
 
 impl Observer {
@@ -142,7 +161,14 @@ impl Observer {
     pub fn learned(&mut self, who: Who, ledger: usize, live: &LiveSet) {
         self.seen.retain(|(of, .., course), _| *of != ledger || !live.contains(*course));
         let started = self.pass(who).started;
-        self.believed.entry(ledger).or_default().push((started, live.len()));
+        let accepted = self.words(ledger, HoldKind::Halt).map(|word| word.since).max();
+        // What was believed before somebody accepted a size says nothing any more.
+        if accepted.is_none_or(|since| started > since) {
+            self.believed.entry(ledger).or_default().push((started, live.len()));
+        }
+        if let Some(latched) = self.latched.get_mut(&ledger) {
+            latched.retain(|(.., course)| !live.contains(*course));
+        }
         if let Some(taken) = self.taken.get_mut(&ledger) {
             taken.retain(|course| !live.contains(*course));
         }
@@ -266,12 +292,46 @@ impl Observer {
         self.taken.remove(&ledger);
     }
 
+    fn words(&self, ledger: usize, kind: HoldKind) -> impl Iterator<Item = &Word> + '_ {
+        self.approvals.iter().filter(move |word| word.ledger == ledger && word.kind == kind)
+    }
+
+    /// True if a person approved this before now, and the word had not expired when the pass began.
+    fn is_approved(&self, ledger: usize, kind: HoldKind, orphan: &Place, started: DateTime<Utc>) -> bool {
+        self.words(ledger, kind).any(|word| word.until > started && word.orphans.contains(orphan))
+    }
+
+    /// A person approves orphans, or the size of a live set.
+    pub fn approved(&mut self, ledger: usize, approval: &Approval, orphans: BTreeSet<Place>, size: Option<u64>) {
+        let Approval { kind, approved_at: since, until, .. } = *approval;
+        self.note(format!("a person approves {} of ledger {ledger}: {orphans:?} {size:?}", kind.as_str()));
+        if let Some(size) = size {
+            self.believed.insert(ledger, vec![(since, size as usize)]);
+        }
+        if kind == HoldKind::Discontinuity {
+            let anew = |(store, source, course): &Place| (ledger, store.clone(), *source, *course);
+            orphans.iter().map(anew).for_each(|key| _ = self.seen.remove(&key));
+        }
+        self.approvals.push(Word { ledger, kind, orphans, since, until });
+    }
+
+    /// The ledger noted that breakers hold these.
+    pub fn held_by_breakers(&mut self, ledger: usize, orphans: impl IntoIterator<Item = Place>) {
+        self.latched.entry(ledger).or_default().extend(orphans);
+    }
+
+    /// The ledger no longer has this orphan.
+    pub fn closed(&mut self, ledger: usize, orphan: &Place) {
+        self.latched.entry(ledger).or_default().remove(orphan);
+    }
+
     /// The history of a truth broke, or its limits were moved by a person: what was seen before says nothing.
     pub fn forget_sightings(&mut self, ledger: usize) {
         self.note(format!("sightings of ledger {ledger} say nothing any more"));
         self.seen.retain(|(of, ..), _| *of != ledger);
         self.believed.remove(&ledger);
         self.gone.remove(&ledger);
+        self.latched.remove(&ledger);
     }
 
     /// A pass came to its end.
@@ -366,7 +426,10 @@ impl State {
         if self.observer.movers.get(&shelf).into_iter().flatten().any(|run| unknown(&run)) {
             broken.push(("S7", format!("{} went by a ledger that is not the latest", name())));
         }
-        if known && self.observer.taken.get(&ledger).is_some_and(|taken| taken.contains(&owner)) {
+        let orphan = (store.to_owned(), resource.source, owner);
+        let is_approved = |kind| self.observer.is_approved(ledger, kind, &orphan, pass.started);
+        let taken = self.observer.taken.get(&ledger).is_some_and(|taken| taken.contains(&owner));
+        if known && taken && !is_approved(HoldKind::Discontinuity) {
             broken.push(("S7", format!("{} vanished in a restore, and nobody accepted it", name())));
         }
         if tables.paused.is_some() && tables.intents.last().is_none_or(|intent| !intent.open) {
@@ -374,8 +437,14 @@ impl State {
         }
 
         let now = pass.started;
+        let meant = is_approved(HoldKind::Breakers);
+        if !meant && self.observer.latched.get(&ledger).is_some_and(|latched| latched.contains(&orphan)) {
+            broken.push(("S8", format!("{} was held by a breaker, and nobody approved it", name())));
+        }
         let gone = self.observer.gone.entry(ledger).or_default();
-        gone.push((now, owner));
+        if !meant {
+            gone.push((now, owner));
+        }
         gone.retain(|(at, _)| *at > now - TimeDelta::hours(24));
         let courses: BTreeSet<CourseId> = gone.iter().map(|(_, course)| *course).collect();
         if courses.len() > contract.courses_a_day {

@@ -33,6 +33,8 @@ pub enum Safeguard {
     Position,
     /// S8: at most so many courses a day.
     Breakers,
+    /// S8: what a breaker held stays held.
+    Latch,
     /// S8: a pause is obeyed.
     Pause,
     /// S9: references are asked again with each batch.
@@ -43,7 +45,7 @@ pub enum Safeguard {
 
 impl Safeguard {
     /// All of them, each with what breaks without it, and a seed whose story shows it.
-    pub const ALL: [(Self, &'static str, u64); 18] = [
+    pub const ALL: [(Self, &'static str, u64); 19] = [
         (Self::AskAgain, "S2: ", 0),
         (Self::ConfirmBeforeDelete, "S2: ", 0),
         (Self::ConfirmAgain, "S1: ", 0),
@@ -59,6 +61,7 @@ impl Safeguard {
         (Self::Pins, "S7: ", 0),
         (Self::Position, "S7: ", 0),
         (Self::Breakers, "S8: ", 0),
+        (Self::Latch, "S8: ", 0),
         (Self::Pause, "S8: ", 0),
         (Self::ReferencesWithBatch, "S9: ", 0),
         (Self::LockWithQuestion, "S10: ", 0),

@@ -16,6 +16,8 @@ use super::safeguards::Safeguard;
 use super::shelf::{MemoryStore, Resource, Shelf};
 use super::world::{Home, State, Who, World, WorldClock};
 use crate::adopt::adopt;
+use crate::approve;
+use crate::domain::approvals::Terms;
 use crate::domain::evidence::Graces;
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::SourceIndex;
@@ -50,6 +52,15 @@ const CONTRACT: Contract = Contract {
     refuse_drop_percent: 30,
     courses_a_day: 14,
 };
+
+fn source_name(source: usize) -> String {
+    format!("source {source}")
+}
+
+/// The source of this name.
+pub fn source_of(name: &str) -> SourceIndex {
+    SourceIndex((0..SOURCES).find(|source| source_name(*source) == name).unwrap())
+}
 
 /// A world with a campus in it.
 pub struct Stage {
@@ -97,7 +108,7 @@ impl Stage {
                 who,
                 shelf,
                 name: STORES[shelf].to_owned(),
-                sources: (0..SOURCES).map(|source| format!("source {source}")).collect(),
+                sources: (0..SOURCES).map(source_name).collect(),
                 has_references: REFERENCES[shelf],
                 without,
             }),
@@ -150,6 +161,17 @@ impl Stage {
         }
     }
 
+    /// A person approves all that is held.
+    pub async fn approve(&self) {
+        let collector = self.collector(PERSON);
+        let Ok(shown) = approve::holds(&collector).await else { return };
+        let terms = Terms::new("it was meant", Duration::from_secs(24 * 3600)).unwrap();
+        for digest in shown.holds.iter().filter_map(|hold| hold.digest) {
+            // What was approved with all of it is no longer held by itself, and calls may be lost.
+            let _ = approve::approve(&collector, digest, &terms).await;
+        }
+    }
+
     /// Nothing happens any more, and a person sees to it that nothing is held without need. What is left then has a reason.
     pub async fn settle(&mut self) {
         {
@@ -175,6 +197,7 @@ impl Stage {
         self.adopt().await;
         for _ in 0..30 {
             self.world.state().ahead += TimeDelta::minutes(2);
+            self.approve().await;
             let ended = self.pass(Who(0), Mode::Run).await;
             let still = self.world.state().tables(Who(0)).is_some_and(|tables| tables.orphans.is_empty());
             if still && ended.is_ok_and(|report| report.verdict == Verdict::Clean) {

@@ -167,13 +167,20 @@ async fn person(stage: &Stage) {
     loop {
         let (pause, what) = {
             let mut state = stage.world.state();
-            (state.random.u64(60_000..400_000), state.random.u32(..4))
+            (state.random.u64(60_000..400_000), state.random.u32(..6))
         };
         sleep(Duration::from_millis(pause)).await;
         let ledger = stage.world.state().homes[&Who(0)].ledger;
         match what {
             0 => stage.world.state().clusters[ledger].ledger.paused = Some("wait".to_owned()),
             1 | 2 => stage.world.state().clusters[ledger].ledger.paused = None,
+            3 | 4 => {
+                // Nobody approves what a campus says that is not the right one.
+                let right = stage.world.state().clusters[0].system == "campus";
+                if right {
+                    stage.approve().await;
+                }
+            }
             _ => {
                 // Nobody adopts a campus that is not the right one, and what a restore took is given back before.
                 let right = {

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use futures::{StreamExt, TryStreamExt};
 
 use super::{Condemned, Sweeper, Swept};
+use crate::domain::breakers::Recent;
 use crate::domain::diff::OrphanKey;
 use crate::domain::ids::CourseId;
-use crate::domain::inventory::SourceIndex;
 use crate::domain::live_set::LiveSet;
 use crate::domain::report::Tally;
 use crate::errors::chain;
+use crate::ledger::{BatchOutcome, Intent};
 use crate::postgres::PostgresError;
 use crate::stores::{Handle, Outcome, Store, StoreError};
 
@@ -37,7 +38,7 @@ pub(super) struct Done {
     pub failed: bool,
     /// True if a pause kept the batch from beginning.
     pub paused: bool,
-    tallies: Vec<(SourceIndex, Tally)>,
+    tallies: Vec<(OrphanKey, Tally)>,
     kept: BTreeSet<OrphanKey>,
     failures: Vec<String>,
     live_after_delete: Vec<CourseId>,
@@ -47,7 +48,7 @@ pub(super) struct Done {
 impl Done {
     /// Adds the batch to its store's result.
     pub(super) fn enter(self, swept: &mut Swept, kept: &mut BTreeSet<OrphanKey>) {
-        for (source, tally) in &self.tallies {
+        for ((source, _), tally) in &self.tallies {
             if let Some(sum) = swept.tallies.get_mut(source.0) {
                 sum.add(tally);
             }
@@ -76,15 +77,17 @@ impl Done {
                 self.failed = true;
             }
         }
+        let key = (handle.source, handle.owner);
         if matches!(outcome, Outcome::Failed(_) | Outcome::Unattempted) {
-            self.kept.insert((handle.source, handle.owner));
+            self.kept.insert(key);
         }
-        self.tallies.push((handle.source, tally));
+        self.tallies.push((key, tally));
     }
 
     fn spare(&mut self, handle: &Handle) {
-        self.tallies.push((handle.source, Tally { spared: 1, ..Tally::default() }));
-        self.kept.insert((handle.source, handle.owner));
+        let key = (handle.source, handle.owner);
+        self.tallies.push((key, Tally { spared: 1, ..Tally::default() }));
+        self.kept.insert(key);
     }
 
     fn sum(&self) -> Tally {
@@ -92,14 +95,26 @@ impl Done {
         self.tallies.iter().for_each(|(_, tally)| sum.add(tally));
         sum
     }
+
+    /// The outcome for the ledger. `deleted` are the orphans of which something went, `approved` those that count in no
+    /// breaker.
+    fn outcome(&self, deleted: &BTreeSet<OrphanKey>, approved: &BTreeSet<OrphanKey>) -> BatchOutcome {
+        let courses = deleted.difference(approved).map(|(_, course)| *course).collect();
+        let counted = self.tallies.iter().filter(|(key, _)| !approved.contains(key));
+        let bytes = counted.map(|(_, tally)| tally.bytes).fold(0, u64::saturating_add);
+        BatchOutcome { tally: self.sum(), deleted: courses_of(deleted), counting: Recent { courses, bytes } }
+    }
 }
 
 impl Sweeper<'_> {
-    /// Takes one batch through S11.
-    pub(super) async fn batch(&self, store: &dyn Store, handles: Vec<Handle>) -> Done {
+    /// Takes one batch through S11. `approved` are the orphans that count in no breaker.
+    pub(super) async fn batch(&self, store: &dyn Store, handles: Vec<Handle>, approved: &BTreeSet<OrphanKey>) -> Done {
         let mut done = Done::default();
-        let owners: BTreeSet<CourseId> = handles.iter().map(|handle| handle.owner).collect();
-        let intent = match self.ledger.open_intent(self.run, store.name(), &owners, handles.len()).await {
+        let orphans: BTreeSet<OrphanKey> = handles.iter().map(|handle| (handle.source, handle.owner)).collect();
+        let owners = courses_of(&orphans);
+        let counting = orphans.difference(approved).map(|(_, course)| *course).collect();
+        let intent = Intent { courses: owners.clone(), counting, handles: handles.len() };
+        let intent = match self.ledger.open_intent(self.run, store.name(), &intent).await {
             Ok(Some(intent)) => intent,
             Ok(None) => {
                 done.paused = true;
@@ -125,12 +140,12 @@ impl Sweeper<'_> {
             }
         };
         moment(store, "deleted");
-        if let Err(error) = self.ledger.close_intent(intent, &done.sum(), &deleted).await {
+        if let Err(error) = self.ledger.close_intent(intent, &done.outcome(&deleted, approved)).await {
             done.failed = true;
             done.failures.push(chain(&error));
         }
         moment(store, "recorded");
-        self.confirm_again(store, &deleted, &mut done).await;
+        self.confirm_again(store, &courses_of(&deleted), &mut done).await;
         done
     }
 
@@ -187,8 +202,12 @@ impl Sweeper<'_> {
     }
 }
 
-/// Deletes, and counts what became of each handle. Returns the courses of which something went, or may have gone.
-async fn delete(store: &dyn Store, condemned: Option<Condemned>, done: &mut Done) -> BTreeSet<CourseId> {
+fn courses_of(orphans: &BTreeSet<OrphanKey>) -> BTreeSet<CourseId> {
+    orphans.iter().map(|(_, course)| *course).collect()
+}
+
+/// Deletes, and counts what became of each handle. Returns the orphans of which something went, or may have gone.
+async fn delete(store: &dyn Store, condemned: Option<Condemned>, done: &mut Done) -> BTreeSet<OrphanKey> {
     let Some(batch) = condemned else { return BTreeSet::new() };
     let removed = store.delete(&batch).await;
     let mut deleted = BTreeSet::new();
@@ -198,13 +217,13 @@ async fn delete(store: &dyn Store, condemned: Option<Condemned>, done: &mut Done
         done.count(handle, outcome);
         // A failed call may have done its work before its answer was lost.
         if matches!(outcome, Outcome::Deleted { .. } | Outcome::Failed(_)) {
-            deleted.insert(handle.owner);
+            deleted.insert((handle.source, handle.owner));
         }
     }
     let sum = done.sum();
     tracing::info!(
         store = store.name(),
-        courses = deleted.len(),
+        courses = courses_of(&deleted).len(),
         deleted = sum.deleted,
         absent = sum.absent,
         failed = sum.failed,

@@ -100,11 +100,13 @@ impl Sweeper<'_> {
         if targets.is_empty() {
             return swept;
         }
+        let approved = orphans.iter().filter(|orphan| orphan.approved.is_some());
+        let approved: BTreeSet<OrphanKey> = approved.map(|orphan| (orphan.source, orphan.course)).collect();
         let (sender, receiver) = mpsc::channel(AHEAD);
         let mut kept = BTreeSet::new();
         let located = {
             let mut locate = store.locate(&targets, sender);
-            let mut batches = pin!(self.batches(store, receiver, &mut swept, &mut kept));
+            let mut batches = pin!(self.batches(store, receiver, &approved, (&mut swept, &mut kept)));
             tokio::select! {
                 biased;
                 located = &mut locate => Some((located, batches.await)),
@@ -131,8 +133,8 @@ impl Sweeper<'_> {
         &self,
         store: &dyn Store,
         mut handles: mpsc::Receiver<Handle>,
-        swept: &mut Swept,
-        kept: &mut BTreeSet<OrphanKey>,
+        approved: &BTreeSet<OrphanKey>,
+        (swept, kept): (&mut Swept, &mut BTreeSet<OrphanKey>),
     ) -> End {
         let mut size = 1;
         let mut failures_in_a_row = 0;
@@ -151,7 +153,7 @@ impl Sweeper<'_> {
             if batch.is_empty() {
                 return End::Exhausted;
             }
-            let done = self.batch(store, batch).await;
+            let done = self.batch(store, batch, approved).await;
             if done.paused {
                 swept.paused = true;
                 return End::Paused;

@@ -223,24 +223,25 @@ async fn s8_what_went_within_a_day_counts() -> Result<()> {
     let settings = Settings { limits: limits(["breaker_courses: 4", "refuse_drop: 50%"]), ..at_once() };
     let scene = Scene::set(SMALL, &settings).await?;
     let doomed: Vec<CourseId> = scene.campus.doomed().into_iter().collect();
-    for course in &doomed[..3] {
-        scene.delete_row(*course).await?;
-    }
-    assert_eq!(scene.installation.run().await?.verdict, Verdict::Done);
-
-    let staying = scene.campus.courses.iter().find(|course| course.doom.is_none()).context("a course")?;
-    scene.delete_row(doomed[3]).await?;
-    scene.delete_row(staying.id).await?;
-    let before = scene.snapshot().await?;
-    let report = scene.installation.run().await?;
-    assert_eq!((report.verdict, report.halt.as_deref(), report.swept().deleted), (Verdict::Held, None, 0));
-    assert!(decisions(&report)["breaker_courses"] > 0);
-    assert_eq!(scene.since(&before).await?, nothing());
-
+    let staying = scene.campus.courses.iter().filter(|course| course.doom.is_none()).map(|course| course.id);
+    let courses: Vec<CourseId> = doomed.into_iter().chain(staying.take(4)).collect();
+    let delete = async |courses: &[CourseId]| -> Result<RunReport> {
+        for course in courses {
+            scene.delete_row(*course).await?;
+        }
+        scene.installation.run().await
+    };
+    assert_eq!(delete(&courses[..3]).await?.verdict, Verdict::Done);
     sqlx::query("UPDATE course_gc.intents SET opened_at = opened_at - interval '25 hours'")
         .execute(&scene.installation.stores.postgres)
         .await?;
-    assert_eq!(scene.installation.run().await?.verdict, Verdict::Done);
+    assert_eq!(delete(&courses[3..5]).await?.verdict, Verdict::Done, "what went the day before counts no more");
+
+    let before = scene.snapshot().await?;
+    let report = delete(&courses[5..8]).await?;
+    assert_eq!((report.verdict, report.halt.as_deref(), report.swept().deleted), (Verdict::Held, None, 0));
+    assert!(decisions(&report)["breaker_courses"] > 0);
+    assert_eq!(scene.since(&before).await?, nothing());
     Ok(())
 }
 

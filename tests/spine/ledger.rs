@@ -4,11 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use course_gc::domain::approvals::{HoldKind, Terms, digest_of_orphans};
+use course_gc::domain::breakers::Recent;
+use course_gc::domain::holds::Covered;
 use course_gc::domain::ids::{CourseId, IdType};
 use course_gc::domain::live_set::LiveSet;
-use course_gc::domain::report::{Mode, Verdict};
-use course_gc::ledger::{Known, Ledger, LedgerError, PostgresLedger, Runs};
+use course_gc::domain::report::{Mode, Tally, Verdict};
+use course_gc::ledger::{
+    AcceptedSize, Approvals, BatchOutcome, Intent, Intents, Known, Ledger, LedgerError, PostgresLedger, Runs,
+};
 use course_gc::postgres::{IDLE_TIMEOUT, Postgres};
 use course_gc::reconcile::reconcile;
 use futures::future::join_all;
@@ -95,6 +100,14 @@ async fn what_nothing_decides_upon_is_forgotten_after_90_days() -> Result<()> {
                           (now() - interval '89 days', true)) AS old (opened, closed)",
     )
     .await?;
+    execute(
+        &pool,
+        "INSERT INTO course_gc.approvals (digest, kind, reason, approved_by, approved_at, until) \
+             SELECT 'x', 'halt', 'why', 'who', now() - interval '99 days', now() - age * interval '1 day' \
+             FROM unnest(array[89, 91]) AS age; \
+         INSERT INTO course_gc.accepted_sizes SELECT id, 'union', 5 FROM course_gc.approvals",
+    )
+    .await?;
     ledger.forget_old().await?;
     let left = |table: &str| {
         let query = format!("SELECT count(*) FROM course_gc.{table}");
@@ -105,6 +118,7 @@ async fn what_nothing_decides_upon_is_forgotten_after_90_days() -> Result<()> {
     assert_eq!(left("populations").await?, 2, "they go with their run");
     assert_eq!(left("intents WHERE closed_at IS NULL").await?, 1, "an open intent is never forgotten");
     assert_eq!(left("intents").await?, 2);
+    assert_eq!((left("approvals").await?, left("accepted_sizes").await?), (1, 1), "90 days after they expired");
     Ok(())
 }
 
@@ -128,6 +142,78 @@ async fn s3_the_last_believed_run_is_compared_with_however_long_ago_it_was() -> 
 }
 
 #[tokio::test]
+async fn s3_an_accepted_size_shadows_what_was_before_while_it_is_in_force_or_was_believed() -> Result<()> {
+    let database = Database::create().await?;
+    let (ledger, pool) = (ledger(&database)?, PgPool::connect(database.url()).await?);
+    ledger.migrate().await?;
+    let saw = async |hours: u32, live: u32| {
+        let run = format!(
+            "WITH run AS (INSERT INTO course_gc.runs (id, mode, started_at) \
+                 VALUES (gen_random_uuid(), 'run', now() - interval '{hours} hours') RETURNING id) \
+             INSERT INTO course_gc.populations SELECT id, 'campus', {live} FROM run"
+        );
+        execute(&pool, &run).await
+    };
+    let lasts = async |from: &str, to: &str| {
+        execute(&pool, &format!("UPDATE course_gc.approvals SET approved_at = now() - interval '{from}', until = {to}"))
+            .await
+    };
+    let highest = async || -> Result<Option<u64>> { Ok(ledger.highest_populations().await?.get("campus").copied()) };
+    saw(72, 100).await?;
+    let terms = Terms::new("a term ended", Duration::from_secs(3600))?;
+    let digest = digest_of_orphans(HoldKind::Halt, []);
+    let covered = Covered::Sizes(vec![("campus", 70)]);
+    let approval = ledger.approve(digest, HoldKind::Halt, &covered, &terms).await?;
+    assert_eq!((approval.until - approval.approved_at).num_seconds(), 3600);
+    assert_eq!(highest().await?, Some(70), "in force");
+    assert_eq!(ledger.accepted_sizes().await?["campus"], AcceptedSize { digest, live: 70 });
+
+    lasts("48 hours", "now() - interval '24 hours'").await?;
+    assert_eq!(highest().await?, Some(100), "it expired, and no run ever believed it");
+    assert!(ledger.accepted_sizes().await?.is_empty());
+    saw(12, 90).await?;
+    assert_eq!(highest().await?, Some(100), "nor does a run after it carry it");
+    saw(36, 75).await?;
+    assert_eq!(highest().await?, Some(90), "a run believed it: what was before counts no more");
+    execute(&pool, "DELETE FROM course_gc.runs WHERE started_at > now() - interval '13 hours'").await?;
+    assert_eq!(highest().await?, Some(75));
+
+    execute(&pool, "UPDATE course_gc.runs SET started_at = started_at - interval '9 days'").await?;
+    lasts("11 days", "now() - interval '9 days'").await?;
+    assert_eq!(highest().await?, Some(75), "the last that was believed, however long ago");
+    saw(1, 60).await?;
+    assert_eq!(highest().await?, Some(60), "after seven days an accepted size is history as any other");
+    Ok(())
+}
+
+#[tokio::test]
+async fn s8_what_went_by_approval_is_left_out_of_the_sliding_counts() -> Result<()> {
+    let database = Database::create().await?;
+    let ledger = ledger(&database)?;
+    ledger.migrate().await?;
+    let [meant, other, spared, cut_off] = [1, 2, 3, 4].map(|n| CourseId::Uuid(uuid::Uuid::from_u128(n)));
+    let run = uuid::Uuid::nil();
+    let intent = |courses: &[CourseId], counting: &[CourseId]| Intent {
+        courses: courses.iter().copied().collect(),
+        counting: counting.iter().copied().collect(),
+        handles: courses.len(),
+    };
+    let whole = ledger.open_intent(run, "cache", &intent(&[meant, other, spared], &[other, spared])).await?;
+    let before: BTreeSet<CourseId> = ledger.recent().await?.courses;
+    assert_eq!(before, BTreeSet::from([other, spared]), "until its outcome is written, all that counts may have gone");
+    let outcome = BatchOutcome {
+        tally: Tally { deleted: 2, bytes: 30, ..Tally::default() },
+        deleted: BTreeSet::from([meant, other]),
+        counting: Recent { courses: BTreeSet::from([other]), bytes: 10 },
+    };
+    ledger.close_intent(whole.context("nobody paused")?, &outcome).await?;
+    ledger.open_intent(run, "cache", &intent(&[meant, cut_off], &[cut_off])).await?;
+    ledger.settle_intents("cache").await?;
+    assert_eq!(ledger.recent().await?, Recent { courses: BTreeSet::from([other, cut_off]), bytes: 10 });
+    Ok(())
+}
+
+#[tokio::test]
 async fn s6_whoever_is_live_again_starts_its_clocks_anew_though_its_store_does_not_answer() -> Result<()> {
     let database = Database::create().await?;
     let (ledger, pool) = (ledger(&database)?, PgPool::connect(database.url()).await?);
@@ -138,8 +224,9 @@ async fn s6_whoever_is_live_again_starts_its_clocks_anew_though_its_store_does_n
         &format!(
             "INSERT INTO course_gc.known_ids (course_id, departed_at) VALUES ('{back}', now()), ('{gone}', now()); \
              INSERT INTO course_gc.orphans (store, source, course_id, evidence, resources, fingerprint, entangled, first_seen, \
-                 seen_run, seen_at, accrued_ms, pending_ms, counted_at) \
-                 SELECT 'uploads', 'x', course_id, 'departed', 1, 0, 0, now(), gen_random_uuid(), now(), 60000, 60000, now() \
+                 seen_run, seen_at, accrued_ms, pending_ms, counted_at, latched) \
+                 SELECT 'uploads', 'x', course_id, 'departed', 1, 0, 0, now(), gen_random_uuid(), now(), 60000, 60000, now(), \
+                     'bytes' \
                  FROM course_gc.known_ids"
         ),
     )
@@ -151,6 +238,8 @@ async fn s6_whoever_is_live_again_starts_its_clocks_anew_though_its_store_does_n
             .fetch_all(&pool)
             .await?;
     assert_eq!(clocks, [(back.to_string(), 0), (gone.to_string(), 60_000)]);
+    let held: Vec<CourseId> = ledger.held().await?.into_iter().map(|held| held.item.course).collect();
+    assert_eq!(held, [gone], "who was live is not what a breaker held (S8)");
     Ok(())
 }
 

@@ -21,6 +21,12 @@ async fn json(installation: &Installation, arguments: &[&str]) -> Result<(Option
     Ok((answer.code, answer.json()?))
 }
 
+/// Approves all that a report says is held.
+async fn approve(installation: &Installation, report: &Value) -> Result<(Option<i32>, Value)> {
+    let digest = report["holds"][0]["digest"].as_str().context("nothing is held")?;
+    json(installation, &["approve", digest, "--reason", "it was meant"]).await
+}
+
 /// A campus whose doomed courses were deleted long enough ago.
 async fn ripe(world: &World, size: CampusSize) -> Result<(Installation, Campus)> {
     let installation = Installation::new(world.addresses(), &Settings::default()).await?;
@@ -54,6 +60,8 @@ async fn an_exit_code_tells_how_it_ended() -> Result<()> {
     assert_eq!((held, &report["verdict"]), (Some(3), &"held".into()));
     assert_eq!(before.diff(&Snapshot::take(&installation.stores).await?), Difference::default());
     installation.configure(&Settings::default())?;
+    assert_eq!(code(&["run"]).await?, Some(3), "what a breaker held waits for a person, whatever the limit is now");
+    assert_eq!(approve(&installation, &report).await?.0, Some(0));
 
     // Done, then clean.
     for verdict in ["done", "clean"] {
@@ -161,6 +169,9 @@ async fn the_json_is_as_documented_and_stays_so() -> Result<()> {
     installation.configure(&Settings { limits: vec!["breaker_courses: 3".into()], ..Settings::default() })?;
     reports.push(json(&installation, &["plan"]).await?.1);
     installation.configure(&Settings::default())?;
+    let held = json(&installation, &["holds"]).await?.1;
+    let approved = approve(&installation, &reports[0]).await?.1;
+    let in_force = json(&installation, &["holds"]).await?.1;
     let nobody = format!("redis://127.0.0.1:{}/0", free_port()?);
     let mut command = installation.command(&["--output", "json", "run"]);
     let partly = command.env("COURSE_GC_STORES_CACHE_URL", nobody).output().await?;
@@ -188,7 +199,13 @@ async fn the_json_is_as_documented_and_stays_so() -> Result<()> {
 
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/report.md"))?;
     let mut text = String::new();
-    for (title, shape) in [("a report", shape(&reports)), ("status", shape(&listed))] {
+    let shapes = [
+        ("a report", shape(&reports)),
+        ("status", shape(&listed)),
+        ("holds", shape(&[held, in_force])),
+        ("approve", shape(&[approved])),
+    ];
+    for (title, shape) in shapes {
         text += &format!("{title}\n");
         for (path, kinds) in shape.iter().filter(|(path, _)| !path.is_empty()) {
             let kinds: Vec<&str> = kinds.iter().copied().collect();
