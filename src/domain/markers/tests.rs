@@ -113,6 +113,13 @@ fn s7_who_joins_asks_the_same_and_who_sweeps_asks_as_much() {
     }
 }
 
+#[test]
+fn s7_who_cannot_tell_what_it_asks_has_its_stores_for_itself() {
+    let us = owner(US, 5, &[]);
+    assert_eq!(adopt(None, &us), Ok(Step::Join(marker(&[us.clone()]))));
+    assert_eq!(judged(Some(&marker(&[us])), &[]), Ok(Ok(())));
+}
+
 /// So whoever is allowed to sweep locks the same databases as whoever else is.
 #[test]
 fn s7_all_that_may_sweep_ask_the_same() {
