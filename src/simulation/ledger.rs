@@ -169,6 +169,7 @@ impl Known for MemoryLedger {
         let (who, cluster) = (self.who, self.cluster);
         self.call(|state| {
             state.observer.learned(who, cluster, live);
+            state.observer.note(format!("{who:?} learns {} live ids, across a break: {across_break}", live.len()));
             let forgetful = self.without == Some(Safeguard::Reappearance);
             let Cluster { ledger: tables, .. } = &mut state.clusters[cluster];
             for id in live.iter() {
@@ -389,7 +390,10 @@ impl Adoptions for MemoryLedger {
         pins: &[(String, SourcePin, Position)],
         is_another: bool,
     ) -> Result<Uuid, LedgerError> {
-        self.write(|tables| {
+        self.call(|state| {
+            state.observer.pinned(self.cluster);
+            state.clusters[self.cluster].commit();
+            let tables = &mut state.clusters[self.cluster].ledger;
             let before = tables.adoption.take();
             let sources = pins.iter().map(|(name, pin, position)| (name.clone(), (pin.clone(), *position))).collect();
             let (installation, stores) =
@@ -407,12 +411,15 @@ impl Adoptions for MemoryLedger {
     }
 
     async fn adopt_store(&self, store: &str, sources: &[(String, bool)], counter: u64) -> Result<(), LedgerError> {
-        self.stores(|stores| {
+        self.call(|state| {
+            state.observer.adopted(store);
+            state.clusters[self.cluster].commit();
             let adopted = AdoptedStore { sources: sources.to_vec(), counter, pending: None };
-            stores.insert(store.to_owned(), adopted);
+            if let Some(adoption) = &mut state.clusters[self.cluster].ledger.adoption {
+                adoption.stores.insert(store.to_owned(), adopted);
+            }
         })
-        .await?;
-        Ok(())
+        .await
     }
 
     async fn begin_move(&self, store: &str, from: u64, to: u64) -> Result<bool, LedgerError> {

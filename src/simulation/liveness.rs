@@ -120,7 +120,8 @@ impl Liveness for MemoryLiveness {
             let lock_held = server.holds(AdvisoryLock::Liveness, token);
             let pinned = state.tables(who).and_then(|tables| tables.adoption.as_ref()?.sources.get(SOURCE));
             let adopted = pinned.is_some_and(|(pin, _)| *pin == server.pin());
-            state.observer.asked(who, ids, &live, Asking { at: now, lock_held, adopted });
+            let breaks = state.observer.breaks;
+            state.observer.asked(who, ids, &live, Asking { at: now, lock_held, adopted, breaks });
             live
         });
         let live = live.await?;

@@ -83,7 +83,9 @@ impl MemoryStore {
             for (key, resource) in page {
                 let name: &[u8] = if self.without == Some(Safeguard::Growth) { b"" } else { &key };
                 let mentions = || self.mentions(&resource).to_vec();
-                if let Some(owner) = resource.owner {
+                // What names somebody alive stays anyway, and is no part of what waits.
+                let stays = resource.mentions.iter().any(|id| census.is_live(*id));
+                if let Some(owner) = resource.owner.filter(|_| !stays) {
                     self.world.state().observer.sighted(self.who, &self.name, resource.source, owner, &key);
                 }
                 match resource.owner {

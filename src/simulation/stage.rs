@@ -153,12 +153,8 @@ impl Stage {
 
     /// A person looks at what is there, and says that it is right.
     pub async fn adopt(&self) {
-        let adopted = adopt(&self.collector(PERSON), true).await;
-        if adopted.is_ok_and(|stores| stores.iter().all(|(_, reason)| reason.is_none())) {
-            let mut state = self.world.state();
-            let ledger = state.homes[&PERSON].ledger;
-            state.observer.adopted(ledger);
-        }
+        // Calls may be lost: then it is adopted in part.
+        let _ = adopt(&self.collector(PERSON), true).await;
     }
 
     /// A person approves all that is held.

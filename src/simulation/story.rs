@@ -275,7 +275,10 @@ fn restore(state: &mut State, backup: &[Cluster]) {
         restored.position.lsn = before.position.lsn.map(|lsn| lsn - A_DAY);
     }
     if ledger != 0 {
-        let lost = before.courses.keys().filter(|course| !restored.courses.contains_key(course));
+        // Those that the ledger saw live last. (Who came, or came back, since then and is lost is a known gap.)
+        let known = &state.clusters[ledger].ledger.known;
+        let seen = |course: &&CourseId| known.get(course).is_some_and(|known| known.departed_at.is_none());
+        let lost = before.courses.keys().filter(|course| !restored.courses.contains_key(course)).filter(seen);
         state.observer.taken.entry(ledger).or_default().extend(lost);
     }
     state.clusters[0] = restored;

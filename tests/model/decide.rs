@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use course_gc::domain::approvals::Released;
 use course_gc::domain::diff::{self, Knowledge, Remembered, RememberedOrphan};
 use course_gc::domain::evidence::{Graces, OrphanClock};
 use course_gc::domain::gates::{World, decide};
@@ -21,7 +22,7 @@ use crate::world::{Collector, Database, Known, Ledger, Orphan, SLOTS, Set};
 
 /// True if the live set is not believed (S3).
 pub fn refuses(live: Set) -> bool {
-    let population = Population { source: "truth".into(), live: live.len(), highest: None };
+    let population = Population { source: "truth".into(), live: live.len(), highest: None, accepted: None };
     live_set::judge(&[population], 1, 100).is_some()
 }
 
@@ -79,6 +80,8 @@ pub fn judge(
         // By slot, below: what refers to one of a course's resources does not hold the other.
         referenced: &BTreeSet::new(),
         remembered: &remembered,
+        tombstoned: &BTreeSet::new(),
+        released: &Released::default(),
         now: hour(collector.started),
         at_most: hours(if protocol.keeps(Safeguard::BoundedGain) { scenario.gain } else { u8::MAX }),
     };
@@ -146,7 +149,7 @@ fn remembered(protocol: &Protocol, ledger: &Ledger, seen: [u8; SLOTS]) -> Rememb
         if let Some(orphan) = ledger.orphans[index] {
             let version = if protocol.keeps(Safeguard::RestartOnGrowth) { orphan.version } else { seen[index] };
             let clock = OrphanClock { accrued: hours(orphan.accrued), counted_at: orphan.counted_at.map(hour) };
-            let before = RememberedOrphan { amount: found(version).amount, clock };
+            let before = RememberedOrphan { amount: found(version).amount, clock, latched: None };
             remembered.insert((SourceIndex(index), id(slot.owner)), before);
         }
     }
@@ -156,7 +159,7 @@ fn remembered(protocol: &Protocol, ledger: &Ledger, seen: [u8; SLOTS]) -> Rememb
 fn limits(protocol: &Protocol) -> Limits {
     let grace = hours(if protocol.keeps(Safeguard::Grace) { protocol.scenario.grace } else { 0 });
     Limits {
-        graces: Graces { departed: grace, stranger: grace },
+        graces: Graces { tombstoned: grace, departed: grace, stranger: grace },
         breaker_share: 100,
         breaker_share_strangers: 100,
         breaker_courses: u64::MAX,
