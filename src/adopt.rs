@@ -1,16 +1,17 @@
 //! Adoption (S7): a person says that these are the right databases and the right stores, and that they are ours.
 //!
-//! The liveness sources are pinned as they are, and each store gets a marker with this installation's id and a count.
-//! Adopting again accepts what changed; if the truth is another one, every orphan's clock starts anew. A store that carries
-//! another installation's marker is refused.
+//! The liveness sources are pinned as they are, and each store gets a marker with this installation's entry: its id, a count,
+//! and what it asks. Adopting again accepts what changed; if the truth is another one, every orphan's clock starts anew. A
+//! store that others have adopted can be joined if all ask the same ([`crate::domain::markers`]).
 
 use crate::domain::live_set::{LiveSet, Population, judge};
-use crate::domain::pins::{AdoptedStore, Position, SourcePin, judge_marker, judge_sources};
+use crate::domain::markers::{self, Known, Owner, Step, Truths, judge_marker};
+use crate::domain::pins::{Position, SourcePin, judge_sources};
 use crate::errors::chain;
 use crate::ledger::{Adoption, LedgerError};
 use crate::postgres::PostgresError;
 use crate::reconcile::{Collector, Locks, ManagedStore};
-use crate::stores::Marker;
+use crate::stores::{Marker, Store};
 
 /// Why nothing was adopted.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +85,9 @@ async fn adopt_locked(collector: &Collector, locks: &Locks) -> Result<Adopted, A
     }
     let before = collector.ledger.adoption().await?;
     let pins = locks.liveness.pins();
+    let truths = locks.truths();
     let anew = match &before {
-        Some(before) => is_another_truth(before, &pins) || is_older_than_a_marker(collector, before).await,
+        Some(before) => is_another_truth(before, &pins) || is_older_than_a_marker(collector, before, &truths).await,
         None => true,
     };
     if anew {
@@ -96,8 +98,10 @@ async fn adopt_locked(collector: &Collector, locks: &Locks) -> Result<Adopted, A
     let mut adopted = Adopted::new();
     for managed in &collector.stores {
         let known = before.as_ref().and_then(|adoption: &Adoption| adoption.stores.get(managed.store.name()));
-        let ours = Marker { installation, name: collector.installation.clone(), counter: 0 };
-        let reason = adopt_store(collector, managed, ours, known).await?.err();
+        // A place that was marked in part carries the count that the ledger knows.
+        let counter = known.map_or(0, |known| known.counter);
+        let us = Owner { installation, name: collector.installation.clone(), counter, truths: truths.clone() };
+        let reason = adopt_store(collector, managed, &us).await?.err();
         adopted.push((managed.store.name().to_owned(), reason));
     }
     Ok(adopted)
@@ -113,46 +117,70 @@ fn is_another_truth(before: &Adoption, now: &[(String, SourcePin, Position)]) ->
 }
 
 /// True if a store was used since this ledger knew of it: the ledger was restored, and with it what it saw of orphans.
-async fn is_older_than_a_marker(collector: &Collector, before: &Adoption) -> bool {
+async fn is_older_than_a_marker(collector: &Collector, before: &Adoption, truths: &Truths) -> bool {
     for managed in &collector.stores {
         // A store that does not answer is not adopted now, and says nothing.
         let Ok(Some(marker)) = managed.store.marker().await else { continue };
-        let adopted = before.stores.get(managed.store.name());
-        let seen = (marker.installation == before.installation, marker.name.as_str(), marker.counter);
-        if judge_marker(managed.store.name(), adopted, &managed.declared(), Some(seen)).is_err() {
+        let (store, sources) = (managed.store.name(), managed.declared());
+        let (adopted, installation) = (before.stores.get(store), before.installation);
+        let known = Known { store, adopted, sources: &sources, installation, truths };
+        if judge_marker(&known, Some(&marker)).is_err() {
             return true;
         }
     }
     false
 }
 
-/// Marks one store. The inner error says why it was not adopted.
+/// Brings our entry into a store's marker, or up to date. The inner error says why the store is not adopted.
 async fn adopt_store(
     collector: &Collector,
     managed: &ManagedStore,
-    ours: Marker,
-    known: Option<&AdoptedStore>,
+    us: &Owner,
 ) -> Result<Result<(), String>, LedgerError> {
-    let store = managed.store.as_ref();
-    let counter = match store.marker().await {
+    let (ledger, store) = (&collector.ledger, managed.store.as_ref());
+    let (name, sources) = (store.name(), managed.declared());
+    let there = match store.marker().await {
+        Ok(there) => there,
         Err(error) => return Ok(Err(chain(&error))),
-        Ok(Some(marker)) if marker.installation != ours.installation => {
-            return Ok(Err(format!(
-                "it belongs to installation {:?}; if that one is gone, remove its marker by hand",
-                marker.name
-            )));
-        }
-        Ok(Some(marker)) => marker.counter,
-        Ok(None) => {
-            // A place that was marked in part carries the count that the ledger knows.
-            let ours = Marker { counter: known.map_or(0, |known| known.counter), ..ours };
-            match store.move_marker(None, &ours).await {
-                Ok(true) => ours.counter,
-                Ok(false) => return Ok(Err("somebody else marked it in this moment; look again".to_owned())),
-                Err(error) => return Ok(Err(chain(&error))),
-            }
-        }
     };
-    collector.ledger.adopt_store(store.name(), &managed.declared(), counter).await?;
-    Ok(Ok(()))
+    match markers::adopt(there.as_ref(), us) {
+        Err(unshared) => return Ok(Err(unshared.to_string())),
+        Ok(Step::Join(to)) => {
+            if let Err(reason) = replace(store, there.as_ref(), &to).await {
+                return Ok(Err(reason));
+            }
+            ledger.adopt_store(name, &sources, us.counter).await?;
+        }
+        Ok(Step::Keep(counter)) => ledger.adopt_store(name, &sources, counter).await?,
+        Ok(Step::Update(counter, to)) => {
+            // As a run moves it, so that an interruption is recognised. Until it has moved, the store is held.
+            ledger.adopt_store(name, &sources, counter).await?;
+            let next = counter.saturating_add(1);
+            if !ledger.begin_move(name, counter, next).await? {
+                return Ok(Err(MEANWHILE.to_owned()));
+            }
+            if let Err(reason) = replace(store, there.as_ref(), &to).await {
+                return Ok(Err(reason));
+            }
+            ledger.end_move(name, next).await?;
+        }
+    }
+    for other in markers::held_by(there.as_ref(), us) {
+        tracing::warn!(
+            store = name,
+            other,
+            "it is held for an installation that shares it, until that one names all that we ask"
+        );
+    }
+    Ok(markers::beside_others(there.as_ref(), us).map_err(|unshared| unshared.to_string()))
+}
+
+const MEANWHILE: &str = "somebody else adopted or used it in this moment; look again";
+
+async fn replace(store: &dyn Store, there: Option<&Marker>, to: &Marker) -> Result<(), String> {
+    match store.move_marker(there, to).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(MEANWHILE.to_owned()),
+        Err(error) => Err(chain(&error)),
+    }
 }

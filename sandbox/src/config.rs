@@ -26,6 +26,8 @@ pub struct Settings {
     pub tombstoned: Option<String>,
     /// Further lines of `limits`, each `name: value`.
     pub limits: Vec<String>,
+    /// Further liveness sources, by name and URL: other platforms that share the stores.
+    pub neighbours: Vec<(String, String)>,
 }
 
 impl Default for Settings {
@@ -40,16 +42,19 @@ impl Default for Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             tombstoned: None,
             limits: Vec::new(),
+            neighbours: Vec::new(),
         }
     }
 }
 
+const QUERY: &str = "SELECT id FROM public.courses";
 const UPLOADS_LAYOUT: &str = "{organization_id}/{course_id}";
 const ENRICHMENTS_LAYOUT: &str = "{course_id}";
 
-/// The text of the configuration file. The URLs are not in it, since they may hold passwords: see [`environment`].
+/// The text of the configuration file. The URLs are not in it, since they may hold passwords: see [`environment`]. Only the
+/// neighbours' are.
 pub fn file(addresses: &Addresses, settings: &Settings) -> String {
-    let Settings { departed, stranger, exclusive, cron, listen, limits, ids, tombstoned } = settings;
+    let Settings { departed, stranger, exclusive, cron, listen, limits, ids, tombstoned, neighbours } = settings;
     let course_id = match ids {
         IdKind::Uuid => "uuid",
         IdKind::Integer => "integer",
@@ -59,6 +64,8 @@ pub fn file(addresses: &Addresses, settings: &Settings) -> String {
         Some(grace) => ("    tombstones:\n      table: public.courses\n", format!("  tombstoned: {grace}\n")),
         None => ("", String::new()),
     };
+    let asked = |(name, url): &(String, String)| format!("  {name}:\n    url: {url}\n    query: {QUERY}\n");
+    let neighbours: String = neighbours.iter().map(asked).collect();
     let template = |text: &&str| format!("      - {{ template: \"{text}\", exclusive: {exclusive} }}\n");
     let templates: String = KEY_TEMPLATES.iter().map(template).collect();
     let files = addresses.files.display();
@@ -70,8 +77,8 @@ schedule:
   cron: \"{cron}\"
 liveness:
   campus:
-    query: SELECT id FROM public.courses
-{kept}grace:
+    query: {QUERY}
+{kept}{neighbours}grace:
 {grace}  departed: {departed}
   stranger: {stranger}
 limits:

@@ -11,6 +11,7 @@ pub mod holds;
 pub mod ids;
 pub mod inventory;
 pub mod live_set;
+pub mod markers;
 pub mod pins;
 pub mod plan;
 pub mod report;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::markers::LedgerBehind;
+
 /// A relation behind a liveness query.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RelationPin {
@@ -86,52 +88,6 @@ impl Position {
     }
 }
 
-/// What the ledger knows of an adopted store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdoptedStore {
-    /// What was adopted: the sources by name, and whether each is exclusive.
-    pub sources: Vec<(String, bool)>,
-    /// The marker's count after the last completed move.
-    pub counter: u64,
-    /// The count that a move was about to write, if it did not come to its end.
-    pub pending: Option<u64>,
-}
-
-/// Why a store's resources are not ours to delete.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotAdopted {
-    /// Nobody adopted it.
-    #[error("it is not adopted: look at `course-gc adopt`, and confirm with `--yes`")]
-    Never,
-    /// Its sources are not those that were adopted.
-    #[error("its sources, or which of them are exclusive, were changed since it was adopted: adopt it again")]
-    Edited,
-    /// Its marker is gone.
-    #[error("its marker is gone: it was emptied or replaced, or this is another place; adopt it again if it is right")]
-    Unmarked,
-    /// It carries another installation's marker.
-    #[error("it belongs to another installation, {0:?}")]
-    Foreign(String),
-    /// Its marker is older than the ledger: the store was restored or replaced by a copy.
-    #[error(
-        "its marker is older than the ledger: it was restored, or replaced by a copy; adopt it again if it is right"
-    )]
-    Behind,
-}
-
-/// A store's marker shows a use that the ledger does not know: the ledger is a clone, or was restored (S7).
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "store {store} was used {ahead} times since this ledger knew of it: the ledger is a copy, or was restored from a backup; \
-     if it is the right one, look at `course-gc adopt`, and confirm with `--yes`"
-)]
-pub struct LedgerBehind {
-    /// The store.
-    pub store: String,
-    /// By how much its marker is ahead.
-    pub ahead: u64,
-}
-
 /// Why a run halts before any store is touched: this is not the place, or not the truth, that was adopted (S7).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Misplaced {
@@ -152,7 +108,8 @@ pub enum Misplaced {
     Ledger(#[from] LedgerBehind),
     /// Somebody else moved a marker in the same moment.
     #[error(
-        "store {0}: somebody else moved its marker in this moment; another collector uses it, with a copy of this ledger"
+        "store {0}: somebody else moved its marker in this moment: an installation that adopts it too, or another collector with a \
+         copy of this ledger"
     )]
     Contended(String),
 }
@@ -184,36 +141,6 @@ pub fn judge_sources<'a>(
         }
         None => Ok(()),
     }
-}
-
-/// Judges a store's adoption by its marker.
-///
-/// `marker` is what the store carries: the installation's id (compared with `ours`), its name and its count.
-///
-/// # Errors
-/// Outer: the whole run halts. Inner: this store is held.
-pub fn judge_marker(
-    store: &str,
-    adopted: Option<&AdoptedStore>,
-    sources: &[(String, bool)],
-    marker: Option<(bool, &str, u64)>,
-) -> Result<Result<(), NotAdopted>, LedgerBehind> {
-    let Some(adopted) = adopted else { return Ok(Err(NotAdopted::Never)) };
-    let Some((ours, name, counter)) = marker else { return Ok(Err(NotAdopted::Unmarked)) };
-    if !ours {
-        return Ok(Err(NotAdopted::Foreign(name.to_owned())));
-    }
-    let latest = adopted.pending.unwrap_or(adopted.counter);
-    if counter > latest {
-        return Err(LedgerBehind { store: store.to_owned(), ahead: counter - latest });
-    }
-    if counter != adopted.counter && Some(counter) != adopted.pending {
-        return Ok(Err(NotAdopted::Behind));
-    }
-    if adopted.sources != sources {
-        return Ok(Err(NotAdopted::Edited));
-    }
-    Ok(Ok(()))
 }
 
 #[cfg(test)]
@@ -308,32 +235,5 @@ mod tests {
         assert!(at(1, 10).broken_by(&at(1, 9)).is_some());
         assert!(at(1, 10).broken_by(&at(2, 11)).is_some());
         assert_eq!(Position::default().broken_by(&at(2, 11)), None, "a server that told nothing tells no break");
-    }
-
-    #[test]
-    fn s7_a_marker_is_right_at_the_last_count_or_at_an_interrupted_move() {
-        let sources = [("s".to_owned(), false)];
-        let adopted = |counter, pending| AdoptedStore { sources: sources.to_vec(), counter, pending };
-        let judge =
-            |adopted: &AdoptedStore, counter| judge_marker("x", Some(adopted), &sources, Some((true, "me", counter)));
-        assert_eq!(judge(&adopted(5, None), 5), Ok(Ok(())));
-        assert_eq!(judge(&adopted(5, Some(6)), 5), Ok(Ok(())), "the move did not come to the store");
-        assert_eq!(judge(&adopted(5, Some(6)), 6), Ok(Ok(())), "the move came to the store only");
-        assert_eq!(judge(&adopted(5, None), 6), Err(LedgerBehind { store: "x".into(), ahead: 1 }));
-        assert_eq!(judge(&adopted(5, Some(6)), 9), Err(LedgerBehind { store: "x".into(), ahead: 3 }));
-        assert_eq!(judge(&adopted(5, None), 4), Ok(Err(NotAdopted::Behind)));
-    }
-
-    #[test]
-    fn s7_what_is_not_adopted_holds_itself() {
-        let sources = [("s".to_owned(), false)];
-        let adopted = AdoptedStore { sources: sources.to_vec(), counter: 5, pending: None };
-        let ours = Some((true, "me", 5));
-        assert_eq!(judge_marker("x", None, &sources, ours), Ok(Err(NotAdopted::Never)));
-        assert_eq!(judge_marker("x", Some(&adopted), &sources, None), Ok(Err(NotAdopted::Unmarked)));
-        let foreign = judge_marker("x", Some(&adopted), &sources, Some((false, "them", 99)));
-        assert_eq!(foreign, Ok(Err(NotAdopted::Foreign("them".into()))), "another's count says nothing of our ledger");
-        let edited = [("s".to_owned(), true)];
-        assert_eq!(judge_marker("x", Some(&adopted), &edited, ours), Ok(Err(NotAdopted::Edited)));
     }
 }

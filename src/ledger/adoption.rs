@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use super::pauses::WHO;
 use super::{LedgerError, PostgresLedger, counted, stored};
-use crate::domain::pins::{AdoptedStore, Position, SourcePin};
+use crate::domain::markers::AdoptedStore;
+use crate::domain::pins::{Position, SourcePin};
 use crate::postgres::server;
 
 /// Everything that was adopted.

@@ -144,7 +144,11 @@ struct Asked {
 impl LivenessSources for PostgresSources {
     async fn lock(&self) -> Result<Box<dyn Liveness>, PostgresError> {
         let mut locked = PostgresLiveness { id_type: self.id_type, sources: Vec::with_capacity(self.sources.len()) };
-        for source in &self.sources {
+        // In the order of their addresses, whatever they are called: two installations that share them and start at the same
+        // moment would otherwise each find a lock of the other's, and neither work.
+        let mut in_order: Vec<&LivenessSource> = self.sources.iter().collect();
+        in_order.sort_by_cached_key(|source| source.postgres.address());
+        for source in in_order {
             match Asked::lock(self.id_type, source).await {
                 Ok(asked) => locked.sources.push(asked),
                 Err(error) => {
@@ -153,6 +157,8 @@ impl LivenessSources for PostgresSources {
                 }
             }
         }
+        let position = |asked: &Asked| self.sources.iter().position(|source| source.name == asked.name);
+        locked.sources.sort_by_key(position);
         Ok(Box::new(locked))
     }
 }

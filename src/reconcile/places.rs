@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use super::stages::Locks;
 use super::{Collector, ManagedStore, RunError};
-use crate::domain::pins::{Misplaced, Position, SourcePin, judge_marker, judge_sources};
+use crate::domain::markers::{Known, Owner, Truths, judge_marker};
+use crate::domain::pins::{Misplaced, Position, SourcePin, judge_sources};
 use crate::domain::report::Mode;
 use crate::errors::chain;
 use crate::ledger::Adoption;
-use crate::stores::Marker;
 
 /// Where a run is, as far as it was adopted.
 pub struct Places {
@@ -34,9 +34,10 @@ pub async fn check(collector: &Collector, locks: &Locks, mode: Mode) -> Result<R
     if let Err(misplaced) = judge_sources(pinned, &sources) {
         return Ok(Err(misplaced));
     }
+    let truths = locks.truths();
     let mut not_adopted = Vec::with_capacity(collector.stores.len());
     for managed in &collector.stores {
-        match check_store(collector, &adoption, managed, mode).await? {
+        match check_store(collector, &adoption, managed, &truths, mode).await? {
             Ok(reason) => not_adopted.push(reason),
             Err(misplaced) => return Ok(Err(misplaced)),
         }
@@ -46,11 +47,12 @@ pub async fn check(collector: &Collector, locks: &Locks, mode: Mode) -> Result<R
     Ok(Ok(Places { not_adopted, across_break, sources }))
 }
 
-/// Judges one store by its marker, and moves the marker on.
+/// Judges one store by its marker, and moves our entry in it on.
 async fn check_store(
     collector: &Collector,
     adoption: &Adoption,
     managed: &ManagedStore,
+    truths: &Truths,
     mode: Mode,
 ) -> Result<Result<Option<String>, Misplaced>, RunError> {
     let store = managed.store.as_ref();
@@ -59,22 +61,23 @@ async fn check_store(
         Ok(marker) => marker,
         Err(error) => return Ok(Ok(Some(format!("its marker could not be read: {}", chain(&error))))),
     };
-    let seen = marker
-        .as_ref()
-        .map(|marker| (marker.installation == adoption.installation, marker.name.as_str(), marker.counter));
-    match judge_marker(name, adoption.stores.get(name), &managed.declared(), seen) {
+    let installation = adoption.installation;
+    let (adopted, sources) = (adoption.stores.get(name), managed.declared());
+    let known = Known { store: name, adopted, sources: &sources, installation, truths };
+    match judge_marker(&known, marker.as_ref()) {
         Err(behind) => return Ok(Err(behind.into())),
         Ok(Err(reason)) => return Ok(Ok(Some(reason.to_string()))),
         Ok(Ok(())) => {}
     }
     let (Mode::Run, Some(from)) = (mode, marker) else { return Ok(Ok(None)) };
-    let to = Marker { counter: from.counter + 1, ..from.clone() };
-    if !collector.ledger.begin_move(name, from.counter, to.counter).await? {
+    let Some(before) = from.owner(installation) else { return Ok(Ok(None)) };
+    let after = Owner { counter: before.counter + 1, truths: truths.clone(), ..before.clone() };
+    if !collector.ledger.begin_move(name, before.counter, after.counter).await? {
         return Ok(Err(Misplaced::Contended(name.to_owned())));
     }
-    match store.move_marker(Some(&from), &to).await {
+    match store.move_marker(Some(&from), &from.with(after.clone())).await {
         Ok(true) => {
-            collector.ledger.end_move(name, to.counter).await?;
+            collector.ledger.end_move(name, after.counter).await?;
             Ok(Ok(None))
         }
         Ok(false) => Ok(Err(Misplaced::Contended(name.to_owned()))),

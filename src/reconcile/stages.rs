@@ -21,6 +21,7 @@ use crate::domain::holds;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Census, Inventory, Unrecognised};
 use crate::domain::live_set::{Halts, LiveSet, Population, judge};
+use crate::domain::markers::{Truths, truths};
 use crate::domain::plan::{Breaker, Decided, Plan, SourceView, StoreView};
 use crate::domain::report::{LiveReport, RunReport, SourceReport, StoreReport, Tally};
 use crate::errors::chain;
@@ -56,6 +57,12 @@ impl Locks {
                 Err(error.into())
             }
         }
+    }
+
+    /// What this installation asks, as its entries in the stores' markers tell (S7).
+    pub fn truths(&self) -> Truths {
+        let pins = self.liveness.pins();
+        truths(pins.iter().map(|(name, pin, _)| (pin, self.liveness.server(name))))
     }
 
     /// Gives the locks back in order.

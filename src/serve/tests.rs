@@ -15,7 +15,7 @@ use crate::clock::MachineClock;
 use crate::domain::evidence::Graces;
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Amount, Census, SourceIndex};
-use crate::domain::pins::AdoptedStore;
+use crate::domain::markers::{AdoptedStore, Owner, truths};
 use crate::domain::plan::Limits;
 use crate::http::tests::{Answer, ask};
 use crate::ledger::PostgresLedger;
@@ -192,8 +192,10 @@ impl Serving {
             // The shelf of a second one stands for the place that the first one adopted.
             Ok(Some(adoption)) => {
                 let AdoptedStore { counter, .. } = adoption.stores["shelf"];
-                let marker = Marker { installation: adoption.installation, name: "test".into(), counter };
-                *shelf.marker.lock().unwrap() = Some(marker);
+                let installation = adoption.installation;
+                let truths = truths(adoption.sources.values().map(|(pin, _)| (pin, Some("the same"))));
+                let owner = Owner { installation, name: "test".into(), counter, truths };
+                *shelf.marker.lock().unwrap() = Some(Marker::of(owner));
             }
         }
         let metrics = Arc::new(Metrics::new(&[("shelf", "memory")]).unwrap());

@@ -17,7 +17,8 @@ use crate::domain::gates::Recent;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
 use crate::domain::live_set::{LiveSet, Population};
-use crate::domain::pins::{AdoptedStore, Position, SourcePin};
+use crate::domain::markers::AdoptedStore;
+use crate::domain::pins::{Position, SourcePin};
 use crate::domain::plan::Decided;
 use crate::domain::report::{Mode, RunReport};
 use crate::ledger::{

@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::shelf::Resource;
+use super::stage::PERSON;
 use super::world::{Home, State, Who};
 use crate::domain::approvals::HoldKind;
 use crate::domain::diff::Orphan;
@@ -275,6 +276,10 @@ impl Observer {
     }
 
     pub fn moved(&mut self, who: Who, shelf: usize) {
+        // A person who adopts is no run.
+        if who == PERSON {
+            return;
+        }
         let pass = self.pass(who);
         let (run, plans) = (pass.run, pass.plans);
         pass.moved.insert(shelf);

@@ -14,6 +14,7 @@ use super::safeguards::Safeguard;
 use super::world::{Lost, State, Who, World};
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Amount, Census, SourceIndex};
+use crate::domain::markers::{Owner, truths};
 use crate::stores::{Handle, Marker, Outcome, References, Removed, Store, StoreError, Targets};
 use crate::sweep::Condemned;
 
@@ -127,14 +128,16 @@ impl Store for MemoryStore {
         let adoption = self.world.state().tables(self.who).and_then(|tables| tables.adoption.clone());
         let expected = adoption.and_then(|adoption| {
             let counter = adoption.stores.get(&self.name)?.counter;
-            Some(Marker { installation: adoption.installation, name: "campus".to_owned(), counter })
+            let truths = truths(adoption.sources.values().map(|(pin, _)| (pin, Some("ours"))));
+            Some(Owner { installation: adoption.installation, name: "campus".to_owned(), counter, truths })
         });
         // A safeguard that is blind sees what it wants to see.
         Ok(match (self.without, marker, expected) {
-            (Some(Safeguard::Counter), Some(marker), Some(expected)) => {
-                Some(Marker { counter: expected.counter, ..marker })
-            }
-            (Some(Safeguard::Adoption), _, Some(expected)) => Some(expected),
+            (Some(Safeguard::Counter), Some(marker), Some(expected)) => match marker.owner(expected.installation) {
+                Some(ours) => Some(marker.with(Owner { counter: expected.counter, ..ours.clone() })),
+                None => Some(marker),
+            },
+            (Some(Safeguard::Adoption), _, Some(expected)) => Some(Marker::of(expected)),
             (_, marker, _) => marker,
         })
     }
@@ -239,8 +242,8 @@ impl Store for MemoryStore {
 
 impl State {
     fn moved(&mut self, who: Who, shelf: usize, to: &Marker) {
-        let theirs =
-            self.shelves[shelf].marker.replace(to.clone()).is_some_and(|it| it.installation != to.installation);
+        let is_in_it = |owner: &Owner| to.owner(owner.installation).is_some();
+        let theirs = self.shelves[shelf].marker.replace(to.clone()).is_some_and(|it| !it.owners().iter().any(is_in_it));
         // Whoever is blind moves another's marker, too.
         if !theirs {
             self.observer.moved(who, shelf);

@@ -25,6 +25,7 @@ use crate::domain::plan::Limits;
 use crate::domain::report::{Mode, RunReport, Verdict};
 use crate::reconcile::{Collector, ManagedStore, RunError, reconcile};
 use crate::schedule::Schedule;
+use crate::stores::Marker;
 
 /// The stores' names.
 pub const STORES: [&str; 3] = ["keys", "points", "uploads"];
@@ -184,7 +185,8 @@ impl Stage {
             let installation = state.tables(Who(0)).and_then(|tables| Some(tables.adoption.as_ref()?.installation));
             // Whoever marked what is ours gives it back.
             for shelf in &mut state.shelves {
-                shelf.marker = shelf.marker.take().filter(|marker| Some(marker.installation) == installation);
+                let ours = |marker: &Marker| installation.is_some_and(|ours| marker.owner(ours).is_some());
+                shelf.marker = shelf.marker.take().filter(ours);
             }
         }
         self.generous = true;

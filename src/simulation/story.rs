@@ -13,6 +13,7 @@ use super::safeguards::Safeguard;
 use super::stage::{INTERVAL, REFERENCES, STORES, Stage};
 use super::world::{Home, State, Who};
 use crate::domain::ids::CourseId;
+use crate::domain::markers::{Owner, Truths};
 use crate::domain::report::Mode;
 use crate::postgres::IDLE_TIMEOUT;
 use crate::stores::Marker;
@@ -305,8 +306,9 @@ async fn marked_by_another_for_a_while(stage: &Stage) {
     let (shelf, ours) = {
         let mut state = stage.world.state();
         let shelf = state.random.usize(..STORES.len());
-        let theirs = Marker { installation: Uuid::from_u128(2), name: "theirs".to_owned(), counter: 7 };
-        (shelf, state.shelves[shelf].marker.replace(theirs))
+        let truths = Truths::from([("another/campus".to_owned(), "another 0".to_owned())]);
+        let theirs = Owner { installation: Uuid::from_u128(2), name: "theirs".to_owned(), counter: 7, truths };
+        (shelf, state.shelves[shelf].marker.replace(Marker::of(theirs)))
     };
     sleep(2 * INTERVAL).await;
     stage.world.state().shelves[shelf].marker = ours;

@@ -15,6 +15,7 @@ use super::{Handle, Marker, Outcome, Store, StoreError, Targets};
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Census, Inventory, SourceIndex};
 use crate::domain::live_set::LiveSet;
+use crate::domain::markers::{Owner, Truths};
 use crate::sweep::Condemned;
 
 /// Everything a server holds: by name, the content. Both are opaque to the suite.
@@ -67,6 +68,7 @@ const COUNTER: u64 = (1 << 53) + 1;
 pub(crate) async fn keeps(bench: &dyn Bench) {
     let world = World::plant(bench).await;
     world.a_marker_moves_only_from_where_it_is().await;
+    world.a_marker_of_two_owners_moves_as_a_whole().await;
     world.a_marker_moves_for_one_of_many().await;
     let marker = bench.store().marker().await.expect("a marker");
     assert!(marker.is_some(), "S7: all that follows, it outlives");
@@ -175,7 +177,7 @@ impl<'a> World<'a> {
 
     async fn a_marker_moves_only_from_where_it_is(&self) {
         let (first, second) = (marker("campus", 0), marker("\u{e9}\n\"'\u{0}", 1));
-        let elsewhere = Marker { installation: Uuid::from_u128(2), ..first.clone() };
+        let elsewhere = Marker::of(owner(2, "campus", 0));
         let unmarked = self.inventory().await;
         self.assert_marker(None).await;
         assert!(!self.moves(Some(&first), &second).await, "S7: there is none to move");
@@ -191,6 +193,28 @@ impl<'a> World<'a> {
         assert!(!self.moves(Some(&first), &second).await, "S7: it has moved already");
         self.assert_marker(Some(&second)).await;
         assert_eq!(self.inventory().await, unmarked, "a marker is no resource, not even an unclaimed one");
+        assert_eq!(self.bench.contents().await, self.before, "a marker changes nothing else");
+    }
+
+    /// Two owners: who moves its own entry must know the other's.
+    async fn a_marker_of_two_owners_moves_as_a_whole(&self) {
+        let alone = self.bench.store().marker().await.expect("a marker").expect("one that was left there");
+        let both = |one, other| alone.with(owner(1, "campus", one)).with(owner(2, "another", other));
+        let joined = alone.with(owner(2, "another", 0));
+        assert!(self.moves(Some(&alone), &joined).await);
+        self.assert_marker(Some(&joined)).await;
+        assert!(self.moves(Some(&joined), &both(2, 0)).await);
+        assert!(self.moves(Some(&both(2, 0)), &both(2, 1)).await, "S7: the other one");
+        for stale in [&alone, &joined, &both(2, 0), &both(2, 2)] {
+            assert!(
+                !self.moves(Some(stale), &both(3, 0)).await,
+                "S7: the other has moved since, or not yet: {stale:?}"
+            );
+            self.assert_marker(Some(&both(2, 1))).await;
+        }
+        assert!(!self.moves(None, &marker("campus", 0)).await);
+        let read = self.bench.store().marker().await.expect("a marker").expect("one");
+        assert_eq!(read.owners(), both(2, 1).owners(), "S7: every entry, in their order");
         assert_eq!(self.bench.contents().await, self.before, "a marker changes nothing else");
     }
 
@@ -316,8 +340,13 @@ impl<'a> World<'a> {
     }
 }
 
+fn owner(installation: u128, name: &str, moves: u64) -> Owner {
+    let truths = Truths::from([(format!("77/{name}"), "77 1.5".to_owned()), ("78/b".to_owned(), "78 2".to_owned())]);
+    Owner { installation: Uuid::from_u128(installation), name: name.to_owned(), counter: COUNTER + moves, truths }
+}
+
 fn marker(name: &str, moves: u64) -> Marker {
-    Marker { installation: Uuid::from_u128(1), name: name.to_owned(), counter: COUNTER + moves }
+    Marker::of(owner(1, name, moves))
 }
 
 /// All that `locate` sends.

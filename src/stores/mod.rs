@@ -17,12 +17,11 @@ use std::collections::{BTreeSet, HashSet};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Census, SourceIndex};
+pub use crate::domain::markers::Marker;
 use crate::sweep::Condemned;
 
 /// What to look for: by source, the courses whose resources are to be located.
@@ -136,18 +135,6 @@ impl StoreError {
 /// Paths that something alive still refers to, streamed from a liveness source.
 pub type References<'a> = BoxStream<'a, Result<Vec<u8>, StoreError>>;
 
-/// What an adopted store carries: whose it is, and how often it was used (S7). A copy of the ledger, or an older one, does
-/// not know the latest count.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Marker {
-    /// The installation's id, made once and kept in its ledger.
-    pub installation: Uuid,
-    /// The installation's name, for people.
-    pub name: String,
-    /// Moves by one with each run.
-    pub counter: u64,
-}
-
 /// A store of one kind, at one place.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -169,14 +156,14 @@ pub trait Store: Send + Sync {
     /// If the store cannot be reached.
     async fn identity(&self) -> Result<String, StoreError>;
 
-    /// The marker that an installation left at this place when it adopted it (S7); `None` if nobody did. Changes nothing.
+    /// The marker that installations left at this place when they adopted it (S7); `None` if nobody did. Changes nothing.
     ///
     /// # Errors
     /// If the store cannot be reached, or holds something in the marker's place that is none.
     async fn marker(&self) -> Result<Option<Marker>, StoreError>;
 
-    /// Replaces the marker `from` by `to`, if it still is `from` (`None`: if there is none); durable when this returns.
-    /// `false` if something else is there: then nothing was changed.
+    /// Replaces the marker `from` by `to`, if it still is `from` as a whole, whoever's entry moves (`None`: if there is none);
+    /// durable when this returns. `false` if something else is there: then nothing was changed.
     ///
     /// # Errors
     /// If the store cannot be reached or written.

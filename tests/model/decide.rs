@@ -12,7 +12,8 @@ use course_gc::domain::gates::{World, decide};
 use course_gc::domain::ids::{CourseId, IdType};
 use course_gc::domain::inventory::{Amount, Found, Inventory, SourceIndex, SourceInventory, Unrecognised};
 use course_gc::domain::live_set::{self, LiveSet, Population};
-use course_gc::domain::pins::{AdoptedStore, Position, judge_marker};
+use course_gc::domain::markers::{AdoptedStore, Known as KnownStore, Marker, Owner, Truths, judge_marker};
+use course_gc::domain::pins::Position;
 use course_gc::domain::plan::{Limits, SourceView, StoreView};
 
 use crate::protocol::Protocol;
@@ -29,7 +30,11 @@ pub fn refuses(live: Set) -> bool {
 pub fn marker_is_right(ledger: &Ledger, marker: u8) -> bool {
     let adopted =
         AdoptedStore { sources: Vec::new(), counter: ledger.count.into(), pending: ledger.pending.map(u64::from) };
-    matches!(judge_marker("store", Some(&adopted), &[], Some((true, "us", marker.into()))), Ok(Ok(())))
+    let installation = uuid::Uuid::nil();
+    let truths = Truths::from([("1/truth".to_owned(), "1".to_owned())]);
+    let ours = Owner { installation, name: "us".to_owned(), counter: marker.into(), truths: truths.clone() };
+    let known = KnownStore { store: "store", adopted: Some(&adopted), sources: &[], installation, truths: &truths };
+    matches!(judge_marker(&known, Some(&Marker::of(ours))), Ok(Ok(())))
 }
 
 /// True if the source's history is not one line from where it was last seen to here (S7).

@@ -18,6 +18,7 @@ mod pooler;
 mod program;
 mod revived;
 mod serve;
+mod sharing;
 mod support;
 mod tombstones;
 mod trigger;

@@ -23,7 +23,7 @@ const FILE: &[u8] = b"marker.json";
 /// Where the next marker is written; only the lock's holder touches it.
 const NEW_FILE: &[u8] = b"marker.json.new";
 const LOCK_FILE: &[u8] = b"marker.lock";
-/// The longest marker, in bytes: far more than an id, a number and a name.
+/// The longest marker, in bytes: far more than dozens of owners with their ids, names, counts and sources.
 const MOST_BYTES: u64 = 16 * 1024;
 /// How often a lock that another one holds is tried again.
 const LOCK_EVERY: Duration = Duration::from_millis(10);
@@ -41,7 +41,10 @@ pub(super) fn read(place: &Place) -> Result<Option<Marker>, Fault> {
 pub(super) fn replace(place: &Place, from: Option<&Marker>, to: &Marker, pulse: &Pulse) -> Result<bool, Fault> {
     let json = serde_json::to_vec(to).map_err(|why| Fault::Unusable(format!("cannot write the marker: {why}")))?;
     if json.len() as u64 > MOST_BYTES {
-        let why = format!("the marker would have {} bytes, more than {MOST_BYTES}: shorten the name", json.len());
+        let why = format!(
+            "the marker would have {} bytes, more than {MOST_BYTES}: shorten the installations' names",
+            json.len()
+        );
         return Err(Fault::Unusable(why));
     }
     if read(place)?.as_ref() != from {

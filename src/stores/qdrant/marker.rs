@@ -6,9 +6,10 @@
 //! out afterwards what slipped past it: the next one meets a marker that it does not expect.
 //!
 //! Several collections cannot be written at once either. A move that was interrupted leaves the new marker in the first
-//! ones and the old one in the others; that is read as the old one, and the same move can be made again. A collection
-//! that has none (a new one, or one that was made anew behind an alias) makes the store one that nobody adopted, until
-//! the others' marker is written there too. Any other difference is an error.
+//! ones and the old one in the others; that is read as the old one, and the same move can be made again, or another one
+//! instead: whichever owner moves next need not be the one that was interrupted. A collection that has none (a new one, or
+//! one that was made anew behind an alias) makes the store one that nobody adopted, until its one owner adopts it again;
+//! where several share it, somebody must first take away what is left. Any other difference is an error.
 //!
 //! Servers before 1.16 keep no metadata, and cannot be adopted.
 
@@ -28,14 +29,15 @@ impl QdrantStore {
         agreed(&markers).map_err(|()| self.unusable(&disagreement(&physical, &markers)))
     }
 
-    /// Replaces `from` by `to` wherever `to` is not yet; `false` if a collection has neither.
+    /// Replaces `from` by `to` wherever `to` is not yet; `false` if a collection has neither, nor what an interrupted move left.
     pub(super) async fn replace_marker(&self, from: Option<&Marker>, to: &Marker) -> Result<bool, StoreError> {
         let json = serde_json::to_value(to)
             .map_err(|error| StoreError::server(format!("store `{}`: could not write its marker", self.name), error))?;
         let physical = self.resolve().await?;
         let before = self.markers(&physical).await?;
         if !may_move(&before, from, to) {
-            return Ok(false);
+            let is_part = from.is_none() && before.contains(&None) && before.iter().any(Option::is_some);
+            return if is_part { Err(self.unusable(&disagreement(&physical, &before))) } else { Ok(false) };
         }
         for (collection, marker) in physical.iter().zip(&before) {
             if marker.as_ref() != Some(to) {
@@ -81,36 +83,41 @@ fn agreed(markers: &[Option<Marker>]) -> Result<Option<Marker>, ()> {
             distinct.push(marker);
         }
     }
-    distinct.sort_by_key(|marker| marker.counter);
     let is_everywhere = markers.iter().all(Option::is_some);
     match distinct.as_slice() {
         [] => Ok(None),
         [marker] => Ok(is_everywhere.then(|| (*marker).clone())),
-        [old, new] if is_everywhere && is_next(old, new) => Ok(Some((*old).clone())),
+        [one, other] if is_everywhere && other.is_step_from(one) => Ok(Some((*one).clone())),
+        [one, other] if is_everywhere && one.is_step_from(other) => Ok(Some((*other).clone())),
         _ => Err(()),
     }
 }
 
-fn is_next(old: &Marker, new: &Marker) -> bool {
-    old.installation == new.installation && old.counter.checked_add(1) == Some(new.counter)
-}
-
-/// True if some collection is at `from`, and the others are there too or at `to` already.
+/// True if some collection is at `from`, and the others are there too, or at `to` already, or where another move from
+/// there was interrupted: nobody relies on what was not brought to its end. From nowhere, what is left of the same owners
+/// at the same counts may be written again.
 fn may_move(markers: &[Option<Marker>], from: Option<&Marker>, to: &Marker) -> bool {
-    markers.iter().any(|marker| marker.as_ref() == from)
-        && markers.iter().all(|marker| marker.as_ref() == from || marker.as_ref() == Some(to))
+    let is_left = |marker: &Marker| {
+        marker.owners().iter().all(|left| to.owner(left.installation).is_some_and(|now| now.counter == left.counter))
+    };
+    let is_unfinished =
+        |marker: &Marker| marker == to || from.map_or_else(|| is_left(marker), |from| marker.is_step_from(from));
+    let may_go = |marker: &Option<Marker>| marker.as_ref() == from || marker.as_ref().is_some_and(is_unfinished);
+    markers.iter().any(|marker| marker.as_ref() == from) && markers.iter().all(may_go)
 }
 
 fn disagreement(physical: &[String], markers: &[Option<Marker>]) -> String {
     let each = physical.iter().zip(markers).map(|(collection, marker)| match marker {
-        Some(Marker { installation, counter, .. }) => {
-            format!("`{collection}` that of installation {installation} at {counter}")
+        Some(marker) => {
+            let owners = marker.owners().iter();
+            let owners = owners.map(|owner| format!("installation {} at {}", owner.installation, owner.counter));
+            format!("`{collection}` that of {}", owners.collect::<Vec<_>>().join(" and "))
         }
         None => format!("`{collection}` none"),
     });
     format!(
-        "its collections carry different markers ({}): find out which installation they belong to, remove `{KEY}` from \
-         the metadata of the others, and adopt the store again",
+        "its collections carry different markers ({}): find out which installations they belong to, remove `{KEY}` from \
+         the metadata of the others, or of all, and adopt the store again, from each installation that shares it",
         each.collect::<Vec<_>>().join(", ")
     )
 }
@@ -120,9 +127,23 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::domain::markers::Owner;
+
+    fn owner(installation: u128, counter: u64) -> Owner {
+        Owner {
+            installation: Uuid::from_u128(installation),
+            name: "campus".into(),
+            counter,
+            truths: Default::default(),
+        }
+    }
 
     fn at(installation: u128, counter: u64) -> Option<Marker> {
-        Some(Marker { installation: Uuid::from_u128(installation), name: "campus".into(), counter })
+        Some(Marker::of(owner(installation, counter)))
+    }
+
+    fn both(one: u64, other: u64) -> Option<Marker> {
+        Some(Marker::of(owner(1, one)).with(owner(2, other)))
     }
 
     #[test]
@@ -138,6 +159,13 @@ mod tests {
             (vec![at(1, 5), at(2, 5)], Err(())),
             (vec![at(1, 5), at(2, 6)], Err(())),
             (vec![at(1, 5), at(1, 6), None], Err(())),
+            (vec![both(5, 3), both(5, 3)], Ok(both(5, 3))),
+            (vec![both(6, 3), both(5, 3)], Ok(both(5, 3))),
+            (vec![both(5, 3), both(5, 4)], Ok(both(5, 3))),
+            (vec![both(6, 3), both(5, 4)], Err(())),
+            (vec![both(6, 4), both(5, 3)], Err(())),
+            (vec![at(1, 5), both(5, 0)], Ok(at(1, 5))),
+            (vec![at(1, 5), both(6, 0)], Err(())),
         ] {
             assert_eq!(agreed(&markers), expected, "{markers:?}");
         }
@@ -157,9 +185,18 @@ mod tests {
             (vec![old.clone(), at(1, 4)], &old, false),
             (vec![old.clone(), at(2, 6)], &old, false),
             (vec![old.clone(), None], &None, false),
+            (vec![both(6, 3), None], &None, false),
+            // Another one's joining was interrupted.
+            (vec![both(5, 0), old.clone()], &old, true),
+            (vec![both(6, 0), old.clone()], &old, false),
         ] {
             let to = new.as_ref().unwrap();
             assert_eq!(may_move(&markers, from.as_ref(), to), expected, "{markers:?} from {from:?}");
         }
+        let other_moved = [both(5, 4), both(5, 3)];
+        assert!(may_move(&other_moved, both(5, 3).as_ref(), both(6, 3).as_ref().unwrap()));
+        assert!(!may_move(&other_moved, both(5, 4).as_ref(), both(6, 4).as_ref().unwrap()));
+        let renamed = Marker::of(Owner { name: "another".into(), ..owner(1, 6) });
+        assert!(may_move(&[Some(renamed), None], None, new.as_ref().unwrap()), "what is left of the same use");
     }
 }

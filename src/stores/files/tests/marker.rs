@@ -6,11 +6,17 @@ use rustix::fs::FlockOperation;
 use uuid::Uuid;
 
 use super::*;
+use crate::domain::markers::{Owner, Truths};
 use crate::errors::chain;
 use crate::stores::Marker;
 
+fn owner(counter: u64) -> Owner {
+    let truths = Truths::from([("77/campus".to_owned(), "77 1".to_owned())]);
+    Owner { installation: Uuid::from_u128(1), name: "campus".into(), counter, truths }
+}
+
 fn marker(counter: u64) -> Marker {
-    Marker { installation: Uuid::from_u128(1), name: "campus".into(), counter }
+    Marker::of(owner(counter))
 }
 
 impl Bed {
@@ -113,8 +119,10 @@ async fn s7_a_lock_that_stays_taken_is_given_up_and_nothing_moves_later() {
 #[tokio::test]
 async fn a_name_that_is_too_long_is_refused() {
     let bed = Bed::new(BY_ORGANIZATION);
-    let long = Marker { name: "n".repeat(16 * 1024), ..marker(1) };
-    let error = bed.store.move_marker(None, &long).await.unwrap_err().to_string();
-    assert!(error.contains("shorten the name"), "{error}");
-    assert_eq!(bed.store.marker().await.unwrap(), None);
+    let long = Owner { name: "n".repeat(16 * 1024), ..owner(1) };
+    for long in [Marker::of(long.clone()), marker(1).with(Owner { installation: Uuid::from_u128(2), ..long })] {
+        let error = bed.store.move_marker(None, &long).await.unwrap_err().to_string();
+        assert!(error.contains("shorten the installations' names"), "{error}");
+        assert_eq!(bed.store.marker().await.unwrap(), None);
+    }
 }

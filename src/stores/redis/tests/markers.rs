@@ -1,10 +1,16 @@
 //! What stands in the marker's place, and what it survives.
 
 use super::*;
+use crate::domain::markers::{Owner, Truths};
 use crate::stores::Marker;
 
+fn owner(counter: u64) -> Owner {
+    let truths = Truths::from([("77/campus".to_owned(), "77 1".to_owned())]);
+    Owner { installation: Uuid::from_u128(1), name: "campus".into(), counter, truths }
+}
+
 fn marker(counter: u64) -> Marker {
-    Marker { installation: Uuid::from_u128(1), name: "campus".into(), counter }
+    Marker::of(owner(counter))
 }
 
 fn key() -> &'static str {
@@ -39,7 +45,10 @@ async fn s7_a_marker_is_compared_by_what_it_says_and_never_expires() {
     let keyspace = Keyspace::create().await.unwrap();
     let mut connection = connect(keyspace.url()).await;
     let store = store(keyspace.url(), IdType::Uuid, &["lesson:{course_id}:*"]);
-    let spelled = format!(r#"{{ "counter": 1, "name": "campus", "installation": "{}" }}"#, marker(1).installation);
+    let spelled = format!(
+        r#"{{ "owners": [ {{ "counter": 1, "truths": {{ "77/campus": "77 1" }}, "name": "campus", "installation": "{}" }} ] }}"#,
+        owner(1).installation
+    );
     cmd("SET").arg(MARKER).arg(spelled).arg("EX").arg(1000).query_async::<()>(&mut connection).await.unwrap();
     assert_eq!(store.marker().await.unwrap(), Some(marker(1)));
     assert!(store.move_marker(Some(&marker(1)), &marker(2)).await.unwrap());
