@@ -256,7 +256,7 @@ impl Orphans for MemoryLedger {
         closed: &[OrphanKey],
     ) -> Result<(), LedgerError> {
         self.call(|state| {
-            state.observer.recorded(self.who, place.store, orphans);
+            state.observer.recorded(self.who, self.cluster, place.store, orphans);
             state.clusters[self.cluster].commit();
             let tables = &mut state.clusters[self.cluster].ledger;
             for (source, course) in closed {

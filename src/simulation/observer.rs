@@ -111,6 +111,8 @@ pub struct Observer {
     passes: BTreeMap<Who, Pass>,
     /// By ledger, store, source and course.
     seen: BTreeMap<(usize, String, SourceIndex, CourseId), Seen>,
+    /// Whose sightings of a store a ledger holds.
+    recorded_by: BTreeMap<(usize, String), Uuid>,
     /// Sizes that a run believed, by ledger.
     believed: BTreeMap<usize, Vec<(DateTime<Utc>, usize)>>,
     /// What went when, by ledger.
@@ -227,7 +229,25 @@ impl Observer {
     }
 
     /// Orphans go into the ledger: each was asked about after it was seen.
-    pub fn recorded(&mut self, who: Who, store: &str, orphans: &[Orphan]) {
+    pub fn recorded(&mut self, who: Who, ledger: usize, store: &str, orphans: &[Orphan]) {
+        if let Some(contract) = self.contract {
+            let pass = self.pass(who).clone();
+            let most = |it: &Orphan| self.accrued(&contract, &pass, ledger, store, (it.source, it.course));
+            let ahead: Vec<String> = orphans
+                .iter()
+                // Of what only names somebody alive nothing goes, however long it waits.
+                .filter(|orphan| orphan.found.amount.resources > 0 && orphan.accrued > most(orphan))
+                .map(|orphan| {
+                    let (course, source, shown, seen) = (orphan.course, orphan.source, orphan.accrued, most(orphan));
+                    format!(
+                        "the clock of {course} in {source:?} of {store} shows {shown:?}, and it was seen for {seen:?}"
+                    )
+                })
+                .collect();
+            ahead.into_iter().for_each(|what| self.violation("S6", what));
+        }
+        let run = self.pass(who).run;
+        self.recorded_by.insert((ledger, store.to_owned()), run);
         let pass = self.pass(who);
         pass.orphans.insert(store.to_owned(), orphans.to_vec());
         let unasked = orphans.iter().find(|orphan| pass.asked.get(&orphan.course).is_none_or(|asked| asked.live));
@@ -242,6 +262,10 @@ impl Observer {
         let Some(contract) = self.contract else { return };
         let pass = self.pass(who).clone();
         for (store, orphans) in &pass.orphans {
+            // Whoever was frozen meanwhile ends his run on what somebody else has seen since.
+            if self.recorded_by.get(&(ledger, store.clone())) != Some(&pass.run) {
+                continue;
+            }
             let still: BTreeSet<_> = orphans.iter().map(|orphan| (orphan.source, orphan.course)).collect();
             self.seen.retain(|(of, at, source, course), _| {
                 *of != ledger || at != store || still.contains(&(*source, *course))
