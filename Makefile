@@ -1,9 +1,15 @@
 # What people and CI run. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup engine build demo test deep
+.PHONY: help setup engine build demo test simulate deep
 
 # The demo leaves its servers running with KEEP=1.
 KEEP ?=
+
+# `make simulate` tells so many stories, from this seed on.
+SEEDS ?= 2000
+FIRST ?= 0
+# `make deep` runs these stages only.
+ONLY ?=
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -23,5 +29,8 @@ demo: engine build ## show it on a seeded campus, in under a minute; KEEP=1 leav
 test: ## all that CI runs, and how long each stage took
 	@scripts/test
 
-deep: test ## what is too long for CI, run by hand: the suite again and again
-	@scripts/deep
+simulate: setup ## tell SEEDS stories of the simulation, from FIRST on; the first that breaks the contract is shown
+	@SEEDS="$(SEEDS)" FIRST="$(FIRST)" scripts/simulate
+
+deep: setup ## what is too long for CI, run by hand; ONLY="coverage mutation" runs some of it
+	@ONLY="$(ONLY)" scripts/deep

@@ -26,7 +26,12 @@ find_program() {
     PATH="$PATH:/usr/sbin:/sbin:$(printf '%s:' /usr/lib/postgresql/*/bin)" command -v "$1"
 }
 
-# The lines of packages.txt that say something.
+# The lines of packages.txt, or of another such list, that say something.
 packages() {
-    sed -e 's/#.*//' -e '/^[[:space:]]*$/d' scripts/packages.txt
+    sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "${1:-scripts/packages.txt}"
+}
+
+# Installs a cargo tool ($1) in a version ($2), unless one is there.
+cargo_tool() {
+    cargo "$1" --version >/dev/null 2>&1 || cargo install --quiet --locked "cargo-$1" --version "$2"
 }

@@ -83,7 +83,10 @@ pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>
 }
 
 /// Reads `text`, which `file` names in messages and whose relative paths start at `folder`.
-fn parse(
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn parse(
     text: &str,
     file: String,
     folder: PathBuf,

@@ -104,6 +104,16 @@ mod tests {
     }
 
     #[test]
+    fn evidence_has_one_name_everywhere_and_a_grace_of_its_own() {
+        let graces = Graces { tombstoned: HOUR / 4, departed: HOUR, stranger: 7 * HOUR };
+        let named = Evidence::ALL.map(|evidence| (evidence.as_str(), graces.of(evidence)));
+        assert_eq!(named, [("tombstoned", HOUR / 4), ("departed", HOUR), ("stranger", 7 * HOUR)]);
+        for evidence in Evidence::ALL {
+            assert_eq!(serde_json::to_value(evidence).unwrap(), evidence.as_str());
+        }
+    }
+
+    #[test]
     fn s6_a_long_sleep_adds_at_most_two_intervals() {
         assert_eq!(clock(HOUR, 0).at(at(1), 2 * HOUR), 2 * HOUR);
         assert_eq!(clock(HOUR, 0).at(at(500), 2 * HOUR), 3 * HOUR);

@@ -254,6 +254,45 @@ mod tests {
     }
 
     #[test]
+    fn as_many_live_courses_are_counted_as_were_seen() {
+        let all: Vec<i64> = (0..200).collect();
+        let mut census = census(&all);
+        for n in all.iter().filter(|n| **n != 77) {
+            census.observe(SOURCE, id(*n), Amount::one(b"x", None), Vec::new);
+        }
+        census.observe(SOURCE, id(199), Amount::one(b"y", None), Vec::new);
+        assert!(census.is_live(id(77)) && !census.is_live(id(200)));
+        let inventory = census.finish();
+        assert_eq!((inventory.sources[0].live_courses, inventory.sources[0].live_resources), (199, 200));
+    }
+
+    #[test]
+    fn s5_what_stays_whoever_it_names_is_counted_for_its_dead_course_alone() {
+        let mut census = census(&[1]);
+        census.entangled(SOURCE, id(1), 5);
+        census.entangled(SOURCE, id(8), 0);
+        census.entangled(SOURCE, id(9), 2);
+        census.entangled(SOURCE, id(9), 3);
+        let dead = census.finish().sources.remove(0).dead;
+        let entangled: Vec<_> = dead.iter().map(|(id, found)| (*id, found.entangled, found.amount.resources)).collect();
+        assert_eq!(entangled, [(id(9), 5, 0)]);
+    }
+
+    #[test]
+    fn s5_what_no_source_claims_is_counted_and_shown() {
+        let mut census = census(&[]);
+        census.unclaimed(b"concurrency:7");
+        census.unclaimed(b"\xff");
+        census.unrecognised(SOURCE, b"nothing", 0);
+        let inventory = census.finish();
+        assert_eq!(
+            (inventory.unclaimed.count, inventory.unclaimed.samples),
+            (2, vec!["concurrency:7".into(), "\\xff".into()])
+        );
+        assert_eq!(inventory.sources[0].unrecognised, Unrecognised::default(), "no resource shows no name");
+    }
+
+    #[test]
     fn s5_what_names_a_live_course_too_is_entangled() {
         let mut census = census(&[1]);
         census.observe(SOURCE, id(9), Amount::one(b"9", None), Vec::new);

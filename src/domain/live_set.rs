@@ -314,6 +314,7 @@ mod tests {
         assert_eq!(halts(&population(79, Some(100)), 1, 20), of_campus("drop"));
         assert_eq!(judge(&population(500, Some(100)), 1, 20), None);
         assert_eq!(halts(&population(9, Some(10)), 10, 20), of_campus("below"));
+        assert_eq!(judge(&population(10, None), 10, 20), None, "exactly as many as must be there");
         assert_eq!(judge(&population(u64::MAX, Some(u64::MAX)), 1, 0), None, "no overflow");
     }
 
@@ -336,6 +337,21 @@ mod tests {
         assert!(text(&dropped).contains(&format!("course-gc approve {digest} --reason")), "{}", text(&dropped));
         let both = [dropped, population(0, None)].concat();
         assert!(text(&both).contains("cannot be approved"), "{}", text(&both));
+    }
+
+    #[test]
+    fn a_set_tells_places_and_what_another_one_lacks() {
+        let set = |ids: &[i64]| LiveSet::from_ids(IdType::Integer, ids.iter().map(|id| CourseId::Integer(*id)));
+        let ids = set(&[9, 3, 5, 3]);
+        let positions: Vec<_> = [3, 5, 9, 4].map(|id| ids.position(CourseId::Integer(id))).into();
+        assert_eq!(positions, [Some(0), Some(1), Some(2), None]);
+        let lacking: Vec<_> = ids.without(&set(&[5])).collect();
+        assert_eq!(lacking, [CourseId::Integer(3), CourseId::Integer(9)]);
+        assert!(set(&[]).is_empty() && !ids.is_empty());
+        let uuid =
+            LiveSet::from_ids(IdType::Uuid, [CourseId::Uuid(Uuid::from_u128(1)), CourseId::Uuid(Uuid::from_u128(0))]);
+        assert_eq!(uuid.position(CourseId::Uuid(Uuid::from_u128(1))), Some(1));
+        assert_eq!(uuid.position(CourseId::Integer(1)), None, "an id of another type names no course here");
     }
 
     proptest! {

@@ -189,6 +189,22 @@ mod tests {
     }
 
     #[test]
+    fn s7_a_difference_is_told_in_words() {
+        let told = |change: fn(&mut SourcePin)| {
+            let mut now = pin();
+            change(&mut now);
+            pin().differences(&now).join("; ")
+        };
+        assert_eq!(told(|pin| pin.system = None), "the database cluster was 7 and is not told");
+        assert_eq!(told(|pin| pin.query = "def".into()), "the query's hash was abc and is def");
+        assert_eq!(told(|pin| pin.relations[1].oid = 9), "public.old was replaced by another one of its name");
+        assert_eq!(told(|pin| pin.relations[1].kind = "v".into()), "public.old is of another kind now");
+        assert_eq!(told(|pin| pin.relations[1].definition = Some("x".into())), "public.old has another definition now");
+        let gone = "public.courses is no longer behind the query (detached, renamed or dropped)";
+        assert_eq!(told(|pin| _ = pin.relations.remove(0)), gone);
+    }
+
+    #[test]
     fn s7_a_source_that_went_or_came_halts() {
         let now = |names: &[&str]| -> Vec<_> {
             names.iter().map(|name| ((*name).to_owned(), pin(), Position::default())).collect()
@@ -198,6 +214,17 @@ mod tests {
         assert_eq!(judge(&now(&["a", "b"])), Ok(()));
         assert!(judge(&now(&["a"])).unwrap_err().to_string().contains("no longer configured"));
         assert!(judge(&now(&["a", "b", "c"])).unwrap_err().to_string().contains("added"));
+    }
+
+    #[test]
+    fn s7_each_source_is_compared_with_its_own_pin() {
+        let other = SourcePin { database: "other".into(), ..pin() };
+        let found = |one: &SourcePin, two: &SourcePin| {
+            let now = [("a", one), ("b", two)].map(|(name, pin)| (name.to_owned(), pin.clone(), Position::default()));
+            judge_sources([("a", &pin()), ("b", &other)], &now)
+        };
+        assert_eq!(found(&pin(), &other), Ok(()));
+        assert!(matches!(found(&other, &pin()), Err(Misplaced::Source { source_name, .. }) if source_name == "a"));
     }
 
     #[test]

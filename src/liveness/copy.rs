@@ -7,6 +7,8 @@ use crate::domain::ids::{CourseId, IdType};
 
 /// What every binary COPY begins with.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
+/// The flags of the header that change how rows are written; none of them is known here.
+const CRITICAL_FLAGS: u32 = 0xffff_0000;
 
 /// Why a COPY stream cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +61,10 @@ impl CopyDecoder {
                     if !self.buffer.starts_with(SIGNATURE) {
                         return Err(CopyError::Signature);
                     }
-                    let mut rest = &self.buffer[SIGNATURE.len() + 4..];
+                    let mut rest = &self.buffer[SIGNATURE.len()..];
+                    if rest.get_u32() & CRITICAL_FLAGS != 0 {
+                        return Err(CopyError::Signature);
+                    }
                     let extension = usize::try_from(rest.get_u32()).map_err(|_| CopyError::Signature)?;
                     if self.buffer.len() < fixed + extension {
                         return Ok(());
@@ -69,12 +74,11 @@ impl CopyDecoder {
                 }
                 State::Rows => match self.row()? {
                     Some(found) => id(found),
+                    // What follows the trailer is judged, too.
+                    None if self.state == State::Ended => {}
                     None => return Ok(()),
                 },
                 State::Ended => return if self.buffer.is_empty() { Ok(()) } else { Err(CopyError::Row) },
-            }
-            if self.state == State::Ended && self.buffer.is_empty() {
-                return Ok(());
             }
         }
     }
@@ -173,6 +177,24 @@ mod tests {
         null.extend((-1i32).to_be_bytes());
         assert_eq!(decode(&null, 100), Err(CopyError::Row));
         assert_eq!(decode(&[0; 40], 100), Err(CopyError::Signature));
+    }
+
+    #[test]
+    fn s4_nothing_follows_the_end() {
+        let mut bytes = stream(&[1]);
+        bytes.push(0);
+        for cut in [bytes.len(), bytes.len() - 1, 1] {
+            assert_eq!(decode(&bytes, cut), Err(CopyError::Row), "chunks of {cut} bytes");
+        }
+    }
+
+    #[test]
+    fn s4_a_header_that_announces_other_rows_is_refused() {
+        let mut bytes = stream(&[1]);
+        bytes[SIGNATURE.len() + 3] = 1;
+        assert_eq!(decode(&bytes, 100), Ok(vec![1]), "the lower flags change no row");
+        bytes[SIGNATURE.len() + 1] = 1;
+        assert_eq!(decode(&bytes, 100), Err(CopyError::Signature));
     }
 
     proptest! {

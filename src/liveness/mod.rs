@@ -9,7 +9,7 @@
 //! Rejected: keeping the live set from the start of the run for the deletes too (a course created during the run would
 //! look dead), and a snapshot held open for the run (it cannot see what was committed since).
 
-mod copy;
+pub mod copy;
 mod identity;
 mod relations;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
+use super::cluster::Tables;
 use super::shelf::Resource;
 use super::stage::PERSON;
 use super::world::{Home, State, Who};
@@ -289,6 +290,12 @@ impl Observer {
         self.movers.entry(shelf).or_default().push(run);
     }
 
+    /// True if these tables know every run that moved a marker.
+    pub fn knows_every_move(&self, tables: &Tables) -> bool {
+        let known = |run: &Uuid| tables.runs.iter().any(|known| known.id == *run);
+        self.movers.values().flatten().all(known)
+    }
+
     /// A person pinned what is there: what a restore took is accepted.
     pub fn pinned(&mut self, ledger: usize) {
         self.note("a person pins what is there");
@@ -432,8 +439,8 @@ impl State {
         if !pass.moved.contains(&shelf) {
             broken.push(("S7", format!("{} lay in a store that was not ours when the run began", name())));
         }
-        let unknown = |run: &&Uuid| tables.runs.iter().all(|known| known.id != **run);
-        if self.observer.movers.get(&shelf).into_iter().flatten().any(|run| unknown(&run)) {
+        let moves = self.observer.movers.get(&shelf).into_iter().flatten();
+        if !moves.into_iter().all(|run| tables.runs.iter().any(|known| known.id == *run)) {
             broken.push(("S7", format!("{} went by a ledger that is not the latest", name())));
         }
         let orphan = (store.to_owned(), resource.source, owner);

@@ -281,8 +281,12 @@ fn restore(state: &mut State, backup: &[Cluster]) {
         let lost = before.courses.keys().filter(|course| !restored.courses.contains_key(course)).filter(seen);
         state.observer.taken.entry(ledger).or_default().extend(lost);
     }
+    // A ledger that came back with its campus, at the counts that the markers show, lost nothing: its clocks go on.
+    let complete = ledger == 0 && state.observer.knows_every_move(&restored.ledger);
     state.clusters[0] = restored;
-    state.observer.forget_sightings(ledger);
+    if !complete {
+        state.observer.forget_sightings(ledger);
+    }
 }
 
 /// Another campus of the same name, in which not all of ours live, stands in the place of ours. The ledger stays ours.

@@ -116,7 +116,7 @@ fn s7_who_joins_asks_the_same_and_who_sweeps_asks_as_much() {
 #[test]
 fn s7_who_cannot_tell_what_it_asks_has_its_stores_for_itself() {
     let us = owner(US, 5, &[]);
-    assert_eq!(adopt(None, &us), Ok(Step::Join(Marker::of(us.clone()))));
+    assert_eq!(adopt(None, &us), Ok(Step::Join(marker(std::slice::from_ref(&us)))));
     assert_eq!(judged(Some(&marker(&[us])), &[]), Ok(Ok(())));
 }
 
@@ -150,7 +150,7 @@ fn s7_a_refusal_says_who_and_which_sources_and_what_to_do() {
         withheld.contains("its liveness sources withholds") && withheld.contains("pg_control_system"),
         "{withheld}"
     );
-    let ours = adopt(Some(&Marker::of(us.clone())), &owner(2, 8, &[])).unwrap_err().to_string();
+    let ours = adopt(Some(&marker(std::slice::from_ref(&us))), &owner(2, 8, &[])).unwrap_err().to_string();
     assert!(ours.contains("our liveness sources withholds"), "{ours}");
 }
 
@@ -159,7 +159,7 @@ fn s7_a_refusal_says_who_and_which_sources_and_what_to_do() {
 fn s7_a_copy_of_the_truth_does_not_join() {
     let (us, mut copy) = (owner(US, 5, &["a", "b"]), owner(2, 0, &["a", "b"]));
     copy.truths.insert("b".into(), "the copy's server".into());
-    let refused = adopt(Some(&Marker::of(us.clone())), &copy).unwrap_err();
+    let refused = adopt(Some(&marker(std::slice::from_ref(&us))), &copy).unwrap_err();
     assert!(matches!(&refused, Unshared::Elsewhere { sources, .. } if *sources == ["b"]), "{refused}");
     // Once both are there, a server that was started anew stops nobody.
     assert_eq!(copy.may_sweep_beside(&us), Ok(()));
@@ -169,7 +169,7 @@ fn s7_a_copy_of_the_truth_does_not_join() {
 fn s7_adopting_again_brings_our_entry_up_to_date_and_leaves_the_others_alone() {
     let (us, them) = (owner(US, 5, &["a"]), owner(2, 8, &["a"]));
     let there = marker(&[us.clone(), them.clone()]);
-    assert_eq!(adopt(None, &us), Ok(Step::Join(Marker::of(us.clone()))));
+    assert_eq!(adopt(None, &us), Ok(Step::Join(marker(std::slice::from_ref(&us)))));
     assert_eq!(adopt(Some(&there), &Owner { counter: 0, ..us.clone() }), Ok(Step::Keep(5)), "the store's count counts");
     let grown = owner(US, 0, &["a", "b"]);
     let next = Owner { counter: 6, ..grown.clone() };

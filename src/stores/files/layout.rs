@@ -85,9 +85,10 @@ impl Layout {
     }
 
     /// True if a directory of this name, `level` directories below the root (from 0), can lead to a course's directory.
-    /// At the course's own level every name is admitted; [`IdType::parse`] tells what it is.
+    /// At the course's own level every name is admitted; [`IdType::parse`] tells what it is. What no directory is called
+    /// by (`..`, nothing at all) leads nowhere (S13).
     pub fn admits(&self, level: usize, name: &[u8]) -> bool {
-        if level == 0 && name == OWN_FOLDER {
+        if matches!(name, b"" | b"." | b"..") || name.contains(&0) || (level == 0 && name == OWN_FOLDER) {
             return false;
         }
         match self.above.get(level) {
@@ -150,6 +151,10 @@ mod tests {
             ("{organization_id}/x/{course_id}", format!("org/y/{ID}"), false),
             ("*/*/{course_id}", format!("a/b/{ID}/c"), true),
             ("*/{course_id}", format!(".course-gc/{ID}"), false),
+            ("*/{course_id}", format!("../{ID}"), false),
+            ("*/{course_id}", format!("./{ID}"), false),
+            ("*/{course_id}", format!("/{ID}"), false),
+            ("*/{course_id}", format!("a\0b/{ID}"), false),
         ] {
             assert_eq!(owner(layout, &path), is_owned.then(|| ID.to_owned()), "{layout} {path}");
         }

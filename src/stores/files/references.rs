@@ -3,6 +3,7 @@
 //! A path that is mapped holds its course's directory (S9). One that cannot be mapped holds every file of its base name:
 //! so whatever is doubtful is left unmapped, never guessed.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::layout::{Layout, OWN_FOLDER};
@@ -22,7 +23,7 @@ pub struct ReferenceSettings {
 
 /// What a stored path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reference {
+pub enum Reference {
     /// A path in the directory of a course; the rest is relative to that directory, empty for the directory itself.
     Mapped(CourseId, Vec<u8>),
     /// A path below the root that belongs to no course.
@@ -31,9 +32,19 @@ pub(super) enum Reference {
     Unmapped(Vec<u8>),
 }
 
+impl Reference {
+    /// The course whose directory it names.
+    fn course(&self) -> Option<CourseId> {
+        match self {
+            Self::Mapped(course, _) => Some(*course),
+            Self::Elsewhere | Self::Unmapped(_) => None,
+        }
+    }
+}
+
 /// Maps stored paths; made once from the settings.
 #[derive(Debug, Clone)]
-pub(super) struct Mapping {
+pub struct Mapping {
     prefix: Vec<Vec<u8>>,
     /// Longest first.
     roots: Vec<Vec<Vec<u8>>>,
@@ -59,15 +70,15 @@ impl Mapping {
             return unmapped();
         }
         let starts: &[_] = if is_absolute { &self.roots } else { std::slice::from_ref(&self.prefix) };
-        let mut found = None;
-        for below in starts.iter().filter_map(|start| strip(&components, start)) {
-            match below_root(layout, id_type, below) {
-                // Roots may lie in each other: what leads into a course's directory counts, since that holds more.
-                mapped @ Some(Reference::Mapped(..)) => return mapped.unwrap_or_else(unmapped),
-                other => found = found.or(other),
-            }
+        let below = starts.iter().filter_map(|start| strip(&components, start));
+        let found: Vec<_> = below.filter_map(|below| below_root(layout, id_type, below)).collect();
+        let courses: BTreeSet<_> = found.iter().filter_map(Reference::course).collect();
+        if courses.len() > 1 {
+            return unmapped();
         }
-        found.unwrap_or_else(unmapped)
+        // Roots may lie in each other: what leads into a course's directory counts, since that holds more.
+        let first = found.iter().position(|reference| reference.course().is_some()).unwrap_or_default();
+        found.into_iter().nth(first).unwrap_or_else(unmapped)
     }
 }
 
@@ -130,6 +141,22 @@ mod tests {
         assert_eq!(map(format!("/app/org/{ID}/b.pdf").as_bytes()), mapped(b"b.pdf"), "roots may lie in each other");
         let bytes = [format!("uploads/org/{ID}/").as_bytes(), b"\xff\n"].concat();
         assert_eq!(map(&bytes), mapped(b"\xff\n"), "names are bytes");
+    }
+
+    #[test]
+    fn s9_a_path_that_may_lead_to_two_courses_is_not_guessed() {
+        let settings = ReferenceSettings {
+            query: String::new(),
+            strip_prefix: None,
+            absolute_roots: vec!["/app".into(), "/app/5".into()],
+        };
+        let mapping = Mapping::new(&settings, Path::new("/srv/files"));
+        let of = |path: &str| mapping.of(&Layout::parse("{course_id}").unwrap(), IdType::Integer, path.as_bytes());
+        let course = |id, rest: &str| Reference::Mapped(CourseId::Integer(id), rest.into());
+        assert_eq!(of("/app/5/7/a.pdf"), Reference::Unmapped(b"a.pdf".to_vec()), "a file of 5 or of 7");
+        assert_eq!(of("/app/5/5/a.pdf"), course(5, "a.pdf"));
+        assert_eq!(of("/app/5/x/a.pdf"), course(5, "x/a.pdf"));
+        assert_eq!(of("/app/6/7/a.pdf"), course(6, "7/a.pdf"));
     }
 
     #[test]
