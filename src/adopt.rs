@@ -72,7 +72,7 @@ pub async fn adopt(collector: &Collector, exclusive: bool) -> Result<Adopted, Ad
 async fn adopt_locked(collector: &Collector, locks: &Locks) -> Result<Adopted, AdoptError> {
     let sets = locks.liveness.read().await.map_err(AdoptError::Liveness)?;
     let accepted = collector.ledger.accepted_sizes().await?;
-    let population = |(source, set): &(String, LiveSet)| Population {
+    let population = |(source, set, _): &(String, LiveSet, Position)| Population {
         source: source.clone(),
         live: set.len() as u64,
         highest: None,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use sqlx::Row;
+use uuid::Uuid;
 
 use super::{LedgerError, PostgresLedger};
 use crate::domain::ids::CourseId;
@@ -35,6 +36,13 @@ pub trait Known: Send + Sync {
     /// If the ledger does not answer.
     async fn learn(&self, live: &LiveSet, across_break: bool) -> Result<(), LedgerError>;
 
+    /// Starts the clocks of the orphans of these courses anew in every store: somebody found them live (S6). No breaker that held
+    /// them counts any more (S8), and what a run that is under way saw of them before adds nothing when it finishes.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn found_live(&self, live: &LiveSet) -> Result<(), LedgerError>;
+
     /// Which of these ids an earlier run saw live.
     ///
     /// # Errors
@@ -57,13 +65,7 @@ impl Known for PostgresLedger {
             .execute(&self.pool);
             self.call("learning live ids", insert).await?;
             // A store whose inventory fails now would never hear that its orphan's owner was there again.
-            let anew = sqlx::query(
-                "UPDATE course_gc.orphans SET accrued_ms = 0, pending_ms = 0, counted_at = NULL, latched = NULL \
-                 WHERE course_id = ANY($1)",
-            )
-            .bind(page)
-            .execute(&self.pool);
-            self.call("starting the clocks of who is live again anew", anew).await?;
+            self.start_clocks_of(page).await?;
         }
         for page in departed.chunks(PAGE) {
             let update = sqlx::query(
@@ -81,6 +83,14 @@ impl Known for PostgresLedger {
         )
         .execute(&self.pool);
         self.call("forgetting departed ids", forget).await?;
+        Ok(())
+    }
+
+    async fn found_live(&self, live: &LiveSet) -> Result<(), LedgerError> {
+        let texts: Vec<String> = live.iter().map(|id| id.to_string()).collect();
+        for page in texts.chunks(PAGE) {
+            self.start_clocks_of(page).await?;
+        }
         Ok(())
     }
 
@@ -108,6 +118,19 @@ impl Known for PostgresLedger {
 }
 
 impl PostgresLedger {
+    /// Starts the clocks of these courses' orphans anew. No run has seen them since: one that finishes leaves them alone.
+    async fn start_clocks_of(&self, courses: &[String]) -> Result<(), LedgerError> {
+        let anew = sqlx::query(
+            "UPDATE course_gc.orphans SET accrued_ms = 0, pending_ms = 0, counted_at = NULL, latched = NULL, seen_run = $2 \
+             WHERE course_id = ANY($1)",
+        )
+        .bind(courses)
+        .bind(Uuid::nil())
+        .execute(&self.pool);
+        self.call("starting the clocks of who is live again anew", anew).await?;
+        Ok(())
+    }
+
     /// The ids that were live in the last run.
     async fn present(&self) -> Result<LiveSet, LedgerError> {
         let mut known = LiveSet::empty(self.id_type);

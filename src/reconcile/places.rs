@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::stages::Locks;
 use super::{Collector, ManagedStore, RunError};
+use crate::domain::live_set::LiveSet;
 use crate::domain::markers::{Known, Owner, Truths, judge_marker};
 use crate::domain::pins::{Misplaced, Position, SourcePin, judge_sources};
 use crate::domain::report::Mode;
@@ -14,10 +15,8 @@ use crate::ledger::Adoption;
 pub struct Places {
     /// By store: why it is not ours, in words; `None` if it is.
     pub not_adopted: Vec<Option<String>>,
-    /// The history of the truth broke, and nothing shows that nothing was lost: what vanished meanwhile waits.
-    pub across_break: bool,
-    /// What each liveness source is.
-    pub sources: Vec<(String, SourcePin, Position)>,
+    /// What was adopted, if anything was.
+    adoption: Option<Adoption>,
 }
 
 /// Compares what is there with what was adopted; a run moves every marker on by one.
@@ -28,7 +27,7 @@ pub async fn check(collector: &Collector, locks: &Locks, mode: Mode) -> Result<R
     let Some(adoption) = collector.ledger.adoption().await? else {
         let never = || Some("nothing is adopted yet: look at `course-gc adopt`, and confirm with `--yes`".to_owned());
         let not_adopted = collector.stores.iter().map(|_| never()).collect();
-        return Ok(Ok(Places { not_adopted, across_break: false, sources }));
+        return Ok(Ok(Places { not_adopted, adoption: None }));
     };
     let pinned = adoption.sources.iter().map(|(name, (pin, _))| (name.as_str(), pin));
     if let Err(misplaced) = judge_sources(pinned, &sources) {
@@ -42,9 +41,17 @@ pub async fn check(collector: &Collector, locks: &Locks, mode: Mode) -> Result<R
             Err(misplaced) => return Ok(Err(misplaced)),
         }
     }
-    let proven = not_adopted.iter().all(Option::is_none);
-    let across_break = check_history(collector, locks, &adoption, &sources, proven).await?;
-    Ok(Ok(Places { not_adopted, across_break, sources }))
+    Ok(Ok(Places { not_adopted, adoption: Some(adoption) }))
+}
+
+/// What each liveness source is, and where in its history it was when its live set had been read: a row that was read is older
+/// than that, and is missing in whatever goes back to before it.
+pub fn found(locks: &Locks, sets: &[(String, LiveSet, Position)]) -> Vec<(String, SourcePin, Position)> {
+    let later = |name: &String| sets.iter().find(|(source, ..)| source == name).map(|(.., position)| *position);
+    let pins = locks.liveness.pins().into_iter();
+    pins.map(|(name, pin, first)| (later(&name).unwrap_or(first), name, pin))
+        .map(|(at, name, pin)| (name, pin, at))
+        .collect()
 }
 
 /// Judges one store by its marker, and moves our entry in it on.
@@ -91,17 +98,20 @@ async fn check_store(
 ///
 /// The ledger is told where the sources are only when what vanished is marked (`read_truth`): a run that halts or ends before
 /// that leaves the break to be seen again by the next one.
-async fn check_history(
+pub async fn check_history(
     collector: &Collector,
     locks: &Locks,
-    adoption: &Adoption,
-    sources: &[(String, SourcePin, Position)],
-    counts_match: bool,
+    places: &Places,
+    found: &[(String, SourcePin, Position)],
 ) -> Result<bool, RunError> {
-    let mut broken = BTreeSet::new();
-    for (name, _, now) in sources {
+    let Some(adoption) = &places.adoption else { return Ok(false) };
+    let counts_match = places.not_adopted.iter().all(Option::is_none);
+    let (pins, mut broken) = (locks.liveness.pins(), BTreeSet::new());
+    for (name, _, first) in &pins {
         let Some((_, before)) = adoption.sources.get(name) else { continue };
-        if let Some(why) = before.broken_by(now) {
+        let later = found.iter().find(|(source, ..)| source == name).map_or(first, |(.., position)| position);
+        // From the last run to this one's beginning, and from there to its live set: the log may have caught up meanwhile.
+        if let Some(why) = before.broken_by(first).or_else(|| first.broken_by(later)) {
             let server = locks.liveness.server(name);
             let same_server = server.is_some() && server == collector.ledger.server().await?.as_deref();
             if same_server && counts_match {

@@ -22,8 +22,8 @@ use crate::domain::pins::{Position, SourcePin};
 use crate::domain::plan::Decided;
 use crate::domain::report::{Mode, RunReport};
 use crate::ledger::{
-    Adoption, Adoptions, BatchOutcome, Graves, Intent as Meant, IntentId, Intents, Known, KnownIds, Ledger,
-    LedgerError, Orphans, Pause, Pauses, Place, Runs,
+    Adoption, Adoptions, AskedAgain, BatchOutcome, Graves, Intent as Meant, Intents, Known, KnownIds, Ledger,
+    LedgerError, OpenIntent, Orphans, Pause, Pauses, Place, Runs,
 };
 use crate::postgres::{AdvisoryLock, Lock};
 
@@ -170,19 +170,12 @@ impl Known for MemoryLedger {
         self.call(|state| {
             state.observer.learned(who, cluster, live);
             state.observer.note(format!("{who:?} learns {} live ids, across a break: {across_break}", live.len()));
-            let forgetful = self.without == Some(Safeguard::Reappearance);
             let Cluster { ledger: tables, .. } = &mut state.clusters[cluster];
             for id in live.iter() {
                 let arrived = tables.known.get(&id).is_none_or(|known| known.departed_at.is_some());
-                let anew = |row: &mut OrphanRow| {
-                    if !forgetful {
-                        anew(row);
-                        row.orphan.latched = None;
-                    }
-                };
                 if arrived {
                     tables.known.insert(id, KnownId::default());
-                    tables.orphans.iter_mut().filter(|((.., course), _)| *course == id).for_each(|(_, row)| anew(row));
+                    self.start_clocks_of(tables, id);
                 }
             }
             for (id, known) in &mut tables.known {
@@ -200,6 +193,16 @@ impl Known for MemoryLedger {
         .await
     }
 
+    async fn found_live(&self, live: &LiveSet) -> Result<(), LedgerError> {
+        self.call(|state| {
+            state.observer.found_live(self.cluster, live);
+            state.clusters[self.cluster].commit();
+            let tables = &mut state.clusters[self.cluster].ledger;
+            live.iter().for_each(|id| self.start_clocks_of(tables, id));
+        })
+        .await
+    }
+
     async fn known_among(&self, ids: &BTreeSet<CourseId>) -> Result<KnownIds, LedgerError> {
         self.read(|tables| {
             let known = |id: &&CourseId| tables.known.contains_key(id);
@@ -210,6 +213,19 @@ impl Known for MemoryLedger {
             }
         })
         .await
+    }
+}
+
+impl MemoryLedger {
+    fn start_clocks_of(&self, tables: &mut Tables, id: CourseId) {
+        if self.without == Some(Safeguard::Reappearance) {
+            return;
+        }
+        for (_, row) in tables.orphans.iter_mut().filter(|((.., course), _)| *course == id) {
+            anew(row);
+            row.orphan.latched = None;
+            row.seen_run = Uuid::nil();
+        }
     }
 }
 
@@ -302,33 +318,56 @@ impl Orphans for MemoryLedger {
 
 #[async_trait]
 impl Intents for MemoryLedger {
-    async fn open_intent(&self, _: Uuid, store: &str, meant: &Meant) -> Result<Option<IntentId>, LedgerError> {
+    async fn open_intent(&self, run: Uuid, store: &str, meant: &Meant) -> Result<Option<OpenIntent>, LedgerError> {
         let opened_at = self.now();
         self.write(|tables| {
             if tables.paused.is_some() && self.without != Some(Safeguard::Pause) {
                 return None;
             }
-            let (store, counting) = (store.to_owned(), meant.counting.clone());
-            tables.intents.push(Intent { store, counting, opened_at, outcome: None, open: true });
-            Some(IntentId(tables.intents.len() as i64 - 1))
+            let (id, store, meant) = (tables.intents.len() as i64, store.to_owned(), meant.clone());
+            let intent = OpenIntent { id, run, store, meant };
+            tables.intents.push(Intent { intent: intent.clone(), opened_at, outcome: None, open: true });
+            Some(intent)
         })
         .await
     }
 
-    async fn close_intent(&self, intent: IntentId, outcome: &BatchOutcome) -> Result<(), LedgerError> {
+    async fn close_intent(
+        &self,
+        intent: &OpenIntent,
+        outcome: &BatchOutcome,
+        asked: AskedAgain,
+    ) -> Result<(), LedgerError> {
+        let opened_at = self.now();
         self.write(|tables| {
-            // A restored ledger may not know the intent.
-            if let Some(intent) = tables.intents.get_mut(intent.0 as usize) {
-                intent.open = false;
-                intent.outcome = Some(outcome.counting.clone());
+            // A restored ledger may not know the intent, or another one by its number.
+            let is_it = |row: &Intent| (row.intent.run, &row.intent.store) == (intent.run, &intent.store);
+            let at = usize::try_from(intent.id).ok().filter(|at| tables.intents.get(*at).is_some_and(is_it));
+            let at = at.unwrap_or_else(|| {
+                tables.intents.push(Intent { intent: intent.clone(), opened_at, outcome: None, open: true });
+                tables.intents.len() - 1
+            });
+            tables.intents[at].open = asked == AskedAgain::Unanswered;
+            tables.intents[at].outcome = Some(outcome.clone());
+        })
+        .await
+    }
+
+    async fn open_intents(&self) -> Result<BTreeMap<String, BTreeSet<CourseId>>, LedgerError> {
+        self.read(|tables| {
+            let mut open: BTreeMap<String, BTreeSet<CourseId>> = BTreeMap::new();
+            for row in tables.intents.iter().filter(|row| row.open) {
+                let gone = row.outcome.as_ref().map_or(&row.intent.meant.courses, |outcome| &outcome.deleted);
+                open.entry(row.intent.store.clone()).or_default().extend(gone);
             }
+            open
         })
         .await
     }
 
     async fn settle_intents(&self, store: &str) -> Result<u64, LedgerError> {
         self.write(|tables| {
-            let open = |intent: &&mut Intent| intent.open && intent.store == store;
+            let open = |intent: &&mut Intent| intent.open && intent.intent.store == store;
             tables.intents.iter_mut().filter(open).map(|intent| intent.open = false).count() as u64
         })
         .await
@@ -340,11 +379,11 @@ impl Intents for MemoryLedger {
             let mut recent = Recent::default();
             for intent in tables.intents.iter().filter(|intent| day(intent.opened_at, now)) {
                 match &intent.outcome {
-                    Some(counting) => {
+                    Some(BatchOutcome { counting, .. }) => {
                         recent.bytes += counting.bytes;
                         recent.courses.extend(&counting.courses);
                     }
-                    None => recent.courses.extend(&intent.counting),
+                    None => recent.courses.extend(&intent.intent.meant.counting),
                 }
             }
             recent
