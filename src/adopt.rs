@@ -155,8 +155,8 @@ async fn adopt_store(
         Ok(Step::Update(counter, to)) => {
             // As a run moves it, so that an interruption is recognised. Until it has moved, the store is held.
             ledger.adopt_store(name, &sources, counter).await?;
-            let next = counter.saturating_add(1);
-            if !ledger.begin_move(name, counter, next).await? {
+            let (next, server) = (counter.saturating_add(1), ledger.server().await?);
+            if !ledger.begin_move(name, counter, next, server.as_deref()).await? {
                 return Ok(Err(MEANWHILE.to_owned()));
             }
             if let Err(reason) = replace(store, there.as_ref(), &to).await {

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use super::stages::Locks;
 use super::{Collector, ManagedStore, RunError};
 use crate::domain::live_set::LiveSet;
-use crate::domain::markers::{Known, Owner, Truths, judge_marker};
+use crate::domain::markers::{Known, Marker, Owner, Truths, judge_marker};
 use crate::domain::pins::{Misplaced, Position, SourcePin, judge_sources};
 use crate::domain::report::Mode;
 use crate::errors::chain;
 use crate::ledger::Adoption;
+use crate::stores::Store;
 
 /// Where a run is, as far as it was adopted.
 pub struct Places {
@@ -33,10 +34,11 @@ pub async fn check(collector: &Collector, locks: &Locks, mode: Mode) -> Result<R
     if let Err(misplaced) = judge_sources(pinned, &sources) {
         return Ok(Err(misplaced));
     }
-    let truths = locks.truths();
+    let (truths, server) = (locks.truths(), collector.ledger.server().await?);
     let mut not_adopted = Vec::with_capacity(collector.stores.len());
     for managed in &collector.stores {
-        match check_store(collector, &adoption, managed, &truths, mode).await? {
+        let now = Now { truths: &truths, server: server.as_deref(), mode };
+        match check_store(collector, &adoption, managed, &now).await? {
             Ok(reason) => not_adopted.push(reason),
             Err(misplaced) => return Ok(Err(misplaced)),
         }
@@ -54,13 +56,21 @@ pub fn found(locks: &Locks, sets: &[(String, LiveSet, Position)]) -> Vec<(String
         .collect()
 }
 
+/// What a pass is by itself.
+struct Now<'a> {
+    /// What it asks.
+    truths: &'a Truths,
+    /// The running server that its ledger is in.
+    server: Option<&'a str>,
+    mode: Mode,
+}
+
 /// Judges one store by its marker, and moves our entry in it on.
 async fn check_store(
     collector: &Collector,
     adoption: &Adoption,
     managed: &ManagedStore,
-    truths: &Truths,
-    mode: Mode,
+    &Now { truths, server, mode }: &Now<'_>,
 ) -> Result<Result<Option<String>, Misplaced>, RunError> {
     let store = managed.store.as_ref();
     let name = store.name();
@@ -72,14 +82,22 @@ async fn check_store(
     let (adopted, sources) = (adoption.stores.get(name), managed.declared());
     let known = Known { store: name, adopted, sources: &sources, installation, truths };
     match judge_marker(&known, marker.as_ref()) {
-        Err(behind) => return Ok(Err(behind.into())),
+        Err(behind) => {
+            let objection = adopted.zip(marker.as_ref()).filter(|_| mode == Mode::Run);
+            let objection =
+                objection.and_then(|(known, from)| Some((from, known.objection(installation, from, server)?)));
+            if let Some((from, to)) = objection {
+                object(collector, store, from, &to).await?;
+            }
+            return Ok(Err(behind.into()));
+        }
         Ok(Err(reason)) => return Ok(Ok(Some(reason.to_string()))),
         Ok(Ok(())) => {}
     }
     let (Mode::Run, Some(from)) = (mode, marker) else { return Ok(Ok(None)) };
     let Some(before) = from.owner(installation) else { return Ok(Ok(None)) };
     let after = Owner { counter: before.counter + 1, truths: truths.clone(), ..before.clone() };
-    if !collector.ledger.begin_move(name, before.counter, after.counter).await? {
+    if !collector.ledger.begin_move(name, before.counter, after.counter, server).await? {
         return Ok(Err(Misplaced::Contended(name.to_owned())));
     }
     match store.move_marker(Some(&from), &from.with(after.clone())).await {
@@ -90,6 +108,24 @@ async fn check_store(
         Ok(false) => Ok(Err(Misplaced::Contended(name.to_owned()))),
         Err(error) => Ok(Ok(Some(format!("its marker could not be moved on: {}", chain(&error))))),
     }
+}
+
+/// Moves a marker that is ahead on by one, so that whoever moved it halts, too. The ledger hears of it afterwards: what was not done
+/// is tried again by the next run.
+async fn object(collector: &Collector, store: &dyn Store, from: &Marker, to: &Marker) -> Result<(), RunError> {
+    let name = store.name();
+    match store.move_marker(Some(from), to).await {
+        Ok(true) => {
+            collector.ledger.objected(name).await?;
+            tracing::error!(
+                store = name,
+                "somebody works with a copy of this ledger, or it was restored: the store's marker was moved so that the other halts, too"
+            );
+        }
+        Ok(false) => tracing::warn!(store = name, "somebody else moved the store's marker in this moment"),
+        Err(error) => tracing::warn!(store = name, error = chain(&error), "the store's marker could not be moved"),
+    }
+    Ok(())
 }
 
 /// Whether the history of a source broke since it was last seen, without a proof that nothing was lost. If so, every

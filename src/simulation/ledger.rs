@@ -453,23 +453,31 @@ impl Adoptions for MemoryLedger {
         self.call(|state| {
             state.observer.adopted(store);
             state.clusters[self.cluster].commit();
-            let adopted = AdoptedStore { sources: sources.to_vec(), counter, pending: None };
             if let Some(adoption) = &mut state.clusters[self.cluster].ledger.adoption {
-                adoption.stores.insert(store.to_owned(), adopted);
+                let adopted = adoption.stores.entry(store.to_owned()).or_default();
+                let moved_in = adopted.moved_in.take();
+                *adopted =
+                    AdoptedStore { sources: sources.to_vec(), counter, pending: None, moved_in, objected: false };
             }
         })
         .await
     }
 
-    async fn begin_move(&self, store: &str, from: u64, to: u64) -> Result<bool, LedgerError> {
+    async fn begin_move(&self, store: &str, from: u64, to: u64, server: Option<&str>) -> Result<bool, LedgerError> {
         let moved = self.stores(|stores| match stores.get_mut(store) {
             Some(adopted) if adopted.counter == from || adopted.pending == Some(from) => {
                 (adopted.counter, adopted.pending) = (from, Some(to));
+                adopted.moved_in = server.map(ToOwned::to_owned);
                 true
             }
             _ => false,
         });
         Ok(moved.await?.unwrap_or(false))
+    }
+
+    async fn objected(&self, store: &str) -> Result<(), LedgerError> {
+        self.stores(|stores| stores.get_mut(store).map(|adopted| adopted.objected = true)).await?;
+        Ok(())
     }
 
     async fn end_move(&self, store: &str, to: u64) -> Result<(), LedgerError> {

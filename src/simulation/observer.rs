@@ -238,8 +238,12 @@ impl Observer {
         if let Some(contract) = self.contract {
             let pass = self.pass(who).clone();
             let most = |it: &Orphan| self.accrued(&contract, &pass, ledger, store, (it.source, it.course));
+            // What was asked before history broke is written in good faith: the next run sees the break, and starts every clock anew.
+            let in_flight =
+                |it: &&Orphan| pass.asked.get(&it.course).is_some_and(|asked| asked.asking.breaks != self.breaks);
             let ahead: Vec<String> = orphans
                 .iter()
+                .filter(|orphan| !in_flight(orphan))
                 // Of what only names somebody alive nothing goes, however long it waits.
                 .filter(|orphan| orphan.found.amount.resources > 0 && orphan.accrued > most(orphan))
                 .map(|orphan| {
