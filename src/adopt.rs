@@ -72,7 +72,7 @@ pub async fn adopt(collector: &Collector, exclusive: bool) -> Result<Adopted, Ad
 async fn adopt_locked(collector: &Collector, locks: &Locks) -> Result<Adopted, AdoptError> {
     let sets = locks.liveness.read().await.map_err(AdoptError::Liveness)?;
     let accepted = collector.ledger.accepted_sizes().await?;
-    let population = |(source, set): &(String, LiveSet)| Population {
+    let population = |(source, set, _): &(String, LiveSet, Position)| Population {
         source: source.clone(),
         live: set.len() as u64,
         highest: None,
@@ -155,8 +155,8 @@ async fn adopt_store(
         Ok(Step::Update(counter, to)) => {
             // As a run moves it, so that an interruption is recognised. Until it has moved, the store is held.
             ledger.adopt_store(name, &sources, counter).await?;
-            let next = counter.saturating_add(1);
-            if !ledger.begin_move(name, counter, next).await? {
+            let (next, server) = (counter.saturating_add(1), ledger.server().await?);
+            if !ledger.begin_move(name, counter, next, server.as_deref()).await? {
                 return Ok(Err(MEANWHILE.to_owned()));
             }
             if let Err(reason) = replace(store, there.as_ref(), &to).await {

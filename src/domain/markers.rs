@@ -213,7 +213,7 @@ fn differences(we_lack: &[String], they_lack: &[String]) -> String {
 }
 
 /// What the ledger knows of an adopted store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AdoptedStore {
     /// What was adopted: the sources by name, and whether each is exclusive.
     pub sources: Vec<(String, bool)>,
@@ -221,6 +221,26 @@ pub struct AdoptedStore {
     pub counter: u64,
     /// The count that a move was about to write, if it did not come to its end.
     pub pending: Option<u64>,
+    /// The running server that the ledger was in when it last began a move; `None` if that was not told.
+    pub moved_in: Option<String>,
+    /// This ledger has objected to a marker that was ahead of it, and nobody adopted since.
+    pub objected: bool,
+}
+
+impl AdoptedStore {
+    /// What becomes of a marker that is ahead of this ledger, which is in `server` now.
+    ///
+    /// A copy of the ledger that runs before the original passes for it, and whoever comes next finds the marker ahead. Who is
+    /// still in the server in which it last moved the marker is the original, or as good as it: somebody else goes on with what was
+    /// copied from it, and must halt, too. So it moves the marker on by one, without its ledger's knowing, which puts the marker
+    /// ahead of the other ledger. Once: two that object to each other come to an end. Who is in another server than before may be
+    /// the copy, or a ledger that was restored, and touches nothing. Where nobody tells, the server counts as the same.
+    pub fn objection(&self, installation: Uuid, marker: &Marker, server: Option<&str>) -> Option<Marker> {
+        let moved_away = self.moved_in.as_deref().zip(server).is_some_and(|(before, now)| before != now);
+        let ours = marker.owner(installation)?;
+        let counter = ours.counter.checked_add(1)?;
+        (!self.objected && !moved_away).then(|| marker.with(Owner { counter, ..ours.clone() }))
+    }
 }
 
 /// Why a store's resources are not ours to delete.

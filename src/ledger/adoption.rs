@@ -48,12 +48,18 @@ pub trait Adoptions: Send + Sync {
     /// If the ledger does not answer.
     async fn adopt_store(&self, store: &str, sources: &[(String, bool)], counter: u64) -> Result<(), LedgerError>;
 
-    /// Writes down that a store's marker is about to move from `from` to `to`. `false` if the ledger is not where it was
-    /// when it was read.
+    /// Writes down that a store's marker is about to move from `from` to `to`, and that the ledger is in this running server.
+    /// `false` if the ledger is not where it was when it was read.
     ///
     /// # Errors
     /// If the ledger does not answer.
-    async fn begin_move(&self, store: &str, from: u64, to: u64) -> Result<bool, LedgerError>;
+    async fn begin_move(&self, store: &str, from: u64, to: u64, server: Option<&str>) -> Result<bool, LedgerError>;
+
+    /// Remembers, until the store is adopted again, that this ledger objected to a marker that was ahead of it.
+    ///
+    /// # Errors
+    /// If the ledger does not answer: then it may object again.
+    async fn objected(&self, store: &str) -> Result<(), LedgerError>;
 
     /// Writes down that a store's marker has moved to `to`.
     ///
@@ -96,9 +102,11 @@ impl Adoptions for PostgresLedger {
             let Some(installation) = installation else { return Ok(None) };
             let sources =
                 sqlx::query("SELECT source, pin, position FROM course_gc.pinned_sources").fetch_all(&self.pool).await?;
-            let stores = sqlx::query("SELECT store, sources, counter, pending FROM course_gc.adopted_stores")
-                .fetch_all(&self.pool)
-                .await?;
+            let stores = sqlx::query(
+                "SELECT store, sources, counter, pending, moved_in, objected FROM course_gc.adopted_stores",
+            )
+            .fetch_all(&self.pool)
+            .await?;
             let sources: Result<_, sqlx::Error> = sources.iter().map(read_source).collect();
             let stores: Result<_, sqlx::Error> = stores.iter().map(read_store).collect();
             Ok(Some(Adoption { installation, sources: sources?, stores: stores? }))
@@ -150,7 +158,8 @@ impl Adoptions for PostgresLedger {
     async fn adopt_store(&self, store: &str, sources: &[(String, bool)], counter: u64) -> Result<(), LedgerError> {
         let upsert = sqlx::query(
             "INSERT INTO course_gc.adopted_stores (store, sources, counter) VALUES ($1, $2, $3) \
-             ON CONFLICT (store) DO UPDATE SET sources = excluded.sources, counter = excluded.counter, pending = NULL",
+             ON CONFLICT (store) DO UPDATE SET sources = excluded.sources, counter = excluded.counter, pending = NULL, \
+                 objected = false",
         )
         .bind(store)
         .bind(Json(sources))
@@ -160,16 +169,25 @@ impl Adoptions for PostgresLedger {
         Ok(())
     }
 
-    async fn begin_move(&self, store: &str, from: u64, to: u64) -> Result<bool, LedgerError> {
+    async fn begin_move(&self, store: &str, from: u64, to: u64, server: Option<&str>) -> Result<bool, LedgerError> {
         let update = sqlx::query(
-            "UPDATE course_gc.adopted_stores SET counter = $2, pending = $3 \
+            "UPDATE course_gc.adopted_stores SET counter = $2, pending = $3, moved_in = $4 \
              WHERE store = $1 AND (counter = $2 OR pending = $2)",
         )
         .bind(store)
         .bind(stored(from))
         .bind(stored(to))
+        .bind(server)
         .execute(&self.pool);
         Ok(self.call("noting that a marker moves", update).await?.rows_affected() == 1)
+    }
+
+    async fn objected(&self, store: &str) -> Result<(), LedgerError> {
+        let update = sqlx::query("UPDATE course_gc.adopted_stores SET objected = true WHERE store = $1")
+            .bind(store)
+            .execute(&self.pool);
+        self.call("noting that this ledger objected to a marker", update).await?;
+        Ok(())
     }
 
     async fn end_move(&self, store: &str, to: u64) -> Result<(), LedgerError> {
@@ -227,5 +245,6 @@ fn read_store(row: &PgRow) -> Result<(String, AdoptedStore), sqlx::Error> {
     let Json(sources) = row.try_get("sources")?;
     let counter = counted(row.try_get("counter")?);
     let pending = row.try_get::<Option<i64>, _>("pending")?.map(counted);
-    Ok((row.try_get("store")?, AdoptedStore { sources, counter, pending }))
+    let (moved_in, objected) = (row.try_get("moved_in")?, row.try_get("objected")?);
+    Ok((row.try_get("store")?, AdoptedStore { sources, counter, pending, moved_in, objected }))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{BatchOutcome, Intent, Ledger, LedgerError, Place};
+use super::{AskedAgain, BatchOutcome, Intent, Ledger, LedgerError, Place};
 use crate::domain::breakers::Recent;
 use crate::domain::diff::{Orphan, OrphanKey};
 use crate::domain::evidence::{Evidence, OrphanClock};
@@ -179,7 +179,12 @@ impl Suite<'_> {
             deleted: ids(&[8]),
             counting: Recent { courses: ids(&[8]), bytes: 5 },
         };
-        self.ledger.close_intent(opened, &outcome).await.unwrap();
+        let open = async || self.ledger.open_intents().await.unwrap().remove("cache");
+        assert_eq!(open().await, Some(ids(&[7, 8])));
+        self.ledger.close_intent(&opened, &outcome, AskedAgain::Unanswered).await.unwrap();
+        assert_eq!(open().await, Some(ids(&[8])), "S11: nobody was asked about again");
+        self.ledger.close_intent(&opened, &outcome, AskedAgain::Answered).await.unwrap();
+        assert_eq!(open().await, None);
         assert_eq!(self.ledger.recent().await.unwrap(), Recent { courses: ids(&[8]), bytes: 5 });
     }
 
@@ -220,23 +225,31 @@ impl Suite<'_> {
         let sources = [("first".to_owned(), true)];
         self.ledger.adopt_store("cache", &sources, 4).await.unwrap();
         let store = async || self.ledger.adoption().await.unwrap().unwrap().stores["cache"].clone();
-        let counts = |counter, pending| AdoptedStore { sources: sources.to_vec(), counter, pending };
-        assert_eq!(store().await, counts(4, None));
-        assert!(!self.ledger.begin_move("cache", 3, 4).await.unwrap(), "S7: it is not there");
-        assert!(self.ledger.begin_move("cache", 4, 5).await.unwrap());
-        assert_eq!(store().await, counts(4, Some(5)));
-        assert!(self.ledger.begin_move("cache", 5, 6).await.unwrap(), "the interrupted move came to the store");
+        let here = Some("this server".to_owned());
+        let server = here.as_deref();
+        let counts = |counter, pending, moved_in: &Option<String>| AdoptedStore {
+            sources: sources.to_vec(),
+            counter,
+            pending,
+            moved_in: moved_in.clone(),
+            objected: false,
+        };
+        assert_eq!(store().await, counts(4, None, &None));
+        assert!(!self.ledger.begin_move("cache", 3, 4, server).await.unwrap(), "S7: it is not there");
+        assert!(self.ledger.begin_move("cache", 4, 5, server).await.unwrap());
+        assert_eq!(store().await, counts(4, Some(5), &here));
+        assert!(self.ledger.begin_move("cache", 5, 6, server).await.unwrap(), "the interrupted move came to the store");
         self.ledger.end_move("cache", 5).await.unwrap();
-        assert_eq!(store().await, counts(5, Some(6)), "another move's end");
+        assert_eq!(store().await, counts(5, Some(6), &here), "another move's end");
         self.ledger.end_move("cache", 6).await.unwrap();
-        assert_eq!(store().await, counts(6, None));
+        assert_eq!(store().await, counts(6, None, &here));
 
         let (run, _) = self.begin(Mode::Run).await;
         self.ledger.saw_source(run, "campus", &pin, &at(9)).await.unwrap();
         let adoption = self.ledger.adoption().await.unwrap().unwrap();
         assert_eq!((adoption.installation, &adoption.sources["campus"]), (installation, &(pin, at(9))));
         assert_eq!(self.ledger.pin("campus", &pins, false).await.unwrap(), installation, "made once");
-        assert_eq!(store().await, counts(6, None), "pinning anew leaves the stores");
+        assert_eq!(store().await, counts(6, None, &here), "pinning anew leaves the stores");
     }
 
     async fn a_lock_has_one_holder(&self) {

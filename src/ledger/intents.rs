@@ -1,6 +1,6 @@
 //! What a batch was meant to delete, written before, and what came of it, written after (S11).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use sqlx::Row;
@@ -11,9 +11,23 @@ use crate::domain::gates::Recent;
 use crate::domain::ids::CourseId;
 use crate::domain::report::Tally;
 
-/// An intent that was written and not yet closed.
+/// An intent that was written and not yet closed. It tells everything about itself: a failover may lose its row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenIntent {
+    pub(crate) id: i64,
+    pub(crate) run: Uuid,
+    pub(crate) store: String,
+    pub(crate) meant: Intent,
+}
+
+/// Whether those whose resources went were asked about again (S1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IntentId(pub(crate) i64);
+pub enum AskedAgain {
+    /// They were, or nothing went: the intent is closed.
+    Answered,
+    /// Nobody answered: the intent stays open, and the next run asks.
+    Unanswered,
+}
 
 /// What a batch is meant to delete.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -45,13 +59,26 @@ pub trait Intents: Send + Sync {
     ///
     /// # Errors
     /// If the ledger does not answer: then nothing may be deleted either.
-    async fn open_intent(&self, run: Uuid, store: &str, intent: &Intent) -> Result<Option<IntentId>, LedgerError>;
+    async fn open_intent(&self, run: Uuid, store: &str, intent: &Intent) -> Result<Option<OpenIntent>, LedgerError>;
 
-    /// Writes down what came of it.
+    /// Writes down what came of it, once those whose resources went were asked about again. If the ledger has lost the intent, by a
+    /// failover or a restore, it is written anew with its outcome: what went within a day must be known (S8).
     ///
     /// # Errors
     /// If the ledger does not answer: then the intent stays open, and the next run looks at everything anew.
-    async fn close_intent(&self, intent: IntentId, outcome: &BatchOutcome) -> Result<(), LedgerError>;
+    async fn close_intent(
+        &self,
+        intent: &OpenIntent,
+        outcome: &BatchOutcome,
+        asked: AskedAgain,
+    ) -> Result<(), LedgerError>;
+
+    /// The courses of which something may have gone by intents that are open: earlier runs did not live to ask about them
+    /// again, or nobody answered. By store.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn open_intents(&self) -> Result<BTreeMap<String, BTreeSet<CourseId>>, LedgerError>;
 
     /// Closes the intents that an earlier run left open in a store whose inventory is now complete: what they left is
     /// among its orphans, and passes every gate again. Returns how many there were.
@@ -70,7 +97,7 @@ pub trait Intents: Send + Sync {
 
 #[async_trait]
 impl Intents for PostgresLedger {
-    async fn open_intent(&self, run: Uuid, store: &str, intent: &Intent) -> Result<Option<IntentId>, LedgerError> {
+    async fn open_intent(&self, run: Uuid, store: &str, intent: &Intent) -> Result<Option<OpenIntent>, LedgerError> {
         let insert = sqlx::query_scalar(
             "INSERT INTO course_gc.intents (run_id, store, courses, handles, counting) SELECT $1, $2, $3, $4, $5 \
              WHERE NOT EXISTS (SELECT FROM course_gc.pauses WHERE resumed_at IS NULL) RETURNING id",
@@ -81,16 +108,34 @@ impl Intents for PostgresLedger {
         .bind(stored(intent.handles as u64))
         .bind(texts(&intent.counting))
         .fetch_optional(&self.pool);
-        Ok(self.call("writing an intent", insert).await?.map(IntentId))
+        let (store, meant) = (store.to_owned(), intent.clone());
+        Ok(self.call("writing an intent", insert).await?.map(|id| OpenIntent { id, run, store, meant }))
     }
 
-    async fn close_intent(&self, intent: IntentId, outcome: &BatchOutcome) -> Result<(), LedgerError> {
+    async fn close_intent(
+        &self,
+        intent: &OpenIntent,
+        outcome: &BatchOutcome,
+        asked: AskedAgain,
+    ) -> Result<(), LedgerError> {
+        let OpenIntent { id, run, store, meant } = intent;
         let BatchOutcome { tally, deleted, counting } = outcome;
-        let update = sqlx::query(
-            "UPDATE course_gc.intents SET closed_at = clock_timestamp(), deleted_courses = $2, deleted = $3, bytes = $4, \
-             absent = $5, failed = $6, unattempted = $7, spared = $8, counting = $9, counting_bytes = $10 WHERE id = $1",
+        // After a failover the number may be another intent's.
+        let write = sqlx::query(
+            "WITH outcome AS (SELECT CASE WHEN $4 THEN clock_timestamp() END AS closed_at, $5::text[] AS deleted_courses, \
+                 $6::bigint AS deleted, $7::bigint AS bytes, $8::bigint AS absent, $9::bigint AS failed, \
+                 $10::bigint AS unattempted, $11::bigint AS spared, $12::text[] AS counting, $13::bigint AS counting_bytes), \
+             known AS (UPDATE course_gc.intents SET (closed_at, deleted_courses, deleted, bytes, absent, failed, unattempted, \
+                 spared, counting, counting_bytes) = (SELECT * FROM outcome) \
+                 WHERE id = $1 AND run_id = $2 AND store = $3 RETURNING id) \
+             INSERT INTO course_gc.intents (run_id, store, courses, handles, closed_at, deleted_courses, deleted, bytes, absent, \
+                 failed, unattempted, spared, counting, counting_bytes) \
+                 SELECT $2, $3, $14, $15, outcome.* FROM outcome WHERE NOT EXISTS (SELECT FROM known)",
         )
-        .bind(intent.0)
+        .bind(id)
+        .bind(run)
+        .bind(store)
+        .bind(asked == AskedAgain::Answered)
         .bind(texts(deleted))
         .bind(stored(tally.deleted))
         .bind(stored(tally.bytes))
@@ -100,9 +145,27 @@ impl Intents for PostgresLedger {
         .bind(stored(tally.spared))
         .bind(texts(&counting.courses))
         .bind(stored(counting.bytes))
+        .bind(texts(&meant.courses))
+        .bind(stored(meant.handles as u64))
         .execute(&self.pool);
-        self.call("writing an outcome", update).await?;
+        let written_anew = self.call("writing an outcome", write).await?.rows_affected();
+        if written_anew > 0 {
+            tracing::warn!(store, "the ledger had lost a batch's intent: its outcome was written anew");
+        }
         Ok(())
+    }
+
+    async fn open_intents(&self) -> Result<BTreeMap<String, BTreeSet<CourseId>>, LedgerError> {
+        const ACTION: &str = "reading open intents";
+        let select = sqlx::query_as::<_, (String, String)>(
+            "SELECT DISTINCT store, unnest(coalesce(deleted_courses, courses)) FROM course_gc.intents WHERE closed_at IS NULL",
+        )
+        .fetch_all(&self.pool);
+        let mut open: BTreeMap<String, BTreeSet<CourseId>> = BTreeMap::new();
+        for (store, course) in self.call(ACTION, select).await? {
+            open.entry(store).or_default().insert(self.id(course)?);
+        }
+        Ok(open)
     }
 
     async fn settle_intents(&self, store: &str) -> Result<u64, LedgerError> {

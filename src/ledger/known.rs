@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
-use sqlx::Row;
+use sqlx::{PgExecutor, Row};
 use uuid::Uuid;
 
 use super::{LedgerError, PostgresLedger};
@@ -36,6 +36,13 @@ pub trait Known: Send + Sync {
     /// If the ledger does not answer.
     async fn learn(&self, run: Uuid, live: &LiveSet, across_break: bool) -> Result<(), LedgerError>;
 
+    /// Starts the clocks of the orphans of these courses anew in every store: somebody found them live (S6). No breaker that held
+    /// them counts any more (S8), and what a run that is under way saw of them before adds nothing when it finishes.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn found_live(&self, live: &LiveSet) -> Result<(), LedgerError>;
+
     /// Which of these ids an earlier run saw live.
     ///
     /// # Errors
@@ -59,13 +66,7 @@ impl Known for PostgresLedger {
             .execute(&mut *transaction);
             self.call("learning live ids", insert).await?;
             // A store whose inventory fails now would never hear that its orphan's owner was there again.
-            let anew = sqlx::query(
-                "UPDATE course_gc.orphans SET accrued_ms = 0, pending_ms = 0, counted_at = NULL, latched = NULL \
-                 WHERE course_id = ANY($1)",
-            )
-            .bind(page)
-            .execute(&mut *transaction);
-            self.call("starting the clocks of who is live again anew", anew).await?;
+            self.start_clocks_of(&mut *transaction, page).await?;
         }
         for page in departed.chunks(PAGE) {
             let update = sqlx::query(
@@ -84,6 +85,14 @@ impl Known for PostgresLedger {
         .execute(&mut *transaction);
         self.call("forgetting departed ids", forget).await?;
         self.call("learning live ids", transaction.commit()).await
+    }
+
+    async fn found_live(&self, live: &LiveSet) -> Result<(), LedgerError> {
+        let texts: Vec<String> = live.iter().map(|id| id.to_string()).collect();
+        for page in texts.chunks(PAGE) {
+            self.start_clocks_of(&self.pool, page).await?;
+        }
+        Ok(())
     }
 
     async fn known_among(&self, ids: &BTreeSet<CourseId>) -> Result<KnownIds, LedgerError> {
@@ -110,6 +119,19 @@ impl Known for PostgresLedger {
 }
 
 impl PostgresLedger {
+    /// Starts the clocks of these courses' orphans anew. No run has seen them since: one that finishes leaves them alone.
+    async fn start_clocks_of<'e>(&self, executor: impl PgExecutor<'e>, courses: &[String]) -> Result<(), LedgerError> {
+        let anew = sqlx::query(
+            "UPDATE course_gc.orphans SET accrued_ms = 0, pending_ms = 0, counted_at = NULL, latched = NULL, seen_run = $2 \
+             WHERE course_id = ANY($1)",
+        )
+        .bind(courses)
+        .bind(Uuid::nil())
+        .execute(executor);
+        self.call("starting the clocks of who is live again anew", anew).await?;
+        Ok(())
+    }
+
     /// The ids that were live in the last run.
     async fn present(&self) -> Result<LiveSet, LedgerError> {
         let mut known = LiveSet::empty(self.id_type);

@@ -29,7 +29,7 @@ use crate::postgres::{AdvisoryLock, LOCK_CLASS, Lock, LockSession, Postgres, Pos
 pub use adoption::{Adoption, Adoptions};
 pub use approvals::{AcceptedSize, Approval, Approvals};
 pub use graves::Graves;
-pub use intents::{BatchOutcome, Intent, IntentId, Intents};
+pub use intents::{AskedAgain, BatchOutcome, Intent, Intents, OpenIntent};
 pub use known::{Known, KnownIds};
 pub use orphans::{Orphans, Place};
 pub use pauses::{Pause, Pauses};

@@ -72,11 +72,12 @@ pub trait Liveness: fmt::Debug + Send + Sync {
     /// The running server of a source, if it tells.
     fn server(&self, name: &str) -> Option<&str>;
 
-    /// Reads every live id of every source.
+    /// Reads every live id of every source, and then where in its history the source is: whoever was read was committed before that
+    /// (S7).
     ///
     /// # Errors
     /// If one source fails, none counts.
-    async fn read(&self) -> Result<Vec<(String, LiveSet)>, PostgresError>;
+    async fn read(&self) -> Result<Vec<(String, LiveSet, Position)>, PostgresError>;
 
     /// Which of `ids` are live, by any source, as of now.
     ///
@@ -173,10 +174,11 @@ impl Liveness for PostgresLiveness {
         self.sources.iter().find(|source| source.name == name)?.server.as_deref()
     }
 
-    async fn read(&self) -> Result<Vec<(String, LiveSet)>, PostgresError> {
+    async fn read(&self) -> Result<Vec<(String, LiveSet, Position)>, PostgresError> {
         let mut sets = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
-            sets.push((source.name.clone(), source.read(self.id_type).await?));
+            let (live, position) = source.read(self.id_type).await?;
+            sets.push((source.name.clone(), live, position));
         }
         Ok(sets)
     }
@@ -301,7 +303,7 @@ impl Asked {
         }
     }
 
-    async fn read(&self, id_type: IdType) -> Result<LiveSet, PostgresError> {
+    async fn read(&self, id_type: IdType) -> Result<(LiveSet, Position), PostgresError> {
         let postgres = self.session.postgres();
         let mut question = self.session.ask().await?;
         let mut live = LiveSet::empty(id_type);
@@ -315,9 +317,10 @@ impl Asked {
             }
         }
         decoder.finish().map_err(|error| postgres.nonsense(error.to_string()))?;
+        let position = identity::locate(postgres, question.connection(), &self.position).await?;
         question.end().await?;
         live.normalise();
-        Ok(live)
+        Ok((live, position))
     }
 
     async fn among(&self, id_type: IdType, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError> {

@@ -4,20 +4,20 @@ use std::collections::BTreeSet;
 
 use super::stages::Locks;
 use super::{Collector, ManagedStore, RunError};
-use crate::domain::markers::{Known, Owner, Truths, judge_marker};
+use crate::domain::live_set::LiveSet;
+use crate::domain::markers::{Known, Marker, Owner, Truths, judge_marker};
 use crate::domain::pins::{Misplaced, Position, SourcePin, judge_sources};
 use crate::domain::report::Mode;
 use crate::errors::chain;
 use crate::ledger::Adoption;
+use crate::stores::Store;
 
 /// Where a run is, as far as it was adopted.
 pub struct Places {
     /// By store: why it is not ours, in words; `None` if it is.
     pub not_adopted: Vec<Option<String>>,
-    /// The history of the truth broke, and nothing shows that nothing was lost: what vanished meanwhile waits.
-    pub across_break: bool,
-    /// What each liveness source is.
-    pub sources: Vec<(String, SourcePin, Position)>,
+    /// What was adopted, if anything was.
+    adoption: Option<Adoption>,
 }
 
 /// Compares what is there with what was adopted; a run moves every marker on by one.
@@ -28,23 +28,41 @@ pub async fn check(collector: &Collector, locks: &Locks, mode: Mode) -> Result<R
     let Some(adoption) = collector.ledger.adoption().await? else {
         let never = || Some("nothing is adopted yet: look at `course-gc adopt`, and confirm with `--yes`".to_owned());
         let not_adopted = collector.stores.iter().map(|_| never()).collect();
-        return Ok(Ok(Places { not_adopted, across_break: false, sources }));
+        return Ok(Ok(Places { not_adopted, adoption: None }));
     };
     let pinned = adoption.sources.iter().map(|(name, (pin, _))| (name.as_str(), pin));
     if let Err(misplaced) = judge_sources(pinned, &sources) {
         return Ok(Err(misplaced));
     }
-    let truths = locks.truths();
+    let (truths, server) = (locks.truths(), collector.ledger.server().await?);
     let mut not_adopted = Vec::with_capacity(collector.stores.len());
     for managed in &collector.stores {
-        match check_store(collector, &adoption, managed, &truths, mode).await? {
+        let now = Now { truths: &truths, server: server.as_deref(), mode };
+        match check_store(collector, &adoption, managed, &now).await? {
             Ok(reason) => not_adopted.push(reason),
             Err(misplaced) => return Ok(Err(misplaced)),
         }
     }
-    let proven = not_adopted.iter().all(Option::is_none);
-    let across_break = check_history(collector, locks, &adoption, &sources, proven).await?;
-    Ok(Ok(Places { not_adopted, across_break, sources }))
+    Ok(Ok(Places { not_adopted, adoption: Some(adoption) }))
+}
+
+/// What each liveness source is, and where in its history it was when its live set had been read: a row that was read is older
+/// than that, and is missing in whatever goes back to before it.
+pub fn found(locks: &Locks, sets: &[(String, LiveSet, Position)]) -> Vec<(String, SourcePin, Position)> {
+    let later = |name: &String| sets.iter().find(|(source, ..)| source == name).map(|(.., position)| *position);
+    let pins = locks.liveness.pins().into_iter();
+    pins.map(|(name, pin, first)| (later(&name).unwrap_or(first), name, pin))
+        .map(|(at, name, pin)| (name, pin, at))
+        .collect()
+}
+
+/// What a pass is by itself.
+struct Now<'a> {
+    /// What it asks.
+    truths: &'a Truths,
+    /// The running server that its ledger is in.
+    server: Option<&'a str>,
+    mode: Mode,
 }
 
 /// Judges one store by its marker, and moves our entry in it on.
@@ -52,8 +70,7 @@ async fn check_store(
     collector: &Collector,
     adoption: &Adoption,
     managed: &ManagedStore,
-    truths: &Truths,
-    mode: Mode,
+    &Now { truths, server, mode }: &Now<'_>,
 ) -> Result<Result<Option<String>, Misplaced>, RunError> {
     let store = managed.store.as_ref();
     let name = store.name();
@@ -65,14 +82,22 @@ async fn check_store(
     let (adopted, sources) = (adoption.stores.get(name), managed.declared());
     let known = Known { store: name, adopted, sources: &sources, installation, truths };
     match judge_marker(&known, marker.as_ref()) {
-        Err(behind) => return Ok(Err(behind.into())),
+        Err(behind) => {
+            let objection = adopted.zip(marker.as_ref()).filter(|_| mode == Mode::Run);
+            let objection =
+                objection.and_then(|(known, from)| Some((from, known.objection(installation, from, server)?)));
+            if let Some((from, to)) = objection {
+                object(collector, store, from, &to).await?;
+            }
+            return Ok(Err(behind.into()));
+        }
         Ok(Err(reason)) => return Ok(Ok(Some(reason.to_string()))),
         Ok(Ok(())) => {}
     }
     let (Mode::Run, Some(from)) = (mode, marker) else { return Ok(Ok(None)) };
     let Some(before) = from.owner(installation) else { return Ok(Ok(None)) };
     let after = Owner { counter: before.counter + 1, truths: truths.clone(), ..before.clone() };
-    if !collector.ledger.begin_move(name, before.counter, after.counter).await? {
+    if !collector.ledger.begin_move(name, before.counter, after.counter, server).await? {
         return Ok(Err(Misplaced::Contended(name.to_owned())));
     }
     match store.move_marker(Some(&from), &from.with(after.clone())).await {
@@ -85,23 +110,44 @@ async fn check_store(
     }
 }
 
+/// Moves a marker that is ahead on by one, so that whoever moved it halts, too. The ledger hears of it afterwards: what was not done
+/// is tried again by the next run.
+async fn object(collector: &Collector, store: &dyn Store, from: &Marker, to: &Marker) -> Result<(), RunError> {
+    let name = store.name();
+    match store.move_marker(Some(from), to).await {
+        Ok(true) => {
+            collector.ledger.objected(name).await?;
+            tracing::error!(
+                store = name,
+                "somebody works with a copy of this ledger, or it was restored: the store's marker was moved so that the other halts, too"
+            );
+        }
+        Ok(false) => tracing::warn!(store = name, "somebody else moved the store's marker in this moment"),
+        Err(error) => tracing::warn!(store = name, error = chain(&error), "the store's marker could not be moved"),
+    }
+    Ok(())
+}
+
 /// Whether the history of a source broke since it was last seen, without a proof that nothing was lost. If so, every
 /// clock starts anew. The proof is a ledger in the same running server, whose counts are those of the markers: it lost nothing,
 /// and so its neighbours did not either. (The cluster's identifier alone is no proof: a copy that was restored beside it has it too.)
 ///
 /// The ledger is told where the sources are only when what vanished is marked (`read_truth`): a run that halts or ends before
 /// that leaves the break to be seen again by the next one.
-async fn check_history(
+pub async fn check_history(
     collector: &Collector,
     locks: &Locks,
-    adoption: &Adoption,
-    sources: &[(String, SourcePin, Position)],
-    counts_match: bool,
+    places: &Places,
+    found: &[(String, SourcePin, Position)],
 ) -> Result<bool, RunError> {
-    let mut broken = BTreeSet::new();
-    for (name, _, now) in sources {
+    let Some(adoption) = &places.adoption else { return Ok(false) };
+    let counts_match = places.not_adopted.iter().all(Option::is_none);
+    let (pins, mut broken) = (locks.liveness.pins(), BTreeSet::new());
+    for (name, _, first) in &pins {
         let Some((_, before)) = adoption.sources.get(name) else { continue };
-        if let Some(why) = before.broken_by(now) {
+        let later = found.iter().find(|(source, ..)| source == name).map_or(first, |(.., position)| position);
+        // From the last run to this one's beginning, and from there to its live set: the log may have caught up meanwhile.
+        if let Some(why) = before.broken_by(first).or_else(|| first.broken_by(later)) {
             let server = locks.liveness.server(name);
             let same_server = server.is_some() && server == collector.ledger.server().await?.as_deref();
             if same_server && counts_match {

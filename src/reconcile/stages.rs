@@ -1,7 +1,7 @@
 //! The stages of a run, each a function that reads, or writes, and leaves deciding to `domain`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::graves::Graves;
-use super::places::Places;
+use super::places::{self, Places};
 use super::{Collector, RunError};
 use crate::clock::Clock;
 use crate::domain::approvals::Digest;
@@ -89,6 +89,8 @@ pub struct Taken {
     not_adopted: Option<String>,
     /// Why nobody knows what is still referred to, with all causes; found out later (S9).
     references: Option<String>,
+    /// Who is live of those that an open intent of an earlier run names; found out later (S11).
+    harmed: Vec<CourseId>,
     took: Duration,
 }
 
@@ -101,6 +103,8 @@ pub async fn read_truth(
 ) -> Result<Truth, RunError> {
     let mut graves = Graves::new(locks.liveness.tombstones().await);
     let sets = locks.liveness.read().await?;
+    let found = places::found(locks, &sets);
+    let across_break = places::check_history(collector, locks, places, &found).await?;
     let highest = collector.ledger.highest_populations().await?;
     let accepted = collector.ledger.accepted_sizes().await?;
     for (source, AcceptedSize { digest, live }) in &accepted {
@@ -112,14 +116,14 @@ pub async fn read_truth(
         highest: highest.get(source).copied(),
         accepted: accepted.get(source).map(|size| size.live),
     };
-    let mut populations: Vec<Population> = sets.iter().map(|(source, set)| population(source, set)).collect();
-    let union = sets.into_iter().map(|(_, set)| set).reduce(LiveSet::union);
+    let mut populations: Vec<Population> = sets.iter().map(|(source, set, _)| population(source, set)).collect();
+    let union = sets.into_iter().map(|(_, set, _)| set).reduce(LiveSet::union);
     let live = union.unwrap_or_else(|| LiveSet::empty(collector.id_type));
     populations.push(population(UNION, &live));
-    let identity = |name: &str| places.sources.iter().find(|(source, ..)| source == name).map(|(_, pin, _)| pin);
+    let identity = |name: &str| found.iter().find(|(source, ..)| source == name).map(|(_, pin, _)| pin);
     report.live = populations.iter().map(|found| LiveReport::new(found, identity(&found.source))).collect();
     // Whatever comes of this live set: who is in it lived after its tombstone.
-    graves.settle(collector, locks, &live, places.across_break).await?;
+    graves.settle(collector, locks, &live, across_break).await?;
     graves.report(&mut report.live);
     if let Some(halts) = judge(&populations, collector.refuse_below, collector.refuse_drop) {
         report.halts = halts.all().to_vec();
@@ -127,9 +131,9 @@ pub async fn read_truth(
         return Ok(Truth::Halted(halts));
     }
     collector.ledger.record_populations(report.run, &populations).await?;
-    collector.ledger.learn(report.run, &live, places.across_break).await?;
+    collector.ledger.learn(report.run, &live, across_break).await?;
     // Not before: until what vanished across a break is marked, every run must see the break.
-    for (name, pin, position) in &places.sources {
+    for (name, pin, position) in &found {
         collector.ledger.saw_source(report.run, name, pin, position).await?;
     }
     Ok(Truth::Believed(Arc::new(live), graves))
@@ -167,6 +171,7 @@ pub async fn take_inventories(
         inventory: Err("its inventory broke off".into()),
         not_adopted: None,
         references: None,
+        harmed: Vec::new(),
         took: Duration::ZERO,
     };
     let reasons = places.not_adopted.iter().cloned().enumerate();
@@ -187,7 +192,8 @@ async fn take_inventory(store: &dyn Store, live: Arc<LiveSet>, clock: &dyn Clock
     if let Err(error) = &inventory {
         tracing::warn!(store = store.name(), error, "inventory incomplete: nothing of this store is swept");
     }
-    Taken { identity, inventory, not_adopted: None, references: None, took: clock.since_boot().saturating_sub(began) }
+    let took = clock.since_boot().saturating_sub(began);
+    Taken { identity, inventory, not_adopted: None, references: None, harmed: Vec::new(), took }
 }
 
 /// Asks again about what no live course owned (S2), and what is still referred to (S9); records the orphans that are
@@ -202,7 +208,14 @@ pub async fn find_orphans(
     let (run, now) = (report.run, report.started_at);
     let complete = inventories.iter().filter_map(|taken| taken.inventory.as_ref().ok());
     let suspects: BTreeSet<CourseId> = complete.flat_map(diff::suspects).collect();
-    let live_again = locks.liveness.live_among(&suspects).await?;
+    // Whoever an earlier run may have harmed and did not live to ask about (S11).
+    let open = collector.ledger.open_intents().await?;
+    let asked = open.values().flatten().chain(&suspects).copied().collect();
+    let live_again = locks.liveness.live_among(&asked).await?;
+    // Whatever the stores come to: where nobody knows what is referred to, or an inventory broke off, nothing is closed.
+    if !live_again.is_empty() {
+        collector.ledger.found_live(&live_again).await?;
+    }
     graves.void(locks, &live_again).await?;
     let tombstoned = graves.among(&suspects);
     let known = collector.ledger.known_among(&suspects).await?;
@@ -211,6 +224,11 @@ pub async fn find_orphans(
     for (managed, taken) in collector.stores.iter().zip(inventories) {
         let store = managed.store.as_ref();
         let adopted = taken.not_adopted.is_none();
+        let harmed = open.get(store.name()).into_iter().flatten().filter(|course| live_again.contains(**course));
+        taken.harmed = harmed.copied().collect();
+        for course in &taken.harmed {
+            tracing::error!(store = store.name(), %course, "a course is live of which a run that was cut off may have deleted something");
+        }
         let Ok(inventory) = &taken.inventory else {
             views.push(StoreView { sources: Vec::new(), orphans: Vec::new(), complete: false, adopted });
             continue;
@@ -246,12 +264,19 @@ pub async fn find_orphans(
             },
         );
         // If nobody knows what is referred to, no clock may gain: it starts when the last reference was seen (S9).
-        if references.is_ok() {
+        if references.is_ok() && adopted {
             collector.ledger.record_orphans(run, place, &orphans, &diff::closed(&remembered, &orphans)).await?;
         }
-        let settled = collector.ledger.settle_intents(store.name()).await?;
-        if settled > 0 {
-            tracing::warn!(store = store.name(), settled, "an earlier run was cut off; what it left is judged anew");
+        // What another place shows, or an empty one where a root is not mounted, says nothing of ours (S7).
+        if adopted {
+            let settled = collector.ledger.settle_intents(store.name()).await?;
+            if settled > 0 {
+                tracing::warn!(
+                    store = store.name(),
+                    settled,
+                    "an earlier run was cut off; what it left is judged anew"
+                );
+            }
         }
         let source = |(source, exclusive): (&crate::domain::inventory::SourceInventory, &bool)| SourceView {
             live_courses: source.live_courses,
@@ -308,7 +333,7 @@ pub async fn record_plan(
             sources: Vec::new(),
             unclaimed: Unrecognised::default(),
             failures: Vec::new(),
-            live_after_delete: Vec::new(),
+            live_after_delete: taken.harmed.clone(),
             inventory_seconds: taken.took.as_secs_f64(),
             sweep_seconds: 0.0,
         };
@@ -385,6 +410,7 @@ pub async fn sweep(
         clock: Arc::clone(&collector.clock),
         confirmation: collector.confirmation,
         stop,
+        found_live: Mutex::default(),
     };
     let each = collector.stores.iter().enumerate().map(|(index, managed)| {
         let sweeper = &sweeper;
@@ -410,11 +436,15 @@ pub async fn sweep(
         }
         entry.error = entry.error.take().or(swept.error);
         entry.failures = swept.failures;
-        entry.live_after_delete = swept.live_after_delete;
+        entry.live_after_delete.extend(swept.live_after_delete);
         entry.sweep_seconds = took.as_secs_f64();
     }
     report.stopped = stop.is_cancelled();
     live.normalise();
+    // Once more, should a batch not have been able to.
+    if !live.is_empty() {
+        collector.ledger.found_live(&live).await?;
+    }
     Ok(live)
 }
 

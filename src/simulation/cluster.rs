@@ -8,13 +8,12 @@ use uuid::Uuid;
 
 use super::world::Who;
 use crate::domain::approvals::Item;
-use crate::domain::breakers::Recent;
 use crate::domain::diff::Orphan;
 use crate::domain::ids::CourseId;
 use crate::domain::live_set::Halt;
 use crate::domain::pins::{Position, SourcePin};
 use crate::domain::report::Mode;
-use crate::ledger::{Adoption, Approval};
+use crate::ledger::{Adoption, Approval, BatchOutcome, OpenIntent};
 use crate::postgres::AdvisoryLock;
 
 /// A server. A copy of it is a backup, or a clone.
@@ -98,12 +97,10 @@ pub struct OrphanRow {
 /// What a batch was meant to delete.
 #[derive(Debug, Clone)]
 pub struct Intent {
-    pub store: String,
-    /// Of its courses, those that count in the breakers.
-    pub counting: BTreeSet<CourseId>,
+    pub intent: OpenIntent,
     pub opened_at: DateTime<Utc>,
-    /// What of it counts, if anybody lived to tell.
-    pub outcome: Option<Recent>,
+    /// What came of it, if anybody lived to tell.
+    pub outcome: Option<BatchOutcome>,
     pub open: bool,
 }
 

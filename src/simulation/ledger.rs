@@ -22,8 +22,8 @@ use crate::domain::pins::{Position, SourcePin};
 use crate::domain::plan::Decided;
 use crate::domain::report::{Mode, RunReport};
 use crate::ledger::{
-    Adoption, Adoptions, BatchOutcome, Graves, Intent as Meant, IntentId, Intents, Known, KnownIds, Ledger,
-    LedgerError, Orphans, Pause, Pauses, Place, Runs,
+    Adoption, Adoptions, AskedAgain, BatchOutcome, Graves, Intent as Meant, Intents, Known, KnownIds, Ledger,
+    LedgerError, OpenIntent, Orphans, Pause, Pauses, Place, Runs,
 };
 use crate::postgres::{AdvisoryLock, Lock};
 
@@ -182,19 +182,12 @@ impl Known for MemoryLedger {
         self.fenced(run, |state| {
             state.observer.learned(who, cluster, live);
             state.observer.note(format!("{who:?} learns {} live ids, across a break: {across_break}", live.len()));
-            let forgetful = self.without == Some(Safeguard::Reappearance);
             let Cluster { ledger: tables, .. } = &mut state.clusters[cluster];
             for id in live.iter() {
                 let arrived = tables.known.get(&id).is_none_or(|known| known.departed_at.is_some());
-                let anew = |row: &mut OrphanRow| {
-                    if !forgetful {
-                        anew(row);
-                        row.orphan.latched = None;
-                    }
-                };
                 if arrived {
                     tables.known.insert(id, KnownId::default());
-                    tables.orphans.iter_mut().filter(|((.., course), _)| *course == id).for_each(|(_, row)| anew(row));
+                    self.start_clocks_of(tables, id);
                 }
             }
             for (id, known) in &mut tables.known {
@@ -211,6 +204,16 @@ impl Known for MemoryLedger {
         .await
     }
 
+    async fn found_live(&self, live: &LiveSet) -> Result<(), LedgerError> {
+        self.call(|state| {
+            state.observer.found_live(self.cluster, live);
+            state.clusters[self.cluster].commit();
+            let tables = &mut state.clusters[self.cluster].ledger;
+            live.iter().for_each(|id| self.start_clocks_of(tables, id));
+        })
+        .await
+    }
+
     async fn known_among(&self, ids: &BTreeSet<CourseId>) -> Result<KnownIds, LedgerError> {
         self.read(|tables| {
             let known = |id: &&CourseId| tables.known.contains_key(id);
@@ -221,6 +224,19 @@ impl Known for MemoryLedger {
             }
         })
         .await
+    }
+}
+
+impl MemoryLedger {
+    fn start_clocks_of(&self, tables: &mut Tables, id: CourseId) {
+        if self.without == Some(Safeguard::Reappearance) {
+            return;
+        }
+        for (_, row) in tables.orphans.iter_mut().filter(|((.., course), _)| *course == id) {
+            anew(row);
+            row.orphan.latched = None;
+            row.seen_run = Uuid::nil();
+        }
     }
 }
 
@@ -312,33 +328,56 @@ impl Orphans for MemoryLedger {
 
 #[async_trait]
 impl Intents for MemoryLedger {
-    async fn open_intent(&self, _: Uuid, store: &str, meant: &Meant) -> Result<Option<IntentId>, LedgerError> {
+    async fn open_intent(&self, run: Uuid, store: &str, meant: &Meant) -> Result<Option<OpenIntent>, LedgerError> {
         let opened_at = self.now();
         self.write(|tables| {
             if tables.paused.is_some() && self.without != Some(Safeguard::Pause) {
                 return None;
             }
-            let (store, counting) = (store.to_owned(), meant.counting.clone());
-            tables.intents.push(Intent { store, counting, opened_at, outcome: None, open: true });
-            Some(IntentId(tables.intents.len() as i64 - 1))
+            let (id, store, meant) = (tables.intents.len() as i64, store.to_owned(), meant.clone());
+            let intent = OpenIntent { id, run, store, meant };
+            tables.intents.push(Intent { intent: intent.clone(), opened_at, outcome: None, open: true });
+            Some(intent)
         })
         .await
     }
 
-    async fn close_intent(&self, intent: IntentId, outcome: &BatchOutcome) -> Result<(), LedgerError> {
+    async fn close_intent(
+        &self,
+        intent: &OpenIntent,
+        outcome: &BatchOutcome,
+        asked: AskedAgain,
+    ) -> Result<(), LedgerError> {
+        let opened_at = self.now();
         self.write(|tables| {
-            // A restored ledger may not know the intent.
-            if let Some(intent) = tables.intents.get_mut(intent.0 as usize) {
-                intent.open = false;
-                intent.outcome = Some(outcome.counting.clone());
+            // A restored ledger may not know the intent, or another one by its number.
+            let is_it = |row: &Intent| (row.intent.run, &row.intent.store) == (intent.run, &intent.store);
+            let at = usize::try_from(intent.id).ok().filter(|at| tables.intents.get(*at).is_some_and(is_it));
+            let at = at.unwrap_or_else(|| {
+                tables.intents.push(Intent { intent: intent.clone(), opened_at, outcome: None, open: true });
+                tables.intents.len() - 1
+            });
+            tables.intents[at].open = asked == AskedAgain::Unanswered;
+            tables.intents[at].outcome = Some(outcome.clone());
+        })
+        .await
+    }
+
+    async fn open_intents(&self) -> Result<BTreeMap<String, BTreeSet<CourseId>>, LedgerError> {
+        self.read(|tables| {
+            let mut open: BTreeMap<String, BTreeSet<CourseId>> = BTreeMap::new();
+            for row in tables.intents.iter().filter(|row| row.open) {
+                let gone = row.outcome.as_ref().map_or(&row.intent.meant.courses, |outcome| &outcome.deleted);
+                open.entry(row.intent.store.clone()).or_default().extend(gone);
             }
+            open
         })
         .await
     }
 
     async fn settle_intents(&self, store: &str) -> Result<u64, LedgerError> {
         self.write(|tables| {
-            let open = |intent: &&mut Intent| intent.open && intent.store == store;
+            let open = |intent: &&mut Intent| intent.open && intent.intent.store == store;
             tables.intents.iter_mut().filter(open).map(|intent| intent.open = false).count() as u64
         })
         .await
@@ -350,11 +389,11 @@ impl Intents for MemoryLedger {
             let mut recent = Recent::default();
             for intent in tables.intents.iter().filter(|intent| day(intent.opened_at, now)) {
                 match &intent.outcome {
-                    Some(counting) => {
+                    Some(BatchOutcome { counting, .. }) => {
                         recent.bytes += counting.bytes;
                         recent.courses.extend(&counting.courses);
                     }
-                    None => recent.courses.extend(&intent.counting),
+                    None => recent.courses.extend(&intent.intent.meant.counting),
                 }
             }
             recent
@@ -424,23 +463,31 @@ impl Adoptions for MemoryLedger {
         self.call(|state| {
             state.observer.adopted(store);
             state.clusters[self.cluster].commit();
-            let adopted = AdoptedStore { sources: sources.to_vec(), counter, pending: None };
             if let Some(adoption) = &mut state.clusters[self.cluster].ledger.adoption {
-                adoption.stores.insert(store.to_owned(), adopted);
+                let adopted = adoption.stores.entry(store.to_owned()).or_default();
+                let moved_in = adopted.moved_in.take();
+                *adopted =
+                    AdoptedStore { sources: sources.to_vec(), counter, pending: None, moved_in, objected: false };
             }
         })
         .await
     }
 
-    async fn begin_move(&self, store: &str, from: u64, to: u64) -> Result<bool, LedgerError> {
+    async fn begin_move(&self, store: &str, from: u64, to: u64, server: Option<&str>) -> Result<bool, LedgerError> {
         let moved = self.stores(|stores| match stores.get_mut(store) {
             Some(adopted) if adopted.counter == from || adopted.pending == Some(from) => {
                 (adopted.counter, adopted.pending) = (from, Some(to));
+                adopted.moved_in = server.map(ToOwned::to_owned);
                 true
             }
             _ => false,
         });
         Ok(moved.await?.unwrap_or(false))
+    }
+
+    async fn objected(&self, store: &str) -> Result<(), LedgerError> {
+        self.stores(|stores| stores.get_mut(store).map(|adopted| adopted.objected = true)).await?;
+        Ok(())
     }
 
     async fn end_move(&self, store: &str, to: u64) -> Result<(), LedgerError> {

@@ -90,14 +90,16 @@ impl Liveness for MemoryLiveness {
         Some(&self.server)
     }
 
-    async fn read(&self) -> Result<Vec<(String, LiveSet)>, PostgresError> {
+    async fn read(&self) -> Result<Vec<(String, LiveSet, Position)>, PostgresError> {
         let (who, cluster) = (self.who, self.cluster);
+        let blind = self.without == Some(Safeguard::Position);
         let live = self.ask(|state| {
             let live = LiveSet::from_ids(IdType::Integer, state.clusters[cluster].courses.keys().copied());
             state.observer.read(who, live.len());
-            live
+            (live, state.clusters[cluster].position)
         });
-        Ok(vec![(SOURCE.to_owned(), live.await?)])
+        let (live, position) = live.await?;
+        Ok(vec![(SOURCE.to_owned(), live, if blind { self.position } else { position })])
     }
 
     async fn live_among(&self, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError> {

@@ -63,9 +63,9 @@ struct Pass {
     orphans: BTreeMap<String, Vec<Orphan>>,
     /// What each store's inventory showed of each course.
     sighted: BTreeMap<(String, SourceIndex, CourseId), BTreeSet<Vec<u8>>>,
-    /// Owners of what went, until they are asked about again.
+    /// Whom what went named, until they are asked about again.
     unconfirmed: BTreeSet<CourseId>,
-    /// Live when their resources went, and not yet asked about again.
+    /// Live when what names them went, and not yet asked about again.
     harmed: BTreeSet<CourseId>,
     /// Found live by the question after the delete: somebody must be told.
     to_tell: BTreeSet<CourseId>,
@@ -169,18 +169,23 @@ impl Observer {
 
     /// The live set was believed and learned.
     pub fn learned(&mut self, who: Who, ledger: usize, live: &LiveSet) {
-        self.seen.retain(|(of, .., course), _| *of != ledger || !live.contains(*course));
+        self.found_live(ledger, live);
         let started = self.pass(who).started;
         let accepted = self.words(ledger, HoldKind::Halt).map(|word| word.since).max();
         // What was believed before somebody accepted a size says nothing any more.
         if accepted.is_none_or(|since| started > since) {
             self.believed.entry(ledger).or_default().push((started, live.len()));
         }
-        if let Some(latched) = self.latched.get_mut(&ledger) {
-            latched.retain(|(.., course)| !live.contains(*course));
-        }
         if let Some(taken) = self.taken.get_mut(&ledger) {
             taken.retain(|course| !live.contains(*course));
+        }
+    }
+
+    /// A question found these live, and the ledger has heard of it.
+    pub fn found_live(&mut self, ledger: usize, live: &LiveSet) {
+        self.seen.retain(|(of, .., course), _| *of != ledger || !live.contains(*course));
+        if let Some(latched) = self.latched.get_mut(&ledger) {
+            latched.retain(|(.., course)| !live.contains(*course));
         }
     }
 
@@ -237,8 +242,12 @@ impl Observer {
         // What a pass saw before history broke is forgotten by the next one.
         if let Some(contract) = self.contract.filter(|_| pass.breaks == self.breaks) {
             let most = |it: &Orphan| self.accrued(&contract, &pass, ledger, store, (it.source, it.course));
+            // What was asked before history broke is written in good faith: the next run sees the break, and starts every clock anew.
+            let in_flight =
+                |it: &&Orphan| pass.asked.get(&it.course).is_some_and(|asked| asked.asking.breaks != self.breaks);
             let ahead: Vec<String> = orphans
                 .iter()
+                .filter(|orphan| !in_flight(orphan))
                 // Of what only names somebody alive nothing goes, however long it waits.
                 .filter(|orphan| orphan.found.amount.resources > 0 && orphan.accrued > most(orphan))
                 .map(|orphan| {
@@ -477,7 +486,7 @@ impl State {
         if known && taken && !is_approved(HoldKind::Discontinuity) {
             broken.push(("S7", format!("{} vanished in a restore, and nobody accepted it", name())));
         }
-        let intended = tables.intents.iter().any(|intent| intent.open && intent.store == store);
+        let intended = tables.intents.iter().any(|intent| intent.open && intent.intent.store == store);
         if tables.paused.is_some() && !intended {
             broken.push(("S8", format!("{} went in a pause", name())));
         }
@@ -497,12 +506,11 @@ impl State {
             broken.push(("S8", format!("{} is of the {}th course in a day", name(), courses.len())));
         }
 
-        let harmed: Vec<CourseId> = ids.into_iter().filter(|id| campus.courses.contains_key(id)).collect();
+        let harmed: Vec<CourseId> = ids.iter().copied().filter(|id| campus.courses.contains_key(id)).collect();
         self.observer.deletions += 1;
         let current = self.observer.pass(who);
-        current.unconfirmed.insert(owner);
-        // Only the owner is asked about again.
-        current.harmed.extend(harmed.into_iter().filter(|id| *id == owner));
+        current.unconfirmed.extend(ids);
+        current.harmed.extend(harmed);
         // The one batch that was in flight when history broke was right when it was asked about.
         let in_flight = pass.asked.get(&owner).is_some_and(|asked| asked.asking.breaks != self.observer.breaks);
         broken.retain(|(line, _)| !(in_flight && matches!(*line, "S3" | "S6" | "S7" | "S8")));

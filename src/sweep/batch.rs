@@ -1,6 +1,7 @@
 //! One batch, in the order of S11.
 
 use std::collections::BTreeSet;
+use std::sync::{MutexGuard, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
 
@@ -11,7 +12,7 @@ use crate::domain::ids::CourseId;
 use crate::domain::live_set::LiveSet;
 use crate::domain::report::Tally;
 use crate::errors::chain;
-use crate::ledger::{BatchOutcome, Intent};
+use crate::ledger::{AskedAgain, BatchOutcome, Intent};
 use crate::postgres::PostgresError;
 use crate::stores::{Handle, Outcome, Store, StoreError};
 
@@ -127,25 +128,26 @@ impl Sweeper<'_> {
             }
         };
         moment(store, "intended");
-        let deleted = match self.condemn(store, &owners, handles.clone()).await {
+        let sent = match self.condemn(store, &owners, handles.clone()).await {
             Ok(Confirmed { condemned, spared, live }) => {
-                done.live.extend(live.iter());
+                self.note_live(&live, &mut done).await;
                 spared.iter().for_each(|handle| done.spare(handle));
                 delete(store, condemned, &mut done).await
             }
             Err(error) => {
                 done.failures.push(chain(&error));
                 handles.iter().for_each(|handle| done.count(handle, &Outcome::Unattempted));
-                BTreeSet::new()
+                Sent::default()
             }
         };
         moment(store, "deleted");
-        if let Err(error) = self.ledger.close_intent(intent, &done.outcome(&deleted, approved)).await {
+        // Before the intent is closed: whoever crashes in between leaves it open, and the next run asks.
+        let asked = self.confirm_again(store, &sent.named, &mut done).await;
+        if let Err(error) = self.ledger.close_intent(&intent, &done.outcome(&sent.deleted, approved), asked).await {
             done.failed = true;
             done.failures.push(chain(&error));
         }
         moment(store, "recorded");
-        self.confirm_again(store, &courses_of(&deleted), &mut done).await;
         done
     }
 
@@ -169,34 +171,56 @@ impl Sweeper<'_> {
             handles.iter().flat_map(|handle| handle.mentions.iter().chain([&handle.owner])).copied().collect();
         let live = self.liveness.live_among(&named).await.map_err(Unconfirmed::Liveness)?;
         self.lock.verify().await.map_err(Unconfirmed::Liveness)?;
-        let is_dead = |handle: &Handle| {
-            !live.contains(handle.owner)
-                && !handle.mentions.iter().any(|id| live.contains(*id))
-                && !referenced.contains(&handle.owner)
+        let (dead, spared): (Vec<Handle>, Vec<Handle>) = {
+            let found_live = self.found_live();
+            let lives = |id: &CourseId| live.contains(*id) || found_live.contains(id);
+            let is_dead = |handle: &Handle| {
+                !lives(&handle.owner) && !handle.mentions.iter().any(lives) && !referenced.contains(&handle.owner)
+            };
+            handles.into_iter().partition(is_dead)
         };
-        let (dead, spared): (Vec<Handle>, Vec<Handle>) = handles.into_iter().partition(is_dead);
         let condemned = (!dead.is_empty())
             .then(|| Condemned::new(dead, asked_at, self.confirmation, std::sync::Arc::clone(&self.clock)));
         Ok(Confirmed { condemned, spared, live })
     }
 
-    /// No process can exclude being frozen between the last check and the send (S1): who was deleted is asked about once
-    /// more, and a course that is live after all is told to whoever is on call.
-    async fn confirm_again(&self, store: &dyn Store, deleted: &BTreeSet<CourseId>, done: &mut Done) {
-        if deleted.is_empty() {
+    /// Whoever a question found live waits anew if it dies again, in every store (S6): the ledger is told at once, since a sweep may be
+    /// long, and other batches of this sweep spare it.
+    async fn note_live(&self, live: &LiveSet, done: &mut Done) {
+        if live.is_empty() {
             return;
         }
-        match self.liveness.live_among(deleted).await {
+        self.found_live().extend(live.iter());
+        done.live.extend(live.iter());
+        if let Err(error) = self.ledger.found_live(live).await {
+            done.failed = true;
+            done.failures.push(format!("could not start the clocks of who is live anew: {}", chain(&error)));
+        }
+    }
+
+    fn found_live(&self) -> MutexGuard<'_, BTreeSet<CourseId>> {
+        self.found_live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// No process can exclude being frozen between the last check and the send (S1): whomever something named that went is asked
+    /// about once more, and a course that is live after all is told to whoever is on call.
+    async fn confirm_again(&self, store: &dyn Store, named: &BTreeSet<CourseId>, done: &mut Done) -> AskedAgain {
+        if named.is_empty() {
+            return AskedAgain::Answered;
+        }
+        match self.liveness.live_among(named).await {
             Ok(live) => {
                 for course in live.iter() {
                     tracing::error!(store = store.name(), %course, "a course is live whose resources were just deleted");
                     done.live_after_delete.push(course);
-                    done.live.insert(course);
                 }
+                self.note_live(&live, done).await;
+                AskedAgain::Answered
             }
             Err(error) => {
                 done.failed = true;
                 done.failures.push(format!("could not confirm again after a delete: {}", chain(&error)));
+                AskedAgain::Unanswered
             }
         }
     }
@@ -206,31 +230,41 @@ fn courses_of(orphans: &BTreeSet<OrphanKey>) -> BTreeSet<CourseId> {
     orphans.iter().map(|(_, course)| *course).collect()
 }
 
-/// Deletes, and counts what became of each handle. Returns the orphans of which something went, or may have gone.
-async fn delete(store: &dyn Store, condemned: Option<Condemned>, done: &mut Done) -> BTreeSet<OrphanKey> {
-    let Some(batch) = condemned else { return BTreeSet::new() };
+/// What went, or may have gone.
+#[derive(Debug, Default)]
+struct Sent {
+    /// The orphans of which something went.
+    deleted: BTreeSet<OrphanKey>,
+    /// Their courses, and whoever else is named by something that went.
+    named: BTreeSet<CourseId>,
+}
+
+/// Deletes, and counts what became of each handle.
+async fn delete(store: &dyn Store, condemned: Option<Condemned>, done: &mut Done) -> Sent {
+    let Some(batch) = condemned else { return Sent::default() };
     let removed = store.delete(&batch).await;
-    let mut deleted = BTreeSet::new();
+    let mut sent = Sent::default();
     let missing = Outcome::Failed(format!("store {} did not say what became of it", store.name()));
     for (index, handle) in batch.handles().iter().enumerate() {
         let outcome = removed.outcomes.get(index).unwrap_or(&missing);
         done.count(handle, outcome);
         // A failed call may have done its work before its answer was lost.
         if matches!(outcome, Outcome::Deleted { .. } | Outcome::Failed(_)) {
-            deleted.insert((handle.source, handle.owner));
+            sent.deleted.insert((handle.source, handle.owner));
+            sent.named.extend(handle.mentions.iter().chain([&handle.owner]));
         }
     }
     let sum = done.sum();
     tracing::info!(
         store = store.name(),
-        courses = courses_of(&deleted).len(),
+        courses = courses_of(&sent.deleted).len(),
         deleted = sum.deleted,
         absent = sum.absent,
         failed = sum.failed,
         spared = sum.spared,
         "batch deleted"
     );
-    deleted
+    sent
 }
 
 fn reference_error(error: PostgresError) -> StoreError {

@@ -12,7 +12,7 @@ mod condemned;
 
 use std::collections::BTreeSet;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -54,6 +54,8 @@ pub struct Sweeper<'a> {
     pub confirmation: Duration,
     /// Stops the sweep between two batches.
     pub stop: &'a CancellationToken,
+    /// Who was found live in this sweep, in any store: spared to its end, for whoever dies anew waits anew (S6).
+    pub found_live: Mutex<BTreeSet<CourseId>>,
 }
 
 /// What became of one store's share of a plan.

@@ -28,8 +28,11 @@ pub fn refuses(live: Set) -> bool {
 
 /// True if the marker's count is one that this ledger wrote or was about to write (S7).
 pub fn marker_is_right(ledger: &Ledger, marker: u8) -> bool {
-    let adopted =
-        AdoptedStore { sources: Vec::new(), counter: ledger.count.into(), pending: ledger.pending.map(u64::from) };
+    let adopted = AdoptedStore {
+        counter: ledger.count.into(),
+        pending: ledger.pending.map(u64::from),
+        ..AdoptedStore::default()
+    };
     let installation = uuid::Uuid::nil();
     let truths = Truths::from([("1/truth".to_owned(), "1".to_owned())]);
     let ours = Owner { installation, name: "us".to_owned(), counter: marker.into(), truths: truths.clone() };

@@ -1,6 +1,6 @@
 //! The ledger on a real Postgres: its versions, its clocks, and what it forgets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use course_gc::domain::live_set::LiveSet;
 use course_gc::domain::pins::{Position, SourcePin};
 use course_gc::domain::report::{Mode, RunReport, Tally, Verdict};
 use course_gc::ledger::{
-    AcceptedSize, Adoptions, Approvals, BatchOutcome, Intent, Intents, Known, Ledger, LedgerError, Orphans, Place,
-    PostgresLedger, Runs,
+    AcceptedSize, Adoptions, Approvals, AskedAgain, BatchOutcome, Intent, Intents, Known, Ledger, LedgerError, Orphans,
+    Place, PostgresLedger, Runs,
 };
 use course_gc::postgres::{IDLE_TIMEOUT, Postgres};
 use course_gc::reconcile::reconcile;
@@ -210,10 +210,36 @@ async fn s8_what_went_by_approval_is_left_out_of_the_sliding_counts() -> Result<
         deleted: BTreeSet::from([meant, other]),
         counting: Recent { courses: BTreeSet::from([other]), bytes: 10 },
     };
-    ledger.close_intent(whole.context("nobody paused")?, &outcome).await?;
+    ledger.close_intent(&whole.context("nobody paused")?, &outcome, AskedAgain::Answered).await?;
     ledger.open_intent(run, "cache", &intent(&[meant, cut_off], &[cut_off])).await?;
     ledger.settle_intents("cache").await?;
     assert_eq!(ledger.recent().await?, Recent { courses: BTreeSet::from([other, cut_off]), bytes: 10 });
+    Ok(())
+}
+
+#[tokio::test]
+async fn s11_an_outcome_whose_intent_a_failover_lost_is_written_anew_and_counts() -> Result<()> {
+    let database = Database::create().await?;
+    let (ledger, pool) = (ledger(&database)?, PgPool::connect(database.url()).await?);
+    ledger.migrate().await?;
+    let [gone, other] = [1, 2].map(|n| CourseId::Uuid(uuid::Uuid::from_u128(n)));
+    let [run, promoted] = [1, 2].map(uuid::Uuid::from_u128);
+    let intent = |course| Intent { courses: [course].into(), counting: [course].into(), handles: 1 };
+    let lost = ledger.open_intent(run, "cache", &intent(gone)).await?.context("nobody paused")?;
+    execute(&pool, "DELETE FROM course_gc.intents; ALTER TABLE course_gc.intents ALTER COLUMN id RESTART").await?;
+    // Whoever works on the promoted one gets the same number.
+    ledger.open_intent(promoted, "cache", &intent(other)).await?;
+    let outcome = BatchOutcome {
+        tally: Tally { deleted: 1, bytes: 20, ..Tally::default() },
+        deleted: BTreeSet::from([gone]),
+        counting: Recent { courses: BTreeSet::from([gone]), bytes: 20 },
+    };
+    ledger.close_intent(&lost, &outcome, AskedAgain::Unanswered).await?;
+    assert_eq!(ledger.recent().await?, Recent { courses: BTreeSet::from([gone, other]), bytes: 20 });
+    let open = BTreeMap::from([("cache".to_owned(), BTreeSet::from([gone, other]))]);
+    assert_eq!(ledger.open_intents().await?, open, "nobody answered, and the other one's is as it was");
+    ledger.settle_intents("cache").await?;
+    assert_eq!(ledger.open_intents().await?, BTreeMap::new());
     Ok(())
 }
 
@@ -238,9 +264,31 @@ async fn s6_whoever_is_live_again_starts_its_clocks_anew_though_its_store_does_n
     let run = begin(&ledger).await?;
     ledger.learn(run, &LiveSet::from_ids(IdType::Uuid, [back]), false).await?;
     ledger.learn(run, &LiveSet::empty(IdType::Uuid), false).await?;
+    assert_clocks_and_holds(&ledger, &pool, back, gone).await?;
+
+    // The same, where a question found it live, in a run that has recorded its orphans and finishes.
+    execute(
+        &pool,
+        "UPDATE course_gc.orphans SET seen_run = '00000000-0000-0000-0000-000000000001', accrued_ms = 60000, \
+             pending_ms = 60000, counted_at = now(), latched = 'bytes'",
+    )
+    .await?;
+    ledger.found_live(&LiveSet::from_ids(IdType::Uuid, [back])).await?;
+    let run = uuid::Uuid::from_u128(1);
+    ledger.begin(run, Mode::Run).await?;
+    ledger.finish(&RunReport::begin(run, Mode::Run, "campus", chrono::DateTime::UNIX_EPOCH), true).await?;
+    let counts: Vec<(String, bool)> =
+        sqlx::query_as("SELECT course_id, counted_at IS NOT NULL FROM course_gc.orphans ORDER BY course_id")
+            .fetch_all(&pool)
+            .await?;
+    assert_eq!(counts, [(back.to_string(), false), (gone.to_string(), true)], "what was seen before adds nothing");
+    assert_clocks_and_holds(&ledger, &pool, back, gone).await
+}
+
+async fn assert_clocks_and_holds(ledger: &PostgresLedger, pool: &PgPool, back: CourseId, gone: CourseId) -> Result<()> {
     let clocks: Vec<(String, i64)> =
         sqlx::query_as("SELECT course_id, accrued_ms FROM course_gc.orphans ORDER BY course_id")
-            .fetch_all(&pool)
+            .fetch_all(pool)
             .await?;
     assert_eq!(clocks, [(back.to_string(), 0), (gone.to_string(), 60_000)]);
     let held: Vec<CourseId> = ledger.held().await?.into_iter().map(|held| held.item.course).collect();

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use async_trait::async_trait;
 use course_gc::adopt::adopt;
-use course_gc::domain::ids::IdType;
+use course_gc::domain::ids::{CourseId, IdType};
 use course_gc::domain::plan::{Decision, Hold};
 use course_gc::domain::report::{Mode, RunReport, StoreReport, Verdict};
-use course_gc::ledger::PostgresLedger;
+use course_gc::ledger::{Intent, Intents, PostgresLedger};
+use course_gc::liveness::{Liveness, LivenessSources};
+use course_gc::postgres::PostgresError;
 use course_gc::reconcile::reconcile;
 use sandbox::campus::{Campus, CampusSize};
 use sandbox::config::Settings;
 use sandbox::{Addresses, Postgres, Snapshot, Stores, World};
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::Installation;
@@ -27,6 +30,9 @@ const SIZE: CampusSize = CampusSize {
     points: 2,
     vector_size: 4,
 };
+
+/// Some course.
+const COURSE: CourseId = CourseId::Uuid(uuid::Uuid::from_u128(1));
 
 /// Without grace for who departed.
 fn at_once() -> Settings {
@@ -244,5 +250,67 @@ async fn s7_a_break_is_not_forgotten_by_a_run_that_halts() -> Result<()> {
         assert!(held > 0, "{report:?}");
         assert_eq!(before.diff(&Snapshot::take(&installation.stores).await?), Default::default());
     }
+    Ok(())
+}
+
+/// Liveness sources with something that happens when their locks have been taken, and nothing was read yet.
+struct Meanwhile {
+    inner: Arc<dyn LivenessSources>,
+    pool: PgPool,
+    statement: &'static str,
+}
+
+#[async_trait]
+impl LivenessSources for Meanwhile {
+    async fn lock(&self) -> Result<Box<dyn Liveness>, PostgresError> {
+        let locked = self.inner.lock().await?;
+        sqlx::raw_sql(self.statement).execute(&self.pool).await.expect("it can be done");
+        Ok(locked)
+    }
+}
+
+#[tokio::test]
+async fn s7_the_position_that_is_remembered_is_later_than_every_row_that_was_read() -> Result<()> {
+    let world = World::create().await?;
+    let installation = leaking(world.addresses()).await?;
+    let mut collector = installation.collector()?;
+    let statement = "CREATE TABLE public.meanwhile AS SELECT pg_current_wal_insert_lsn() AS position";
+    let (inner, pool) = (Arc::clone(&collector.liveness), installation.stores.postgres.clone());
+    collector.liveness = Arc::new(Meanwhile { inner, pool, statement });
+    assert_eq!(reconcile(&collector, Mode::Plan, &CancellationToken::new()).await?.halt, None);
+
+    let committed: i64 = sqlx::query_scalar("SELECT pg_wal_lsn_diff(position, '0/0')::bigint FROM public.meanwhile")
+        .fetch_one(&installation.stores.postgres)
+        .await?;
+    let adoption = collector.ledger.adoption().await?.context("it was adopted")?;
+    let remembered = adoption.sources["campus"].1.lsn.context("it is told")?;
+    assert!(remembered > committed.unsigned_abs(), "a restore to between the two would lose what was read, unseen");
+    Ok(())
+}
+
+#[tokio::test]
+async fn s6_s11_a_root_that_is_not_mounted_restarts_no_clock_and_settles_no_intent() -> Result<()> {
+    let world = World::create().await?;
+    let installation = leaking(world.addresses()).await?;
+    installation.configure(&Settings { departed: "20m".to_owned(), ..Settings::default() })?;
+    assert_eq!(installation.run().await?.verdict, Verdict::Clean, "all of it is in its grace");
+    installation.age("25 minutes").await?;
+    let ledger = installation.ledger()?;
+    let intent = Intent { courses: [COURSE].into(), counting: [COURSE].into(), handles: 1 };
+    ledger.open_intent(uuid::Uuid::nil(), "uploads", &intent).await?.context("nobody paused")?;
+
+    let root = installation.addresses.files.join("uploads");
+    let aside = installation.addresses.files.with_extension("aside");
+    std::fs::rename(&root, &aside)?;
+    std::fs::create_dir(&root)?;
+    let report = installation.run().await?;
+    assert!(store(&report, "uploads").not_adopted.is_some(), "{report:?}");
+    assert!(ledger.open_intents().await?.contains_key("uploads"), "an empty place settles nothing");
+
+    std::fs::remove_dir(&root)?;
+    std::fs::rename(&aside, &root)?;
+    let report = installation.run().await?;
+    assert!(store(&report, "uploads").swept().deleted > 0, "its clocks went on: {report:?}");
+    assert!(!ledger.open_intents().await?.contains_key("uploads"));
     Ok(())
 }

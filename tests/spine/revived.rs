@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use course_gc::domain::report::{Mode, RunReport, Verdict};
+use course_gc::domain::report::{Mode, RunReport, StoreReport, Verdict};
+use course_gc::ledger::Intents;
 use course_gc::reconcile::reconcile;
 use futures::FutureExt;
 use sandbox::campus::{Campus, CampusSize, CourseId};
@@ -25,8 +26,12 @@ struct Scene {
 
 impl Scene {
     async fn set() -> Result<Self> {
+        Self::with_grace("0s").await
+    }
+
+    async fn with_grace(departed: &str) -> Result<Self> {
         let world = World::create().await?;
-        let settings = Settings { departed: "0s".to_owned(), ..Settings::default() };
+        let settings = Settings { departed: departed.to_owned(), ..Settings::default() };
         let installation = Installation::new(world.addresses(), &settings).await?;
         let campus = Arc::new(Campus::plan(CampusSize::default()));
         campus.seed(&installation.stores).await?;
@@ -52,12 +57,36 @@ impl Scene {
         Ok(reconcile(&collector, Mode::Run, &CancellationToken::new()).await?)
     }
 
+    /// Its row goes again.
+    async fn dies_again(&self) -> Result<()> {
+        self.campus.delete_row(&self.installation.stores, self.back).await
+    }
+
+    /// Every other course that was deleted is there again, so that a batch of one is of the one that comes back.
+    async fn only_one_is_dead(&self) -> Result<()> {
+        for course in self.campus.doomed().into_iter().filter(|course| *course != self.back) {
+            self.campus.revive(&self.installation.stores, course).await?;
+        }
+        Ok(())
+    }
+
     /// The keys of the course that comes back.
     async fn keys(&self) -> Result<Vec<Resource>> {
         let id = self.back.to_string();
+        self.named(|resource| matches!(resource, Resource::Key(name) if String::from_utf8_lossy(name).contains(&id)))
+            .await
+    }
+
+    /// Its uploads.
+    async fn files(&self) -> Result<Vec<Resource>> {
+        let id = format!("/{}/", self.back);
+        let is_its = |path: &str| path.starts_with("uploads/") && path.contains(&id);
+        self.named(|resource| matches!(resource, Resource::File(path) if is_its(path))).await
+    }
+
+    async fn named(&self, is_it: impl Fn(&Resource) -> bool) -> Result<Vec<Resource>> {
         let snapshot = Snapshot::take(&self.installation.stores).await?;
-        let names_it = |resource: &&Resource| matches!(resource, Resource::Key(name) if String::from_utf8_lossy(name).contains(&id));
-        Ok(snapshot.resources().filter(names_it).cloned().collect())
+        Ok(snapshot.resources().filter(|resource| is_it(resource)).cloned().collect())
     }
 }
 
@@ -79,9 +108,7 @@ async fn s1_a_course_that_comes_back_after_its_confirmation_is_told() -> Result<
     let scene = Scene::set().await?;
     // No process can exclude being frozen between the last question and the send. The first batch is of one key, whose
     // course is the one that comes back if every other one is live again before.
-    for course in scene.campus.doomed().into_iter().filter(|course| *course != scene.back) {
-        scene.campus.revive(&scene.installation.stores, course).await?;
-    }
+    scene.only_one_is_dead().await?;
     let report = scene.run_until(Call::Delete).await?;
     let cache = report.stores.iter().find(|store| store.name == "cache").context("no cache")?;
     let told: Vec<String> = cache.live_after_delete.iter().map(ToString::to_string).collect();
@@ -89,4 +116,117 @@ async fn s1_a_course_that_comes_back_after_its_confirmation_is_told() -> Result<
     assert_eq!(cache.swept().deleted, 1);
     assert_eq!(report.verdict, Verdict::Partly, "whoever is on call must look");
     Ok(())
+}
+
+#[tokio::test]
+async fn s6_a_course_that_is_found_live_with_its_batch_and_dies_again_waits_anew() -> Result<()> {
+    let scene = Scene::with_grace("20m").await?;
+    scene.installation.run().await?;
+    scene.installation.age("25 minutes").await?;
+    let before = scene.keys().await?;
+    let report = scene.run_until(Call::Locate).await?;
+    assert!(store(&report, "cache")?.swept().spared > 0, "its grace was over");
+
+    scene.dies_again().await?;
+    for _ in 0..2 {
+        scene.installation.run().await?;
+        assert_eq!(scene.keys().await?, before, "its grace begins anew");
+    }
+    scene.installation.age("25 minutes").await?;
+    scene.installation.run().await?;
+    assert_ne!(scene.keys().await?, before, "and is over in the end");
+    Ok(())
+}
+
+#[tokio::test]
+async fn s6_a_course_that_is_found_live_waits_anew_though_nobody_knows_what_is_referred_to() -> Result<()> {
+    let scene = Scene::with_grace("20m").await?;
+    scene.installation.run().await?;
+    scene.installation.age("25 minutes").await?;
+    let files = scene.files().await?;
+    assert!(!files.is_empty());
+    sql(&scene, "ALTER TABLE public.file_catalog RENAME TO hidden").await?;
+    let report = scene.run_until(Call::Inventory).await?;
+    assert!(store(&report, "uploads")?.error.is_some(), "{report:?}");
+
+    sql(&scene, "ALTER TABLE public.hidden RENAME TO file_catalog").await?;
+    scene.dies_again().await?;
+    scene.installation.run().await?;
+    assert_eq!(scene.files().await?, files, "its grace begins anew");
+    Ok(())
+}
+
+#[tokio::test]
+async fn s11_who_could_not_be_asked_about_again_is_asked_about_by_the_next_run() -> Result<()> {
+    let scene = Scene::set().await?;
+    scene.only_one_is_dead().await?;
+    let mut collector = scene.installation.collector()?;
+    let (campus, stores, back) = (Arc::clone(&scene.campus), scene.installation.stores.clone(), scene.back);
+    interpose(&mut collector, "cache", move |call, nth| {
+        let (campus, stores) = (Arc::clone(&campus), stores.clone());
+        async move {
+            if (call, nth) == (Call::Delete, 1) {
+                campus.revive(&stores, back).await.expect("the row can be put back");
+                let end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = \
+                           (SELECT oid FROM pg_database WHERE datname = current_database())";
+                sqlx::query(end).execute(&stores.postgres).await.expect("the lock sessions can be ended");
+            }
+        }
+        .boxed()
+    });
+    // That it failed may be all that the run can say.
+    let _ = reconcile(&collector, Mode::Run, &CancellationToken::new()).await;
+    scene.installation.unlocked().await?;
+    let open = scene.installation.ledger()?.open_intents().await?;
+    assert_eq!(
+        open.get("cache").map(|courses| courses.iter().map(ToString::to_string).collect()),
+        Some(vec![back.to_string()])
+    );
+
+    let report = scene.installation.run().await?;
+    let told: Vec<String> = store(&report, "cache")?.live_after_delete.iter().map(ToString::to_string).collect();
+    assert_eq!((told, report.verdict), (vec![back.to_string()], Verdict::Partly), "whoever is on call must look");
+    assert!(scene.installation.ledger()?.open_intents().await?.is_empty());
+    assert_eq!(scene.installation.run().await?.verdict, Verdict::Clean, "once");
+    Ok(())
+}
+
+#[tokio::test]
+async fn s1_whoever_is_named_by_what_went_is_asked_about_again() -> Result<()> {
+    let scene = Scene::set().await?;
+    scene.only_one_is_dead().await?;
+    let named = scene.campus.doomed().into_iter().find(|course| *course != scene.back).context("another")?;
+    scene.campus.delete_row(&scene.installation.stores, named).await?;
+    let key = format!("rag:{}:section:{named}", scene.back);
+    let mut redis = scene.installation.stores.redis.clone();
+    for key in scene.keys().await? {
+        let Resource::Key(name) = key else { continue };
+        redis::cmd("UNLINK").arg(name).query_async::<()>(&mut redis).await?;
+    }
+    redis::cmd("SET").arg(&key).arg("both").query_async::<()>(&mut redis).await?;
+
+    let mut collector = scene.installation.collector()?;
+    let (campus, stores) = (Arc::clone(&scene.campus), scene.installation.stores.clone());
+    interpose(&mut collector, "cache", move |call, _| {
+        let (campus, stores) = (Arc::clone(&campus), stores.clone());
+        async move {
+            if call == Call::Delete {
+                campus.revive(&stores, named).await.expect("the row can be put back");
+            }
+        }
+        .boxed()
+    });
+    let report = reconcile(&collector, Mode::Run, &CancellationToken::new()).await?;
+    let told: Vec<String> = store(&report, "cache")?.live_after_delete.iter().map(ToString::to_string).collect();
+    assert!(told.contains(&named.to_string()), "{told:?} {report:?}");
+    Ok(())
+}
+
+async fn sql(scene: &Scene, statement: &'static str) -> Result<()> {
+    sqlx::raw_sql(statement).execute(&scene.installation.stores.postgres).await?;
+    Ok(())
+}
+
+fn store<'a>(report: &'a RunReport, name: &str) -> Result<&'a StoreReport> {
+    report.stores.iter().find(|store| store.name == name).with_context(|| format!("no {name}"))
 }

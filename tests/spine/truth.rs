@@ -39,7 +39,7 @@ async fn sql(url: &str, statements: &str) -> Result<()> {
 /// Locks the source; gives back how many ids are live, or why it was refused.
 async fn live(source: LivenessSource) -> Result<usize, PostgresError> {
     let liveness = PostgresSources { id_type: IdType::Uuid, sources: vec![source] }.lock().await?;
-    let live = liveness.read().await?.iter().map(|(_, set)| set.len()).sum();
+    let live = liveness.read().await?.iter().map(|(_, set, _)| set.len()).sum();
     liveness.release().await;
     Ok(live)
 }

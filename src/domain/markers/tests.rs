@@ -23,7 +23,7 @@ fn declared() -> Vec<(String, bool)> {
 
 /// The judgement of our store at count 5, whose marker and truths are these.
 fn judged(marker: Option<&Marker>, asked: &[&str]) -> Result<Result<(), NotAdopted>, LedgerBehind> {
-    let adopted = AdoptedStore { sources: declared(), counter: 5, pending: None };
+    let adopted = AdoptedStore { sources: declared(), counter: 5, ..AdoptedStore::default() };
     let (sources, truths) = (declared(), named(asked));
     let installation = Uuid::from_u128(US);
     let known = Known { store: "x", adopted: Some(&adopted), sources: &sources, installation, truths: &truths };
@@ -52,7 +52,7 @@ fn s7_a_source_is_named_by_its_system_and_database_or_nothing_is() {
 #[test]
 fn s7_a_marker_is_right_at_the_last_count_or_at_an_interrupted_move() {
     let judge = |counter, pending, seen| {
-        let adopted = AdoptedStore { sources: declared(), counter, pending };
+        let adopted = AdoptedStore { sources: declared(), counter, pending, ..AdoptedStore::default() };
         let (sources, truths) = (declared(), named(&["a"]));
         let installation = Uuid::from_u128(US);
         let known = Known { store: "x", adopted: Some(&adopted), sources: &sources, installation, truths: &truths };
@@ -73,7 +73,7 @@ fn s7_what_is_not_adopted_holds_itself() {
     let installation = Uuid::from_u128(US);
     let never = Known { store: "x", adopted: None, sources: &sources, installation, truths: &truths };
     assert_eq!(judge_marker(&never, Some(&ours)), Ok(Err(NotAdopted::Never)));
-    let adopted = AdoptedStore { sources: vec![("s".to_owned(), true)], counter: 5, pending: None };
+    let adopted = AdoptedStore { sources: vec![("s".to_owned(), true)], counter: 5, ..AdoptedStore::default() };
     let edited = Known { adopted: Some(&adopted), ..never };
     assert_eq!(judge_marker(&edited, Some(&ours)), Ok(Err(NotAdopted::Edited)));
     assert_eq!(judged(None, &["a"]), Ok(Err(NotAdopted::Unmarked)));
@@ -245,4 +245,36 @@ fn s7_a_step_is_one_owners() {
     }
     let changed = owner(1, 6, &["a", "b"]);
     assert!(both(5, 8).with(changed).is_step_from(&both(5, 8)), "what it asks moves with its count");
+}
+
+#[test]
+fn s7_who_is_where_it_was_objects_once_to_a_marker_that_is_ahead() {
+    let us = Uuid::from_u128(US);
+    let entry = |installation, counter| Owner { installation, name: "x".to_owned(), counter, truths: named(&["a"]) };
+    let marker = Marker::of(entry(us, 7)).with(entry(Uuid::from_u128(US + 1), 3));
+    let table = [
+        // It last moved in, it is now in, it has objected; it objects.
+        (Some("1"), Some("1"), false, true),
+        (Some("1"), Some("1"), true, false),
+        (Some("1"), Some("2"), false, false),
+        (Some("1"), Some("2"), true, false),
+        (None, Some("2"), false, true),
+        (Some("1"), None, false, true),
+        (None, None, false, true),
+        (None, None, true, false),
+    ];
+    for (moved_in, server, objected, objects) in table {
+        let moved_in = moved_in.map(ToOwned::to_owned);
+        let adopted = AdoptedStore { counter: 6, moved_in, objected, ..AdoptedStore::default() };
+        let to = adopted.objection(us, &marker, server);
+        let what = format!("{adopted:?} in {server:?}");
+        assert_eq!(to.is_some(), objects, "{what}");
+        if let Some(to) = to {
+            assert!(to.is_step_from(&marker), "{what}: {to:?}");
+            assert_eq!(to.owner(us), Some(&entry(us, 8)), "{what}");
+        }
+    }
+    let alone = Marker::of(entry(Uuid::from_u128(US + 1), 3));
+    assert_eq!(AdoptedStore::default().objection(us, &alone, None), None, "nothing of ours is there");
+    assert_eq!(AdoptedStore::default().objection(us, &Marker::of(entry(us, u64::MAX)), None), None);
 }
