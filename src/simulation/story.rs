@@ -329,6 +329,8 @@ async fn cloned(stage: &Stage) {
         let home = state.homes[&Who(0)];
         let mut copy = state.clusters.clone();
         copy.iter_mut().for_each(Cluster::disconnect);
+        // Another running server, whose cluster has the same identifier.
+        copy.iter_mut().for_each(|cluster| cluster.started += 1000);
         state.clusters.extend(copy);
         state.homes.insert(who, Home { campus: home.campus + 2, ledger: home.ledger + 2 });
         home.campus + 2
