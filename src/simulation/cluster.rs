@@ -50,8 +50,8 @@ pub struct Tables {
     pub orphans: BTreeMap<(String, String, CourseId), OrphanRow>,
     /// In the order in which they were opened.
     pub intents: Vec<Intent>,
-    /// Why deleting is paused.
-    pub paused: Option<String>,
+    /// Why deleting is paused, and since when.
+    pub paused: Option<(String, DateTime<Utc>)>,
     /// What was adopted.
     pub adoption: Option<Adoption>,
     /// Liveness sources whose tombstones are younger than every sighting.

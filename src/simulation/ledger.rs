@@ -405,26 +405,25 @@ impl Intents for MemoryLedger {
 #[async_trait]
 impl Pauses for MemoryLedger {
     async fn pause(&self, reason: &str) -> Result<Pause, LedgerError> {
-        let reason = self.write(|tables| tables.paused.get_or_insert_with(|| reason.to_owned()).clone()).await?;
-        Ok(self.in_force(reason))
+        let now = self.now();
+        let pause = self.write(|tables| tables.paused.get_or_insert_with(|| (reason.to_owned(), now)).clone()).await?;
+        Ok(in_force(pause))
     }
 
     async fn resume(&self) -> Result<Option<Pause>, LedgerError> {
         let ended = self.write(|tables| tables.paused.take()).await?;
-        Ok(ended.map(|reason| self.in_force(reason)))
+        Ok(ended.map(in_force))
     }
 
     async fn paused(&self) -> Result<Option<Pause>, LedgerError> {
         let paused =
             self.read(|tables| tables.paused.clone()).await?.filter(|_| self.without != Some(Safeguard::Pause));
-        Ok(paused.map(|reason| self.in_force(reason)))
+        Ok(paused.map(in_force))
     }
 }
 
-impl MemoryLedger {
-    fn in_force(&self, reason: String) -> Pause {
-        Pause { reason, paused_by: "a person".to_owned(), paused_at: self.now() }
-    }
+fn in_force((reason, paused_at): (String, DateTime<Utc>)) -> Pause {
+    Pause { reason, paused_by: "a person".to_owned(), paused_at }
 }
 
 #[async_trait]

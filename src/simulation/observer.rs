@@ -486,8 +486,10 @@ impl State {
         if known && taken && !is_approved(HoldKind::Discontinuity) {
             broken.push(("S7", format!("{} vanished in a restore, and nobody accepted it", name())));
         }
-        let intended = tables.intents.iter().any(|intent| intent.open && intent.intent.store == store);
-        if tables.paused.is_some() && !intended {
+        let begun_since = |since: DateTime<Utc>| {
+            tables.intents.iter().any(|intent| intent.open && intent.intent.store == store && intent.opened_at > since)
+        };
+        if tables.paused.as_ref().is_some_and(|(_, since)| begun_since(*since)) {
             broken.push(("S8", format!("{} went in a pause", name())));
         }
 

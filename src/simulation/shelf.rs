@@ -252,6 +252,11 @@ impl State {
 
     fn delete(&mut self, who: Who, shelf: usize, handle: &Handle, sent_at: Duration) -> bool {
         let key = handle.key.to_vec();
+        // The worst moment for a course to come back: it was confirmed, and the delete is on its way.
+        if self.weather.is_some() && self.once_in(400) {
+            let campus = self.homes[&who].campus;
+            self.open_course(campus, handle.owner, sent_at);
+        }
         let Some(resource) = self.shelves[shelf].resources.remove(&key) else { return false };
         self.judge_delete(who, shelf, &key, &resource, sent_at);
         true

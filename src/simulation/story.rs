@@ -172,7 +172,10 @@ async fn person(stage: &Stage) {
         sleep(Duration::from_millis(pause)).await;
         let ledger = stage.world.state().homes[&Who(0)].ledger;
         match what {
-            0 => stage.world.state().clusters[ledger].ledger.paused = Some("wait".to_owned()),
+            0 => {
+                let since = stage.world.database_time();
+                stage.world.state().clusters[ledger].ledger.paused = Some(("wait".to_owned(), since));
+            }
             1 | 2 => stage.world.state().clusters[ledger].ledger.paused = None,
             3 | 4 => {
                 // Nobody approves what a campus says that is not the right one.
@@ -329,6 +332,8 @@ async fn cloned(stage: &Stage) {
         let home = state.homes[&Who(0)];
         let mut copy = state.clusters.clone();
         copy.iter_mut().for_each(Cluster::disconnect);
+        // Another running server, whose cluster has the same identifier.
+        copy.iter_mut().for_each(|cluster| cluster.started += 1000);
         state.clusters.extend(copy);
         state.homes.insert(who, Home { campus: home.campus + 2, ledger: home.ledger + 2 });
         home.campus + 2

@@ -275,8 +275,8 @@ async fn s6_whoever_is_live_again_starts_its_clocks_anew_though_its_store_does_n
     .await?;
     ledger.found_live(&LiveSet::from_ids(IdType::Uuid, [back])).await?;
     let run = uuid::Uuid::from_u128(1);
-    ledger.begin(run, Mode::Run).await?;
-    ledger.finish(&RunReport::begin(run, Mode::Run, "campus", chrono::DateTime::UNIX_EPOCH), true).await?;
+    let started_at = ledger.begin(run, Mode::Run).await?;
+    ledger.finish(&RunReport::begin(run, Mode::Run, "campus", started_at), true).await?;
     let counts: Vec<(String, bool)> =
         sqlx::query_as("SELECT course_id, counted_at IS NOT NULL FROM course_gc.orphans ORDER BY course_id")
             .fetch_all(&pool)
