@@ -76,6 +76,8 @@ struct Pass {
 struct Asked {
     asking: Asking,
     live: bool,
+    /// The last answer that said dead, if this one says live.
+    dead_before: Option<Asking>,
 }
 
 /// When, and whom, somebody asked.
@@ -216,8 +218,15 @@ impl Observer {
     }
 
     pub fn asked(&mut self, who: Who, ids: &BTreeSet<CourseId>, live: &LiveSet, asked: Asking) {
-        let answers = ids.iter().map(|id| (*id, Asked { asking: asked, live: live.contains(*id) }));
-        self.pass(who).asked.extend(answers);
+        let pass = self.pass(who);
+        for id in ids {
+            let live = live.contains(*id);
+            let before = pass
+                .asked
+                .get(id)
+                .and_then(|before| if before.live { before.dead_before } else { Some(before.asking) });
+            pass.asked.insert(*id, Asked { asking: asked, live, dead_before: before.filter(|_| live) });
+        }
     }
 
     /// An answer came back.
@@ -302,7 +311,12 @@ impl Observer {
         store: &str,
         (source, course): (SourceIndex, CourseId),
     ) -> Duration {
+        // What vanished across a break waits anew from its approval on.
+        let place = (store.to_owned(), source, course);
+        let approved = self.words(ledger, HoldKind::Discontinuity).filter(|word| word.until > pass.started);
+        let since = approved.filter(|word| word.orphans.contains(&place)).map(|word| word.since).min();
         let before = self.seen.get(&(ledger, store.to_owned(), source, course));
+        let before = before.filter(|before| since.is_none_or(|since| before.last_start >= since));
         let keys = pass.sighted.get(&(store.to_owned(), source, course));
         match (before, keys) {
             (Some(before), Some(keys)) if keys.len() < before.keys.len() || *keys == before.keys => {
@@ -360,10 +374,6 @@ impl Observer {
         self.note(format!("a person approves {} of ledger {ledger}: {orphans:?} {size:?}", kind.as_str()));
         if let Some(size) = size {
             self.believed.insert(ledger, vec![(since, size as usize)]);
-        }
-        if kind == HoldKind::Discontinuity {
-            let anew = |(store, source, course): &Place| (ledger, store.clone(), *source, *course);
-            orphans.iter().map(anew).for_each(|key| _ = self.seen.remove(&key));
         }
         self.approvals.push(Word { ledger, kind, orphans, since, until });
     }
@@ -426,7 +436,14 @@ impl State {
             broken.push(("S14", format!("a plan deleted {}", name())));
         }
         let ids: Vec<CourseId> = resource.mentions.iter().chain([&owner]).copied().collect();
-        for id in &ids {
+        // Who came to life after its batch was confirmed, and was found live by another store's batch since: this one is in flight.
+        let overtaken = |id: &CourseId| {
+            let asked = pass.asked.get(id).filter(|asked| asked.live);
+            let fresh = |dead: &Asking| sent_at.saturating_sub(dead.at) <= contract.confirmation;
+            let dead = asked.and_then(|asked| asked.dead_before).filter(fresh);
+            dead.is_some_and(|dead| campus.courses.get(id).is_none_or(|born| *born >= dead.at))
+        };
+        for id in ids.iter().filter(|id| !overtaken(id)) {
             match pass.asked.get(id) {
                 Some(asked) if asked.live => broken.push(("S1", format!("{id} was live when asked, {}", name()))),
                 Some(asked) if sent_at.saturating_sub(asked.asking.at) > contract.confirmation => {
@@ -508,13 +525,15 @@ impl State {
             broken.push(("S8", format!("{} is of the {}th course in a day", name(), courses.len())));
         }
 
+        let was_overtaken = overtaken(&owner);
         let harmed: Vec<CourseId> = ids.iter().copied().filter(|id| campus.courses.contains_key(id)).collect();
         self.observer.deletions += 1;
         let current = self.observer.pass(who);
         current.unconfirmed.extend(ids);
         current.harmed.extend(harmed);
         // The one batch that was in flight when history broke was right when it was asked about.
-        let in_flight = pass.asked.get(&owner).is_some_and(|asked| asked.asking.breaks != self.observer.breaks);
+        let in_flight =
+            was_overtaken || pass.asked.get(&owner).is_some_and(|asked| asked.asking.breaks != self.observer.breaks);
         broken.retain(|(line, _)| !(in_flight && matches!(*line, "S3" | "S6" | "S7" | "S8")));
         for (line, what) in broken {
             self.observer.violation(line, what);
