@@ -30,7 +30,7 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How often the server looks whether the client is still there while it works on a query.
 const CONNECTION_CHECK: Duration = Duration::from_secs(1);
 /// The first half of every advisory lock of ours: "cogc".
-const LOCK_CLASS: i32 = 0x636f_6763;
+pub const LOCK_CLASS: i32 = 0x636f_6763;
 
 /// Begins a question. What could hide rows is shut out once more, in the transaction itself (S4): behind a pooler the session's own
 /// settings may have reached another server process, and a function may have changed them since.
@@ -49,13 +49,17 @@ pub enum AdvisoryLock {
     Ledger,
     /// A liveness source's.
     Liveness,
+    /// Held by each write of a run, shared, and by the beginning of a run: none begins in the middle of another's write.
+    Fence,
 }
 
 impl AdvisoryLock {
-    fn object(self) -> i32 {
+    /// The second half of its number.
+    pub fn object(self) -> i32 {
         match self {
             Self::Ledger => 1,
             Self::Liveness => 2,
+            Self::Fence => 3,
         }
     }
 }

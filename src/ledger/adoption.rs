@@ -65,7 +65,13 @@ pub trait Adoptions: Send + Sync {
     ///
     /// # Errors
     /// If the ledger does not answer.
-    async fn saw_source(&self, source: &str, pin: &SourcePin, position: &Position) -> Result<(), LedgerError>;
+    async fn saw_source(
+        &self,
+        run: Uuid,
+        source: &str,
+        pin: &SourcePin,
+        position: &Position,
+    ) -> Result<(), LedgerError>;
 
     /// The running server that the ledger is in; `None` if it does not tell.
     ///
@@ -177,14 +183,25 @@ impl Adoptions for PostgresLedger {
         Ok(())
     }
 
-    async fn saw_source(&self, source: &str, pin: &SourcePin, position: &Position) -> Result<(), LedgerError> {
-        let update = sqlx::query("UPDATE course_gc.pinned_sources SET pin = $2, position = $3 WHERE source = $1")
-            .bind(source)
-            .bind(Json(pin))
-            .bind(Json(position))
-            .execute(&self.pool);
-        self.call("noting where a liveness source is", update).await?;
-        Ok(())
+    async fn saw_source(
+        &self,
+        run: Uuid,
+        source: &str,
+        pin: &SourcePin,
+        position: &Position,
+    ) -> Result<(), LedgerError> {
+        const ACTION: &str = "noting where a liveness source is";
+        let mut transaction = self.fenced(ACTION, run).await?;
+        let update = async {
+            sqlx::query("UPDATE course_gc.pinned_sources SET pin = $2, position = $3 WHERE source = $1")
+                .bind(source)
+                .bind(Json(pin))
+                .bind(Json(position))
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await
+        };
+        self.call(ACTION, update).await
     }
 
     async fn server(&self) -> Result<Option<String>, LedgerError> {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use sqlx::Row;
+use uuid::Uuid;
 
 use super::{LedgerError, PostgresLedger};
 use crate::domain::ids::CourseId;
@@ -33,7 +34,7 @@ pub trait Known: Send + Sync {
     ///
     /// # Errors
     /// If the ledger does not answer.
-    async fn learn(&self, live: &LiveSet, across_break: bool) -> Result<(), LedgerError>;
+    async fn learn(&self, run: Uuid, live: &LiveSet, across_break: bool) -> Result<(), LedgerError>;
 
     /// Which of these ids an earlier run saw live.
     ///
@@ -44,7 +45,8 @@ pub trait Known: Send + Sync {
 
 #[async_trait]
 impl Known for PostgresLedger {
-    async fn learn(&self, live: &LiveSet, across_break: bool) -> Result<(), LedgerError> {
+    async fn learn(&self, run: Uuid, live: &LiveSet, across_break: bool) -> Result<(), LedgerError> {
+        let mut transaction = self.fenced("learning live ids", run).await?;
         let known = self.present().await?;
         let arrived: Vec<String> = live.without(&known).map(|id| id.to_string()).collect();
         let departed: Vec<String> = known.without(live).map(|id| id.to_string()).collect();
@@ -54,7 +56,7 @@ impl Known for PostgresLedger {
                  ON CONFLICT (course_id) DO UPDATE SET departed_at = NULL, across_break = false",
             )
             .bind(page)
-            .execute(&self.pool);
+            .execute(&mut *transaction);
             self.call("learning live ids", insert).await?;
             // A store whose inventory fails now would never hear that its orphan's owner was there again.
             let anew = sqlx::query(
@@ -62,7 +64,7 @@ impl Known for PostgresLedger {
                  WHERE course_id = ANY($1)",
             )
             .bind(page)
-            .execute(&self.pool);
+            .execute(&mut *transaction);
             self.call("starting the clocks of who is live again anew", anew).await?;
         }
         for page in departed.chunks(PAGE) {
@@ -72,16 +74,16 @@ impl Known for PostgresLedger {
             )
             .bind(page)
             .bind(across_break)
-            .execute(&self.pool);
+            .execute(&mut *transaction);
             self.call("marking departed ids", update).await?;
         }
         let forget = sqlx::query(
             "DELETE FROM course_gc.known_ids k WHERE departed_at < now() - interval '90 days' AND NOT across_break \
              AND NOT EXISTS (SELECT FROM course_gc.orphans o WHERE o.course_id = k.course_id)",
         )
-        .execute(&self.pool);
+        .execute(&mut *transaction);
         self.call("forgetting departed ids", forget).await?;
-        Ok(())
+        self.call("learning live ids", transaction.commit()).await
     }
 
     async fn known_among(&self, ids: &BTreeSet<CourseId>) -> Result<KnownIds, LedgerError> {

@@ -18,10 +18,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::postgres::{PgPool, PgPoolOptions};
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, Postgres as Pg, Transaction};
+use uuid::Uuid;
 
 use crate::domain::ids::IdType;
-use crate::postgres::{AdvisoryLock, Lock, LockSession, Postgres, PostgresError};
+use crate::postgres::{AdvisoryLock, LOCK_CLASS, Lock, LockSession, Postgres, PostgresError};
 
 pub use adoption::{Adoption, Adoptions};
 pub use approvals::{AcceptedSize, Approval, Approvals};
@@ -64,6 +65,9 @@ pub enum LedgerError {
         /// The version that is there.
         found: i64,
     },
+    /// Another run has begun since: whoever stood still for so long writes nothing more (S10).
+    #[error("another run has begun since this one; it stood still for too long, and nothing more of it is written")]
+    Superseded,
     /// A row holds something that this program did not write.
     #[error("the ledger holds a course id that is none: {0:?}; was `course_id` changed in the configuration?")]
     Id(String),
@@ -99,8 +103,17 @@ impl PostgresLedger {
     /// # Errors
     /// If the URL cannot be read.
     pub fn new(postgres: Postgres, id_type: IdType) -> Result<Self, LedgerError> {
+        // Whoever freezes in the middle of a write must not keep others from beginning.
+        let idle = format!("SET idle_in_transaction_session_timeout = {}", postgres.idle_timeout.as_millis());
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
+            .after_connect(move |connection, _| {
+                let idle = idle.clone();
+                Box::pin(async move {
+                    sqlx::raw_sql(sqlx::AssertSqlSafe(idle)).execute(connection).await?;
+                    Ok(())
+                })
+            })
             .acquire_timeout(postgres.call_timeout)
             .idle_timeout(Duration::from_secs(60))
             .connect_lazy_with(postgres.options()?);
@@ -148,6 +161,26 @@ impl PostgresLedger {
         Ok(applied.iter().map(|migration| migration.version).max().unwrap_or(0))
     }
 
+    /// A transaction in which a run writes. No other run begins before it ends.
+    ///
+    /// # Errors
+    /// [`LedgerError::Superseded`] if another run has begun since.
+    async fn fenced(&self, action: &'static str, run: Uuid) -> Result<Transaction<'static, Pg>, LedgerError> {
+        let begin = async {
+            let mut transaction = self.pool.begin().await?;
+            sqlx::query("SELECT pg_advisory_xact_lock_shared($1, $2)")
+                .bind(LOCK_CLASS)
+                .bind(AdvisoryLock::Fence.object())
+                .execute(&mut *transaction)
+                .await?;
+            let latest = "SELECT id FROM course_gc.runs ORDER BY started_at DESC, id DESC LIMIT 1";
+            let latest: Option<Uuid> = sqlx::query_scalar(latest).fetch_optional(&mut *transaction).await?;
+            Ok((transaction, latest))
+        };
+        let (transaction, latest) = self.call(action, begin).await?;
+        if latest == Some(run) { Ok(transaction) } else { Err(LedgerError::Superseded) }
+    }
+
     async fn call<T>(
         &self,
         action: &'static str,
@@ -187,4 +220,35 @@ fn stored(count: u64) -> i64 {
 /// A count as Postgres stored it.
 fn counted(stored: i64) -> u64 {
     u64::try_from(stored).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sandbox::Database;
+
+    use super::*;
+    use crate::domain::report::Mode;
+
+    /// Whoever freezes in the middle of a write loses it when the server waits for a sign in vain, and the next run begins.
+    #[tokio::test]
+    async fn s10_a_write_that_freezes_does_not_keep_the_next_run_from_beginning() {
+        let database = Database::create().await.unwrap();
+        let postgres = Postgres {
+            what: "the ledger".into(),
+            url: database.url().to_owned().into(),
+            call_timeout: Duration::from_secs(20),
+            idle_timeout: Duration::from_millis(300),
+            application: "course-gc/test".into(),
+        };
+        let (frozen, next) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let ledger = PostgresLedger::new(postgres.clone(), IdType::Uuid).unwrap();
+        ledger.migrate().await.unwrap();
+        ledger.begin(frozen, Mode::Run).await.unwrap();
+        let write = ledger.fenced("writing", frozen).await.unwrap();
+        PostgresLedger::new(postgres, IdType::Uuid).unwrap().begin(next, Mode::Run).await.unwrap();
+        assert!(write.commit().await.is_err(), "its session was ended");
+        assert!(matches!(ledger.fenced("writing", frozen).await, Err(LedgerError::Superseded)));
+    }
 }

@@ -99,8 +99,9 @@ impl Orphans for PostgresLedger {
         let numbers = |number: fn(&Orphan) -> i64| -> Vec<i64> { orphans.iter().map(number).collect() };
         let bytes: Vec<Option<i64>> = orphans.iter().map(|orphan| orphan.found.amount.bytes.map(stored)).collect();
         let counted_at: Vec<_> = orphans.iter().map(|orphan| orphan.clock.counted_at).collect();
+        const ACTION: &str = "recording orphans";
+        let mut transaction = self.fenced(ACTION, run).await?;
         let record = async {
-            let mut transaction = self.pool.begin().await?;
             sqlx::query(
                 "DELETE FROM course_gc.orphans USING unnest($2::text[], $3::text[]) AS gone(source, course_id) \
                  WHERE orphans.store = $1 AND orphans.source = gone.source AND orphans.course_id = gone.course_id",
@@ -136,7 +137,7 @@ impl Orphans for PostgresLedger {
             .await?;
             transaction.commit().await
         };
-        self.call("recording orphans", record).await
+        self.call(ACTION, record).await
     }
 
     async fn record_decisions(&self, place: Place<'_>, decided: &[Decided]) -> Result<(), LedgerError> {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{LedgerError, PostgresLedger, counted, stored};
 use crate::domain::live_set::Population;
 use crate::domain::report::{Mode, RunReport, Verdict};
+use crate::postgres::{AdvisoryLock, LOCK_CLASS};
 
 /// A run as the ledger lists it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -57,7 +58,7 @@ pub trait Runs: Send + Sync {
     /// Ends a run: its report, and, in the same transaction, the clocks of the orphans that it saw.
     ///
     /// # Errors
-    /// If the ledger does not answer: then the run has not finished, and its clocks did not move.
+    /// If the ledger does not answer, or another run has begun: then the run has not finished, and its clocks did not move.
     async fn finish(&self, report: &RunReport, clocks_count: bool) -> Result<(), LedgerError>;
 
     /// Ends a run that could judge nothing; the clocks do not move.
@@ -83,13 +84,24 @@ pub trait Runs: Send + Sync {
 #[async_trait]
 impl Runs for PostgresLedger {
     async fn begin(&self, run: Uuid, mode: Mode) -> Result<DateTime<Utc>, LedgerError> {
-        let insert = sqlx::query_scalar(
-            "INSERT INTO course_gc.runs (id, mode, started_at) VALUES ($1, $2, clock_timestamp()) RETURNING started_at",
-        )
-        .bind(run)
-        .bind(mode.as_str())
-        .fetch_one(&self.pool);
-        self.call("noting the run", insert).await
+        let begin = async {
+            let mut transaction = self.pool.begin().await?;
+            sqlx::query("SELECT pg_advisory_xact_lock($1, $2)")
+                .bind(LOCK_CLASS)
+                .bind(AdvisoryLock::Fence.object())
+                .execute(&mut *transaction)
+                .await?;
+            let started_at = sqlx::query_scalar(
+                "INSERT INTO course_gc.runs (id, mode, started_at) VALUES ($1, $2, clock_timestamp()) RETURNING started_at",
+            )
+            .bind(run)
+            .bind(mode.as_str())
+            .fetch_one(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(started_at)
+        };
+        self.call("noting the run", begin).await
     }
 
     async fn highest_populations(&self) -> Result<BTreeMap<String, u64>, LedgerError> {
@@ -131,8 +143,9 @@ impl Runs for PostgresLedger {
     async fn finish(&self, report: &RunReport, clocks_count: bool) -> Result<(), LedgerError> {
         let json = serde_json::to_value(report)
             .map_err(|error| self.postgres.failed("writing the report", sqlx::Error::Encode(Box::new(error))))?;
+        const ACTION: &str = "finishing the run";
+        let mut transaction = self.fenced(ACTION, report.run).await?;
         let finish = async {
-            let mut transaction = self.pool.begin().await?;
             if clocks_count {
                 sqlx::query(
                     "UPDATE course_gc.orphans SET accrued_ms = pending_ms, counted_at = $2 WHERE seen_run = $1",
@@ -152,7 +165,7 @@ impl Runs for PostgresLedger {
             .await?;
             transaction.commit().await
         };
-        self.call("finishing the run", finish).await
+        self.call(ACTION, finish).await
     }
 
     async fn fail(&self, run: Uuid, error: &str) -> Result<(), LedgerError> {

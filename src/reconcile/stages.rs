@@ -127,10 +127,10 @@ pub async fn read_truth(
         return Ok(Truth::Halted(halts));
     }
     collector.ledger.record_populations(report.run, &populations).await?;
-    collector.ledger.learn(&live, places.across_break).await?;
+    collector.ledger.learn(report.run, &live, places.across_break).await?;
     // Not before: until what vanished across a break is marked, every run must see the break.
     for (name, pin, position) in &places.sources {
-        collector.ledger.saw_source(name, pin, position).await?;
+        collector.ledger.saw_source(report.run, name, pin, position).await?;
     }
     Ok(Truth::Believed(Arc::new(live), graves))
 }

@@ -56,6 +56,19 @@ impl MemoryLedger {
         .await
     }
 
+    /// A write of a run, which no other run has begun after.
+    async fn fenced<T>(&self, run: Uuid, effect: impl FnOnce(&mut State) -> T) -> Result<T, LedgerError> {
+        let written = self.call(|state| {
+            let latest = state.clusters[self.cluster].ledger.runs.last().map(|latest| latest.id);
+            let current = latest == Some(run) || self.without == Some(Safeguard::Fence);
+            current.then(|| {
+                state.clusters[self.cluster].commit();
+                effect(state)
+            })
+        });
+        written.await?.ok_or(LedgerError::Superseded)
+    }
+
     pub(super) fn now(&self) -> DateTime<Utc> {
         self.world.database_time()
     }
@@ -131,8 +144,7 @@ impl Runs for MemoryLedger {
 
     async fn finish(&self, report: &RunReport, clocks_count: bool) -> Result<(), LedgerError> {
         let (who, cluster) = (self.who, self.cluster);
-        self.call(|state| {
-            state.clusters[cluster].commit();
+        self.fenced(report.run, |state| {
             let tables = &mut state.clusters[cluster].ledger;
             for row in tables.orphans.values_mut().filter(|row| clocks_count && row.seen_run == report.run) {
                 row.orphan.clock = OrphanClock { accrued: row.orphan.accrued, counted_at: Some(report.started_at) };
@@ -164,10 +176,10 @@ impl Runs for MemoryLedger {
 
 #[async_trait]
 impl Known for MemoryLedger {
-    async fn learn(&self, live: &LiveSet, across_break: bool) -> Result<(), LedgerError> {
+    async fn learn(&self, run: Uuid, live: &LiveSet, across_break: bool) -> Result<(), LedgerError> {
         let now = self.now();
         let (who, cluster) = (self.who, self.cluster);
-        self.call(|state| {
+        self.fenced(run, |state| {
             state.observer.learned(who, cluster, live);
             state.observer.note(format!("{who:?} learns {} live ids, across a break: {across_break}", live.len()));
             let forgetful = self.without == Some(Safeguard::Reappearance);
@@ -195,7 +207,6 @@ impl Known for MemoryLedger {
                 let old = known.departed_at.is_some_and(|then| then < now - TimeDelta::days(90));
                 !old || known.across_break || remains.contains(id)
             });
-            state.clusters[cluster].commit();
         })
         .await
     }
@@ -255,9 +266,8 @@ impl Orphans for MemoryLedger {
         orphans: &[Orphan],
         closed: &[OrphanKey],
     ) -> Result<(), LedgerError> {
-        self.call(|state| {
+        self.fenced(run, |state| {
             state.observer.recorded(self.who, self.cluster, place.store, orphans);
-            state.clusters[self.cluster].commit();
             let tables = &mut state.clusters[self.cluster].ledger;
             for (source, course) in closed {
                 tables.orphans.remove(&(place.store.to_owned(), name(&place, *source), *course));
@@ -442,8 +452,15 @@ impl Adoptions for MemoryLedger {
         Ok(())
     }
 
-    async fn saw_source(&self, source: &str, pin: &SourcePin, position: &Position) -> Result<(), LedgerError> {
-        self.write(|tables| {
+    async fn saw_source(
+        &self,
+        run: Uuid,
+        source: &str,
+        pin: &SourcePin,
+        position: &Position,
+    ) -> Result<(), LedgerError> {
+        self.fenced(run, |state| {
+            let tables = &mut state.clusters[self.cluster].ledger;
             let seen = tables.adoption.as_mut().and_then(|adoption| adoption.sources.get_mut(source));
             if let Some(seen) = seen {
                 *seen = (pin.clone(), *position);

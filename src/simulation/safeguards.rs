@@ -39,13 +39,15 @@ pub enum Safeguard {
     Pause,
     /// S9: references are asked again with each batch.
     ReferencesWithBatch,
+    /// S10: who stood still while another run began writes nothing.
+    Fence,
     /// S10: an answer counts only while the lock is held.
     LockWithQuestion,
 }
 
 impl Safeguard {
     /// All of them, each with what breaks without it, and a seed whose story shows it.
-    pub const ALL: [(Self, &'static str, u64); 19] = [
+    pub const ALL: [(Self, &'static str, u64); 20] = [
         (Self::AskAgain, "S2: ", 0),
         (Self::ConfirmBeforeDelete, "S2: ", 0),
         (Self::ConfirmAgain, "S1: ", 0),
@@ -64,6 +66,7 @@ impl Safeguard {
         (Self::Latch, "S8: ", 0),
         (Self::Pause, "S8: ", 0),
         (Self::ReferencesWithBatch, "S9: ", 0),
+        (Self::Fence, "S6: ", 0),
         (Self::LockWithQuestion, "S10: ", 0),
     ];
 }

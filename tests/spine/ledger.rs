@@ -9,10 +9,13 @@ use course_gc::domain::approvals::{HoldKind, Terms, digest_of_orphans};
 use course_gc::domain::breakers::Recent;
 use course_gc::domain::holds::Covered;
 use course_gc::domain::ids::{CourseId, IdType};
+use course_gc::domain::inventory::SourceIndex;
 use course_gc::domain::live_set::LiveSet;
-use course_gc::domain::report::{Mode, Tally, Verdict};
+use course_gc::domain::pins::{Position, SourcePin};
+use course_gc::domain::report::{Mode, RunReport, Tally, Verdict};
 use course_gc::ledger::{
-    AcceptedSize, Approvals, BatchOutcome, Intent, Intents, Known, Ledger, LedgerError, PostgresLedger, Runs,
+    AcceptedSize, Adoptions, Approvals, BatchOutcome, Intent, Intents, Known, Ledger, LedgerError, Orphans, Place,
+    PostgresLedger, Runs,
 };
 use course_gc::postgres::{IDLE_TIMEOUT, Postgres};
 use course_gc::reconcile::reconcile;
@@ -23,6 +26,7 @@ use sandbox::{Database, World};
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::interposed::{Call, interpose};
 use crate::support::Installation;
@@ -231,8 +235,9 @@ async fn s6_whoever_is_live_again_starts_its_clocks_anew_though_its_store_does_n
         ),
     )
     .await?;
-    ledger.learn(&LiveSet::from_ids(IdType::Uuid, [back]), false).await?;
-    ledger.learn(&LiveSet::empty(IdType::Uuid), false).await?;
+    let run = begin(&ledger).await?;
+    ledger.learn(run, &LiveSet::from_ids(IdType::Uuid, [back]), false).await?;
+    ledger.learn(run, &LiveSet::empty(IdType::Uuid), false).await?;
     let clocks: Vec<(String, i64)> =
         sqlx::query_as("SELECT course_id, accrued_ms FROM course_gc.orphans ORDER BY course_id")
             .fetch_all(&pool)
@@ -260,7 +265,7 @@ async fn s7_an_id_is_known_for_as_long_as_something_of_it_is_there_or_waits_for_
         ),
     )
     .await?;
-    ledger.learn(&LiveSet::empty(IdType::Uuid), false).await?;
+    ledger.learn(begin(&ledger).await?, &LiveSet::empty(IdType::Uuid), false).await?;
     let known = ledger.known_among(&BTreeSet::from([gone, held, across])).await?;
     assert_eq!(known.all, BTreeSet::from([held, across]), "else they were strangers");
     assert_eq!(known.across_break, BTreeSet::from([across]));
@@ -327,5 +332,50 @@ async fn s6_clocks_gain_between_finished_runs_and_at_most_two_intervals() -> Res
     installation.age("3 days").await?;
     installation.plan().await?;
     assert_eq!(clocks(&installation, "cache").await?.0, BTreeSet::from([10 + 2 * 15]));
+    Ok(())
+}
+
+async fn begin(ledger: &PostgresLedger) -> Result<Uuid, LedgerError> {
+    let run = Uuid::now_v7();
+    ledger.begin(run, Mode::Run).await?;
+    Ok(run)
+}
+
+/// Whoever stood still while another took over the lock must not write over what that one has seen.
+#[tokio::test]
+async fn s10_a_run_after_which_another_began_writes_nothing() -> Result<()> {
+    let database = Database::create().await?;
+    let (ledger, pool) = (ledger(&database)?, PgPool::connect(database.url()).await?);
+    ledger.migrate().await?;
+    let (frozen, id) = (begin(&ledger).await?, CourseId::Uuid(Uuid::from_u128(1)));
+    ledger.learn(frozen, &LiveSet::from_ids(IdType::Uuid, [id]), false).await?;
+    let current = begin(&ledger).await?;
+
+    let (sources, live) = (["all".to_owned()], LiveSet::empty(IdType::Uuid));
+    let place = Place { store: "cache", sources: &sources };
+    let key = (SourceIndex(0), id);
+    let mut report = RunReport::begin(frozen, Mode::Run, "campus", chrono::DateTime::UNIX_EPOCH);
+    let pin = SourcePin {
+        system: None,
+        database: "campus".into(),
+        id_type: "uuid".into(),
+        query: String::new(),
+        relations: Vec::new(),
+    };
+    let refused = [
+        ledger.learn(frozen, &live, false).await,
+        ledger.record_orphans(frozen, place, &[], &[key]).await,
+        ledger.saw_source(frozen, "campus", &pin, &Position::default()).await,
+        ledger.finish(&report, true).await,
+    ];
+    for refused in refused {
+        assert!(matches!(refused, Err(LedgerError::Superseded)), "{refused:?}");
+    }
+    let present = "SELECT count(*) FROM course_gc.known_ids WHERE departed_at IS NULL";
+    assert_eq!(sqlx::query_scalar::<_, i64>(present).fetch_one(&pool).await?, 1, "nothing was learned");
+    report.run = current;
+    ledger.learn(current, &live, false).await?;
+    ledger.finish(&report, true).await?;
+    assert_eq!(sqlx::query_scalar::<_, i64>(present).fetch_one(&pool).await?, 0);
     Ok(())
 }
