@@ -47,6 +47,8 @@ struct Pass {
     run: Uuid,
     plans: bool,
     started: DateTime<Utc>,
+    /// How often history had been broken when it began.
+    breaks: u64,
     /// How many were live when the live set was read.
     live: usize,
     questions: usize,
@@ -157,7 +159,8 @@ impl Observer {
 
     pub fn began(&mut self, who: Who, run: Uuid, mode: Mode, started: DateTime<Utc>) {
         self.note(format!("{who:?} begins a {} at {started}", mode.as_str()));
-        self.passes.insert(who, Pass { run, plans: mode == Mode::Plan, started, ..Pass::default() });
+        let (plans, breaks) = (mode == Mode::Plan, self.breaks);
+        self.passes.insert(who, Pass { run, plans, started, breaks, ..Pass::default() });
     }
 
     pub fn read(&mut self, who: Who, live: usize) {
@@ -230,8 +233,9 @@ impl Observer {
 
     /// Orphans go into the ledger: each was asked about after it was seen.
     pub fn recorded(&mut self, who: Who, ledger: usize, store: &str, orphans: &[Orphan]) {
-        if let Some(contract) = self.contract {
-            let pass = self.pass(who).clone();
+        let pass = self.pass(who).clone();
+        // What a pass saw before history broke is forgotten by the next one.
+        if let Some(contract) = self.contract.filter(|_| pass.breaks == self.breaks) {
             let most = |it: &Orphan| self.accrued(&contract, &pass, ledger, store, (it.source, it.course));
             let ahead: Vec<String> = orphans
                 .iter()
