@@ -241,8 +241,6 @@ impl Observer {
                 .iter()
                 // Of what only names somebody alive nothing goes, however long it waits.
                 .filter(|orphan| orphan.found.amount.resources > 0 && orphan.accrued > most(orphan))
-                // What was asked about before history broke was right then; the next run starts its clock anew.
-                .filter(|orphan| pass.asked.get(&orphan.course).is_none_or(|it| it.asking.breaks == self.breaks))
                 .map(|orphan| {
                     let (course, source, shown, seen) = (orphan.course, orphan.source, orphan.accrued, most(orphan));
                     format!(
