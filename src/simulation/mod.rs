@@ -10,6 +10,7 @@
 //! Each safeguard is needed: made blind ([`safeguards`]), some seed breaks the contract.
 
 mod approvals;
+mod calm;
 mod cluster;
 mod ledger;
 mod liveness;

@@ -186,3 +186,6 @@ impl Swept {
         self.failures.push(cause);
     }
 }
+
+#[cfg(test)]
+mod tests;
