@@ -38,7 +38,7 @@ const STATUS_RUNS: u32 = 10;
 
 /// Finds what deleted courses left behind in the stores of a course platform, and removes it.
 ///
-/// Exit codes: 0 clean or done, 1 failed, 2 wrong usage or configuration, 3 held by a gate, 4 partly done.
+/// Exit codes: 0 clean or done, 1 failed, 2 wrong usage or configuration, 3 held, 4 partly done.
 #[derive(Debug, Parser)]
 #[command(name = "course-gc", version, max_term_width = 100)]
 pub struct Cli {
@@ -68,18 +68,18 @@ enum Command {
     Serve,
     /// Show the latest runs, and whether deleting is paused.
     Status,
-    /// Show what is there: databases, live courses, stores, strangers. With `--yes`: pin it, mark the stores, and begin.
+    /// Show what is there: databases, live courses, stores, strangers. With `--yes`: pin the databases, and mark the stores as ours.
     Adopt {
-        /// Adopt what was shown.
+        /// Adopt what is there, whatever changed since it was adopted before.
         #[arg(long)]
         yes: bool,
         /// Confirm that the sources that are declared exclusive hold nobody else's courses.
         #[arg(long, requires = "yes")]
         exclusive: bool,
     },
-    /// Show what waits for a person: what breakers hold, what vanished across a break, and why the last run halted.
+    /// Show what waits for a person: what breakers hold, what vanished across a break in a database's history, why the last run halted.
     Holds,
-    /// Approve what is held under a digest, and nothing besides. Recorded with who and why.
+    /// Approve what is held under a digest, and nothing besides; recorded with who and why.
     Approve {
         /// The digest, as `plan`, `run` and `holds` show it.
         digest: Digest,

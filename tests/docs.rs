@@ -1,8 +1,10 @@
-//! The documents name what is there: every field of a report, every command, every metric, every `make` target.
+//! The documents name what is there: every field of a report, every command, metric and `make` target, every safeguard, and the tests
+//! of each line of the contract.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may fail so")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::DateTime;
@@ -24,8 +26,13 @@ use uuid::Uuid;
 
 const README: &str = include_str!("../README.md");
 const REPORT: &str = include_str!("../docs/report.md");
+const SAFETY: &str = include_str!("../docs/safety.md");
 const METRICS: &str = include_str!("../src/telemetry/metrics.rs");
 const MAKEFILE: &str = include_str!("../Makefile");
+const CLAIMS: &str = include_str!("model/claims.rs");
+const MODEL_SAFEGUARDS: &str = include_str!("model/safeguards.rs");
+const SIMULATION_SAFEGUARDS: &str = include_str!("../src/simulation/safeguards.rs");
+const OBSERVER: &str = include_str!("../src/simulation/observer.rs");
 
 /// Every decision that there is.
 fn decisions() -> Vec<Decision> {
@@ -234,4 +241,137 @@ async fn the_configuration_of_the_readme_is_one() {
     let environment: Vec<(String, String)> = urls.map(|name| (name.to_owned(), values(name).to_owned())).collect();
     let config = Config::load(&path, environment).unwrap();
     course_gc::app::collector(&config).unwrap();
+}
+
+/// The rows of the first table below this heading of docs/safety.md, by cells and without the table's head.
+fn safety_table<const CELLS: usize>(heading: &str) -> Vec<[&'static str; CELLS]> {
+    let section = SAFETY.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no heading {heading:?}")).1;
+    let table = section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let cells = |row: &'static str| -> Vec<&str> { row.trim_matches('|').split('|').map(str::trim).collect() };
+    table.skip(2).map(|row| cells(row).try_into().unwrap_or_else(|_| panic!("not {CELLS} cells: {row}"))).collect()
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Every source of the product and its tests, by its path from the root.
+fn sources() -> BTreeMap<String, String> {
+    fn read(root: &Path, folder: &Path, sources: &mut BTreeMap<String, String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                read(root, &path, sources);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                sources.insert(name, std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = BTreeMap::new();
+    ["src", "tests"].iter().for_each(|folder| read(root, &root.join(folder), &mut sources));
+    sources
+}
+
+/// True if the path names a file, or a folder with files, from the root or from `src`.
+fn is_source(sources: &BTreeMap<String, String>, path: &str) -> bool {
+    let is_there =
+        |path: &str| sources.keys().any(|name| name == path || (path.ends_with('/') && name.starts_with(path)));
+    is_there(path) || is_there(&format!("src/{path}"))
+}
+
+#[test]
+fn every_line_of_the_contract_names_mechanisms_and_tests_that_exist() {
+    let sources = sources();
+    let rows = safety_table::<4>("Line, mechanism, tests");
+    let contract = SAFETY.split("\n## ").next().unwrap();
+    let lines: Vec<&str> = contract.split("\n- **S").skip(1).map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(rows.iter().map(|row| &row[0][1..]).collect::<Vec<_>>(), lines, "a row for each line of the contract");
+    for [line, mechanisms, tests, checks] in rows {
+        for name in quoted(mechanisms) {
+            let item = name.rsplit("::").next().unwrap();
+            let is_item = || {
+                ["fn", "struct"].iter().any(|kind| sources.values().any(|it| it.contains(&format!("{kind} {item}"))))
+            };
+            assert!(is_source(&sources, name) || is_item(), "{line}: there is no {name}");
+        }
+        let (mut file, mut numbered) = ("", 0);
+        for name in quoted(tests) {
+            if name.ends_with(".rs") {
+                assert!(is_source(&sources, name), "{line}: there is no {name}");
+                file = name;
+                continue;
+            }
+            let text = sources.get(file).or_else(|| sources.get(&format!("src/{file}")));
+            let is_there = text.is_some_and(|text| text.contains(&format!("fn {name}(")));
+            assert!(is_there, "{line}: there is no test {name} in {file:?}");
+            numbered += usize::from(name.split('_').any(|word| word == line.to_lowercase()));
+        }
+        let is_missing = mechanisms == "not there yet";
+        assert_eq!(numbered == 0, is_missing, "{line}: each line has tests that carry its number, or is not there yet");
+        let number = format!("fn {}_", line.to_lowercase());
+        assert!(
+            !is_missing || !sources.values().any(|text| text.contains(&number)),
+            "{line} has tests: is it there now?"
+        );
+        for claim in CLAIMS.split(&format!("\"{line} ")).skip(1).map(|rest| rest.split('"').next().unwrap()) {
+            assert!(checks.contains(claim), "{line}: the model claims that {claim:?}");
+        }
+        assert_eq!(
+            checks.contains("simulation"),
+            OBSERVER.contains(&format!("\"{line}\"")),
+            "{line}: does the simulation judge it?"
+        );
+    }
+}
+
+/// The variants of the first enum in a source.
+fn variants(source: &str) -> impl Iterator<Item = &str> {
+    let body = source.split_once("pub enum Safeguard {").unwrap().1.split_once("\n}").unwrap().0;
+    body.lines().filter_map(|line| line.trim().strip_suffix(',')).filter(|line| !line.starts_with("//"))
+}
+
+/// What leaving a safeguard out breaks in the model.
+fn broken_claim(safeguard: &str) -> &'static str {
+    let need = MODEL_SAFEGUARDS.split_once(&format!("need(Safeguard::{safeguard},")).unwrap().1;
+    let claim = need.split_once("Claim::").unwrap().1.split([')', ',']).next().unwrap();
+    CLAIMS.split_once(&format!("{claim} = \"")).unwrap().1.split('"').next().unwrap()
+}
+
+/// The line of the contract that some story breaks without a safeguard.
+fn broken_line(safeguard: &str) -> &'static str {
+    let need = SIMULATION_SAFEGUARDS.split_once(&format!("(Self::{safeguard}, \"")).unwrap().1;
+    need.split(':').next().unwrap()
+}
+
+#[test]
+fn every_safeguard_has_a_row_with_what_breaks_without_it() {
+    let rows = safety_table::<4>("Each safeguard is needed");
+    let modelled: Vec<String> = variants(MODEL_SAFEGUARDS).map(|it| format!("`{it}`: {}", broken_claim(it))).collect();
+    let simulated: Vec<String> =
+        variants(SIMULATION_SAFEGUARDS).map(|it| format!("`{it}`: {}", broken_line(it))).collect();
+    assert!(modelled.len() > 30 && simulated.len() > 15, "{modelled:?} {simulated:?}");
+    for (column, expected) in [(1, &modelled), (2, &simulated)] {
+        for cell in expected {
+            assert!(
+                rows.iter().any(|row| row[column] == cell),
+                "docs/safety.md has no row of a safeguard with {cell:?}"
+            );
+        }
+        let foreign = rows
+            .iter()
+            .map(|row| row[column])
+            .find(|cell| !expected.iter().any(|it| it == cell) && !cell.starts_with("— "));
+        assert_eq!(foreign, None, "docs/safety.md names a safeguard that is none, or gives no reason");
+    }
+    let sources = sources();
+    for [safeguard, .., tests] in rows {
+        assert!(quoted(tests).count() > 0 || tests.starts_with("— "), "{safeguard}: neither a test nor a reason");
+        for name in quoted(tests).filter(|_| !tests.starts_with("— ")) {
+            let is_there = sources.values().any(|text| text.contains(&format!("fn {name}(")));
+            assert!(is_there, "{safeguard}: there is no test {name}");
+        }
+    }
 }

@@ -41,7 +41,7 @@ section! {
         /// Where courses leave things, by name. The kind of a store is qdrant, redis or files, and decides
         /// about its other fields.
         stores: Named<StoreConfig>;
-        /// Health, metrics and the interface for other programs.
+        /// Health, readiness and metrics over HTTP.
         http: Http = "{}";
         /// What is logged.
         log: Log = "{}";

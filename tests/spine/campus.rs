@@ -15,12 +15,12 @@ use crate::support::Installation;
 const CLAIM: &[u8] = b"course-gc-sandbox:claim";
 
 #[tokio::test]
-async fn exactly_the_leaks_go() -> Result<()> {
+async fn s1_exactly_the_leaks_go() -> Result<()> {
     exactly_the_leaks_of(CampusSize::default()).await
 }
 
 #[tokio::test]
-async fn exactly_the_leaks_of_two_thousand_courses_go() -> Result<()> {
+async fn s1_exactly_the_leaks_of_two_thousand_courses_go() -> Result<()> {
     exactly_the_leaks_of(CampusSize::large()).await
 }
 
