@@ -13,7 +13,7 @@ use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
 use crate::domain::plan::Plan;
 use crate::domain::report::{Mode, RunReport, StoreReport, Tally, Verdict};
-use crate::reconcile::{Collector, Pass};
+use crate::reconcile::{Collector, Pass, RunError};
 
 const WHO: Who = Who(0);
 /// The stores, by their place in [`STORES`]. Only to files anything refers.
@@ -96,6 +96,8 @@ async fn s11_what_went_is_counted_and_closed_at_once_and_what_stays_is_remembere
     assert_eq!(store(&report, POINTS).swept(), Tally { deleted: 1, bytes: 1, spared: 1, ..Tally::default() });
     assert_eq!((left(&stage, KEYS).len(), left(&stage, POINTS)), (0, vec!["d".to_owned()]));
     assert_eq!(remembered(&stage), ["points"], "what names somebody alive is still an orphan's");
+    let listed = |shelf| store(&report, shelf).sources.iter().map(|source| source.orphans.len()).collect::<Vec<_>>();
+    assert_eq!([listed(KEYS), listed(POINTS)], [[1, 0]; 2], "in the source where it lay");
     assert_eq!((report.verdict, report.stopped, report.paused), (Verdict::Done, false, None));
 }
 
@@ -179,4 +181,48 @@ async fn s11_a_run_that_is_stopped_before_its_first_batch_touches_nothing_and_sa
     assert_eq!((report.swept(), batches(&stage, KEYS)), (Tally::default(), 0));
     assert_eq!((report.verdict, report.stopped), (Verdict::Partly, true));
     assert_eq!((left(&stage, KEYS), remembered(&stage)), (vec!["a".to_owned()], vec!["keys".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s3_a_halt_is_told_and_nothing_is_touched() {
+    let stage = ripe(&[(KEYS, "a", &[])]).await;
+    stage.world.state().clusters[0].courses.clear();
+    let report = stage.pass(WHO, Mode::Run).await.unwrap();
+    assert_eq!(
+        (report.verdict, report.halts.len(), report.holds.len()),
+        (Verdict::Held, 2, 1),
+        "the source, and all of them"
+    );
+    assert!(report.halt.is_some_and(|halt| halt.contains("no live course")));
+    assert_eq!((report.stores.len(), left(&stage, KEYS).len()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s10_a_second_collector_is_told_that_another_works_and_a_lost_ledger_is_no_such_thing() {
+    let stage = ripe(&[]).await;
+    let collector = stage.collector(WHO);
+    let first = Pass::begin(&collector, Mode::Run).await.unwrap();
+    let second = stage.pass(Who(1), Mode::Run).await;
+    assert!(matches!(second, Err(RunError::Locked(_))), "{second:?}");
+    first.end(Ok(())).await.unwrap();
+    assert!(stage.pass(Who(1), Mode::Run).await.is_ok());
+    stage.world.state().weather = Some(1000);
+    let lost = stage.pass(WHO, Mode::Run).await;
+    assert!(matches!(lost, Err(RunError::Ledger(_))), "{lost:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_tells_how_long_the_run_and_each_of_its_stages_took() {
+    let stage = ripe(&[(KEYS, "a", &[])]).await;
+    // Nothing is lost, but everything takes its time.
+    stage.world.state().weather = Some(0);
+    let report = pass(&stage, |_| {}, |_, _| {}).await;
+    let stages: Vec<_> = report.stages.keys().copied().collect();
+    assert_eq!(stages, ["inventory", "liveness", "orphans", "places", "plan", "sweep"]);
+    let sum: f64 = report.stages.values().sum();
+    assert!(report.stages.values().all(|took| *took > 0.0), "{report:?}");
+    assert!((sum - report.seconds).abs() < 1e-6, "together they are all of it: {report:?}");
+    let (inventory, sweep) = (store(&report, KEYS).inventory_seconds, store(&report, KEYS).sweep_seconds);
+    assert!(0.0 < inventory && inventory <= report.stages["inventory"], "{report:?}");
+    assert!(0.0 < sweep && sweep <= report.stages["sweep"], "{report:?}");
 }
