@@ -9,10 +9,12 @@ use tokio_util::sync::CancellationToken;
 use super::shelf::{MemoryStore, Resource};
 use super::stage::{STORES, Stage};
 use super::world::Who;
+use crate::domain::breakers::Recent;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
 use crate::domain::plan::Plan;
 use crate::domain::report::{Mode, RunReport, StoreReport, Tally, Verdict};
+use crate::ledger::BatchOutcome;
 use crate::reconcile::{Collector, Pass, RunError};
 
 const WHO: Who = Who(0);
@@ -81,6 +83,19 @@ fn store(report: &RunReport, shelf: usize) -> &StoreReport {
     report.stores.iter().find(|store| store.name == STORES[shelf]).unwrap()
 }
 
+/// What the ledger was told of all batches together.
+fn told(stage: &Stage) -> BatchOutcome {
+    let mut sum = BatchOutcome::default();
+    let state = stage.world.state();
+    for outcome in state.tables(WHO).unwrap().intents.iter().filter_map(|intent| intent.outcome.as_ref()) {
+        sum.tally.add(&outcome.tally);
+        sum.deleted.extend(&outcome.deleted);
+        sum.counting.courses.extend(&outcome.counting.courses);
+        sum.counting.bytes += outcome.counting.bytes;
+    }
+    sum
+}
+
 /// How many batches of a store ever began.
 fn batches(stage: &Stage, shelf: usize) -> usize {
     let state = stage.world.state();
@@ -94,6 +109,9 @@ async fn s11_what_went_is_counted_and_closed_at_once_and_what_stays_is_remembere
     let report = pass(&stage, |_| {}, |_, _| {}).await;
     assert_eq!(store(&report, KEYS).swept(), Tally { deleted: 2, bytes: 2, ..Tally::default() });
     assert_eq!(store(&report, POINTS).swept(), Tally { deleted: 1, bytes: 1, spared: 1, ..Tally::default() });
+    let counting = Recent { courses: [DEAD].into(), bytes: 3 };
+    let outcome = BatchOutcome { tally: report.swept(), deleted: [DEAD].into(), counting };
+    assert_eq!(told(&stage), outcome, "the ledger knows it too");
     assert_eq!((left(&stage, KEYS).len(), left(&stage, POINTS)), (0, vec!["d".to_owned()]));
     assert_eq!(remembered(&stage), ["points"], "what names somebody alive is still an orphan's");
     let listed = |shelf| store(&report, shelf).sources.iter().map(|source| source.orphans.len()).collect::<Vec<_>>();
@@ -116,6 +134,18 @@ async fn s2_a_confirmation_that_grew_old_leaves_everything_and_the_store_is_left
     assert_eq!(report.verdict, Verdict::Partly);
     let report = pass(&stage, |_| {}, |_, _| {}).await;
     assert_eq!((report.swept().deleted, report.verdict), (5, Verdict::Done), "the next run goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s8_what_a_person_approved_goes_and_counts_in_no_breaker() {
+    let stage = ripe(&[(KEYS, "a", &[])]).await;
+    let strict = |collector: &mut Collector| collector.limits.breaker_courses = 0;
+    let held = pass(&stage, strict, |_, _| {}).await;
+    assert_eq!((held.verdict, held.holds.len(), held.swept()), (Verdict::Held, 1, Tally::default()));
+    stage.approve().await;
+    let report = pass(&stage, strict, |_, _| {}).await;
+    let outcome = BatchOutcome { tally: report.swept(), deleted: [DEAD].into(), counting: Recent::default() };
+    assert_eq!((report.swept().deleted, told(&stage)), (1, outcome));
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,13 +8,12 @@ use uuid::Uuid;
 
 use super::world::Who;
 use crate::domain::approvals::Item;
-use crate::domain::breakers::Recent;
 use crate::domain::diff::Orphan;
 use crate::domain::ids::CourseId;
 use crate::domain::live_set::Halt;
 use crate::domain::pins::{Position, SourcePin};
 use crate::domain::report::Mode;
-use crate::ledger::{Adoption, Approval};
+use crate::ledger::{Adoption, Approval, BatchOutcome};
 use crate::postgres::AdvisoryLock;
 
 /// A server. A copy of it is a backup, or a clone.
@@ -102,8 +101,8 @@ pub struct Intent {
     /// Of its courses, those that count in the breakers.
     pub counting: BTreeSet<CourseId>,
     pub opened_at: DateTime<Utc>,
-    /// What of it counts, if anybody lived to tell.
-    pub outcome: Option<Recent>,
+    /// What came of it, if anybody lived to tell.
+    pub outcome: Option<BatchOutcome>,
     pub open: bool,
 }
 

@@ -330,7 +330,7 @@ impl Intents for MemoryLedger {
             // A restored ledger may not know the intent.
             if let Some(intent) = tables.intents.get_mut(intent.0 as usize) {
                 intent.open = false;
-                intent.outcome = Some(outcome.counting.clone());
+                intent.outcome = Some(outcome.clone());
             }
         })
         .await
@@ -350,7 +350,7 @@ impl Intents for MemoryLedger {
             let mut recent = Recent::default();
             for intent in tables.intents.iter().filter(|intent| day(intent.opened_at, now)) {
                 match &intent.outcome {
-                    Some(counting) => {
+                    Some(BatchOutcome { counting, .. }) => {
                         recent.bytes += counting.bytes;
                         recent.courses.extend(&counting.courses);
                     }
