@@ -54,6 +54,16 @@ async fn pass(
     told: impl FnOnce(&mut Collector),
     meanwhile: impl FnOnce(&Plan, &CancellationToken),
 ) -> RunReport {
+    pass_beside(stage, told, meanwhile, async {}).await
+}
+
+/// The same, with what happens beside the sweep.
+async fn pass_beside(
+    stage: &Stage,
+    told: impl FnOnce(&mut Collector),
+    meanwhile: impl FnOnce(&Plan, &CancellationToken),
+    beside: impl Future<Output = ()>,
+) -> RunReport {
     stage.world.state().ahead += TimeDelta::minutes(2);
     let mut collector = stage.collector(WHO);
     told(&mut collector);
@@ -61,7 +71,7 @@ async fn pass(
     let mut pass = Pass::begin(&collector, Mode::Run).await.unwrap();
     let plan = pass.plan(&stop).await.unwrap().expect("no halt");
     meanwhile(&plan, &stop);
-    let swept = pass.sweep(&plan, &stop).await;
+    let (swept, ()) = tokio::join!(pass.sweep(&plan, &stop), beside);
     let report = pass.end(swept).await.unwrap();
     let observer = &mut stage.world.state().observer;
     observer.ended(WHO, &report);
@@ -169,6 +179,23 @@ async fn s1_what_came_to_life_after_the_plan_is_spared_and_stays_remembered() {
     let report = pass(&stage, |_| {}, |_, _| revive(DEAD)).await;
     assert_eq!(report.swept(), Tally { spared: 1, ..Tally::default() });
     assert_eq!((left(&stage, KEYS), remembered(&stage)), (vec!["a".to_owned()], vec!["keys".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s1_what_came_to_life_in_the_moment_of_its_delete_is_found_by_the_question_after_it() {
+    let stage = ripe(&[(KEYS, "a", &[])]).await;
+    let gone = || left(&stage, KEYS).is_empty();
+    // Nothing is lost, but everything takes its time.
+    stage.world.state().weather = Some(0);
+    let revived = async {
+        while !gone() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        stage.world.state().open_course(0, DEAD, stage.world.now());
+    };
+    let report = pass_beside(&stage, |_| {}, |_, _| {}, revived).await;
+    assert_eq!((report.swept().deleted, report.verdict), (1, Verdict::Partly));
+    assert_eq!(store(&report, KEYS).live_after_delete, [DEAD]);
 }
 
 #[tokio::test(start_paused = true)]
