@@ -283,3 +283,23 @@ async fn a_report_tells_how_long_the_run_and_each_of_its_stages_took() {
     assert!(0.0 < inventory && inventory <= report.stages["inventory"], "{report:?}");
     assert!(0.0 < sweep && sweep <= report.stages["sweep"], "{report:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn s7_each_run_says_in_every_marker_which_running_server_it_asked() {
+    let stage = ripe(&[]).await;
+    let said = || {
+        let state = stage.world.state();
+        let markers = state.shelves.iter().map(|shelf| shelf.marker.clone().unwrap());
+        markers.map(|marker| marker.owners()[0].truths.values().cloned().collect()).collect::<Vec<Vec<String>>>()
+    };
+    let asked = || vec![vec![stage.world.state().clusters[0].server()]; STORES.len()];
+    assert_eq!(said(), asked());
+    {
+        let campus = &mut stage.world.state().clusters[0];
+        campus.disconnect();
+        campus.started += 1;
+    }
+    assert_ne!(said(), asked(), "it was started anew");
+    pass(&stage, |_| {}, |_, _| {}).await;
+    assert_eq!(said(), asked());
+}
