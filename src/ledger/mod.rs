@@ -6,6 +6,8 @@
 
 mod adoption;
 mod approvals;
+#[cfg(test)]
+pub(crate) mod contract;
 mod graves;
 mod intents;
 mod known;
@@ -230,6 +232,21 @@ mod tests {
 
     use super::*;
     use crate::domain::report::Mode;
+
+    #[tokio::test]
+    async fn the_tables_keep_the_contract() {
+        let database = Database::create().await.unwrap();
+        let postgres = Postgres {
+            what: "the ledger".into(),
+            url: database.url().to_owned().into(),
+            call_timeout: Duration::from_secs(20),
+            idle_timeout: crate::postgres::IDLE_TIMEOUT,
+            application: "course-gc/test".into(),
+        };
+        let ledger = PostgresLedger::new(postgres, IdType::Integer).unwrap();
+        ledger.migrate().await.unwrap();
+        contract::keeps(&ledger).await;
+    }
 
     /// Whoever freezes in the middle of a write loses it when the server waits for a sign in vain, and the next run begins.
     #[tokio::test]

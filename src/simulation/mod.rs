@@ -1,6 +1,6 @@
 //! The real `reconcile` in a world of memory, where a seed decides what happens when.
 //!
-//! Stores, liveness and ledger are in memory; between them and the collector every call takes time, and some are lost, before or
+//! Stores, liveness and ledger are in memory, and keep the contracts of the real ones ([`contracts`]); between them and the collector every call takes time, and some are lost, before or
 //! after their effect. Beside it an application creates, deletes and re-creates courses, processes freeze and are killed, databases
 //! are restored, replaced and cloned. An observer that sees each effect judges it by the contract. Time is tokio's, paused: it
 //! passes only in sleeps, so a seed is always the same story.
@@ -12,6 +12,7 @@
 mod approvals;
 mod calm;
 mod cluster;
+mod contracts;
 mod ledger;
 mod liveness;
 mod locks;

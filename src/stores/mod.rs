@@ -6,7 +6,7 @@
 //! Every call to a server has a timeout, and no delete is ever retried by a client (S2).
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 pub mod files;
 pub mod qdrant;
 pub mod redis;

@@ -1,0 +1,250 @@
+//! The contract that every [`Ledger`] keeps: the tables in Postgres, and the memory of the simulation.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{BatchOutcome, Intent, Ledger, LedgerError, Place};
+use crate::domain::breakers::Recent;
+use crate::domain::diff::{Orphan, OrphanKey};
+use crate::domain::evidence::{Evidence, OrphanClock};
+use crate::domain::ids::{CourseId, IdType};
+use crate::domain::inventory::{Amount, Found, SourceIndex};
+use crate::domain::live_set::{LiveSet, Population};
+use crate::domain::markers::AdoptedStore;
+use crate::domain::pins::{Position, SourcePin};
+use crate::domain::report::{Mode, RunReport, Tally};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Checks every promise of an empty ledger whose ids are integers.
+pub(crate) async fn keeps(ledger: &dyn Ledger) {
+    let suite = Suite { ledger, sources: vec!["first".to_owned(), "second".to_owned()] };
+    ledger.check_version().await.unwrap();
+    suite.runs_are_noted_and_the_latest_one_writes().await;
+    suite.ids_are_known_once_they_were_seen().await;
+    suite.clocks_gain_when_a_run_finishes().await;
+    suite.who_is_live_again_starts_anew().await;
+    suite.what_is_closed_is_forgotten().await;
+    suite.an_intent_counts_until_its_outcome_does().await;
+    suite.a_pause_keeps_batches_from_beginning().await;
+    suite.the_highest_population_is_remembered().await;
+    suite.what_was_adopted_moves_in_two_steps().await;
+    suite.a_lock_has_one_holder().await;
+}
+
+struct Suite<'a> {
+    ledger: &'a dyn Ledger,
+    sources: Vec<String>,
+}
+
+fn id(n: i64) -> CourseId {
+    CourseId::Integer(n)
+}
+
+fn live(ids: &[i64]) -> LiveSet {
+    LiveSet::from_ids(IdType::Integer, ids.iter().map(|n| id(*n)))
+}
+
+fn ids(ids: &[i64]) -> BTreeSet<CourseId> {
+    ids.iter().map(|n| id(*n)).collect()
+}
+
+impl Suite<'_> {
+    fn place(&self) -> Place<'_> {
+        Place { store: "cache", sources: &self.sources }
+    }
+
+    async fn begin(&self, mode: Mode) -> (Uuid, DateTime<Utc>) {
+        let run = Uuid::now_v7();
+        let started_at = self.ledger.begin(run, mode).await.unwrap();
+        (run, started_at)
+    }
+
+    async fn finish(&self, run: Uuid, started_at: DateTime<Utc>, clocks_count: bool) {
+        let report = RunReport::begin(run, Mode::Run, "campus", started_at);
+        self.ledger.finish(&report, clocks_count).await.unwrap();
+    }
+
+    /// An orphan whose clock will show `accrued` if its run finishes.
+    fn orphan(course: i64, clock: OrphanClock, accrued: Duration) -> Orphan {
+        Orphan {
+            source: SourceIndex(1),
+            course: id(course),
+            evidence: Evidence::Departed,
+            found: Found { amount: Amount::one(b"a key", Some(7)), entangled: 0 },
+            accrued,
+            clock,
+            referenced: false,
+            across_break: false,
+            latched: None,
+            approved: None,
+        }
+    }
+
+    async fn clock(&self, course: i64) -> Option<OrphanClock> {
+        let remembered = self.ledger.remembered(self.place()).await.unwrap();
+        remembered.get(&(SourceIndex(1), id(course))).map(|orphan| orphan.clock)
+    }
+
+    async fn runs_are_noted_and_the_latest_one_writes(&self) {
+        assert_eq!(self.ledger.last_start().await.unwrap().0, None);
+        let (first, started_at) = self.begin(Mode::Run).await;
+        assert_eq!(self.ledger.last_start().await.unwrap().0, Some(started_at));
+        self.begin(Mode::Plan).await;
+        let (last, now) = self.ledger.last_start().await.unwrap();
+        assert!(last == Some(started_at) && now >= started_at, "a plan is no run");
+        let refused = self.ledger.learn(first, &live(&[1]), false).await;
+        assert!(matches!(refused, Err(LedgerError::Superseded)), "S10: {refused:?}");
+        self.ledger.fail(first, "it stood still").await.unwrap();
+        assert!(self.ledger.known_among(&ids(&[1])).await.unwrap().all.is_empty());
+    }
+
+    async fn ids_are_known_once_they_were_seen(&self) {
+        let (run, _) = self.begin(Mode::Run).await;
+        self.ledger.learn(run, &live(&[1, 2, 3]), false).await.unwrap();
+        self.ledger.learn(run, &live(&[2, 3]), false).await.unwrap();
+        self.ledger.learn(run, &live(&[3]), true).await.unwrap();
+        let known = self.ledger.known_among(&ids(&[1, 2, 3, 4])).await.unwrap();
+        assert_eq!((known.all, known.across_break), (ids(&[1, 2, 3]), ids(&[2])));
+        self.ledger.learn(run, &live(&[2, 3]), false).await.unwrap();
+        let back = self.ledger.known_among(&ids(&[2])).await.unwrap();
+        assert_eq!((back.all, back.across_break), (ids(&[2]), ids(&[])), "S7: it is there again");
+    }
+
+    async fn clocks_gain_when_a_run_finishes(&self) {
+        let (run, _) = self.begin(Mode::Run).await;
+        let seen = Self::orphan(9, OrphanClock::default(), MINUTE);
+        self.ledger.record_orphans(run, self.place(), std::slice::from_ref(&seen), &[]).await.unwrap();
+        assert_eq!(self.clock(9).await, Some(OrphanClock::default()), "S6: it has not finished");
+        let remembered = self.ledger.remembered(self.place()).await.unwrap();
+        assert_eq!(remembered[&(SourceIndex(1), id(9))].amount, seen.found.amount);
+
+        let (run, started_at) = self.begin(Mode::Run).await;
+        self.ledger.record_orphans(run, self.place(), &[seen], &[]).await.unwrap();
+        self.finish(run, started_at, false).await;
+        assert_eq!(self.clock(9).await, Some(OrphanClock::default()), "S6: a run that judged nothing counts nothing");
+
+        let (run, started_at) = self.begin(Mode::Run).await;
+        self.ledger
+            .record_orphans(run, self.place(), &[Self::orphan(9, OrphanClock::default(), MINUTE)], &[])
+            .await
+            .unwrap();
+        self.finish(run, started_at, true).await;
+        let counted = OrphanClock { accrued: MINUTE, counted_at: Some(started_at) };
+        assert_eq!(self.clock(9).await, Some(counted));
+
+        assert!(self.ledger.start_clocks_anew().await.unwrap() >= 1);
+        assert_eq!(self.clock(9).await, Some(OrphanClock::default()), "S7: history broke");
+    }
+
+    async fn who_is_live_again_starts_anew(&self) {
+        let (run, started_at) = self.begin(Mode::Run).await;
+        for course in [2, 9] {
+            let orphan = Self::orphan(course, OrphanClock::default(), MINUTE);
+            self.ledger.record_orphans(run, self.place(), &[orphan], &[]).await.unwrap();
+        }
+        self.finish(run, started_at, true).await;
+        let (run, _) = self.begin(Mode::Run).await;
+        self.ledger.learn(run, &live(&[3]), false).await.unwrap();
+        self.ledger.learn(run, &live(&[2, 3]), false).await.unwrap();
+        assert_eq!(self.clock(2).await, Some(OrphanClock::default()), "S6: it was there again");
+        assert_eq!(self.clock(9).await.map(|clock| clock.accrued), Some(MINUTE));
+    }
+
+    async fn what_is_closed_is_forgotten(&self) {
+        let (run, _) = self.begin(Mode::Run).await;
+        let key = |course| -> OrphanKey { (SourceIndex(1), id(course)) };
+        self.ledger.record_orphans(run, self.place(), &[], &[key(2)]).await.unwrap();
+        assert_eq!(self.clock(2).await, None);
+        let elsewhere = Place { store: "elsewhere", sources: &self.sources };
+        self.ledger.close_orphans(elsewhere, &[key(9)]).await.unwrap();
+        assert!(self.clock(9).await.is_some(), "another store's");
+        self.ledger.close_orphans(self.place(), &[key(9)]).await.unwrap();
+        assert_eq!(self.clock(9).await, None);
+    }
+
+    fn intent(courses: &[i64]) -> Intent {
+        Intent { courses: ids(courses), counting: ids(courses), handles: 2 }
+    }
+
+    async fn an_intent_counts_until_its_outcome_does(&self) {
+        let (run, _) = self.begin(Mode::Run).await;
+        let opened = self.ledger.open_intent(run, "cache", &Self::intent(&[7, 8])).await.unwrap().unwrap();
+        assert_eq!(self.ledger.recent().await.unwrap().courses, ids(&[7, 8]), "S8: nobody knows what went");
+        let outcome = BatchOutcome {
+            tally: Tally { deleted: 1, bytes: 5, ..Tally::default() },
+            deleted: ids(&[8]),
+            counting: Recent { courses: ids(&[8]), bytes: 5 },
+        };
+        self.ledger.close_intent(opened, &outcome).await.unwrap();
+        assert_eq!(self.ledger.recent().await.unwrap(), Recent { courses: ids(&[8]), bytes: 5 });
+    }
+
+    async fn a_pause_keeps_batches_from_beginning(&self) {
+        let (run, _) = self.begin(Mode::Run).await;
+        assert!(self.ledger.paused().await.unwrap().is_none());
+        self.ledger.pause("look first").await.unwrap();
+        assert_eq!(self.ledger.pause("again").await.unwrap().reason, "look first", "the first one stays");
+        assert_eq!(self.ledger.open_intent(run, "cache", &Self::intent(&[7])).await.unwrap(), None);
+        assert_eq!(self.ledger.paused().await.unwrap().map(|pause| pause.reason).as_deref(), Some("look first"));
+        assert!(self.ledger.resume().await.unwrap().is_some());
+        assert!(self.ledger.resume().await.unwrap().is_none());
+        assert!(self.ledger.open_intent(run, "cache", &Self::intent(&[7])).await.unwrap().is_some());
+    }
+
+    async fn the_highest_population_is_remembered(&self) {
+        for size in [10, 12, 11] {
+            let (run, _) = self.begin(Mode::Run).await;
+            let population = Population { source: "campus".into(), live: size, highest: None, accepted: None };
+            self.ledger.record_populations(run, &[population]).await.unwrap();
+        }
+        let highest = self.ledger.highest_populations().await.unwrap();
+        assert_eq!(highest.into_iter().collect::<Vec<_>>(), [("campus".to_owned(), 12)]);
+    }
+
+    async fn what_was_adopted_moves_in_two_steps(&self) {
+        assert_eq!(self.ledger.adoption().await.unwrap(), None);
+        let pin = SourcePin {
+            system: Some("7".into()),
+            database: "campus".into(),
+            id_type: "integer".into(),
+            query: "abc".into(),
+            relations: Vec::new(),
+        };
+        let at = |lsn| Position { timeline: Some(1), lsn: Some(lsn) };
+        let pins = [("campus".to_owned(), pin.clone(), at(5))];
+        let installation = self.ledger.pin("campus", &pins, true).await.unwrap();
+        let sources = [("first".to_owned(), true)];
+        self.ledger.adopt_store("cache", &sources, 4).await.unwrap();
+        let store = async || self.ledger.adoption().await.unwrap().unwrap().stores["cache"].clone();
+        let counts = |counter, pending| AdoptedStore { sources: sources.to_vec(), counter, pending };
+        assert_eq!(store().await, counts(4, None));
+        assert!(!self.ledger.begin_move("cache", 3, 4).await.unwrap(), "S7: it is not there");
+        assert!(self.ledger.begin_move("cache", 4, 5).await.unwrap());
+        assert_eq!(store().await, counts(4, Some(5)));
+        assert!(self.ledger.begin_move("cache", 5, 6).await.unwrap(), "the interrupted move came to the store");
+        self.ledger.end_move("cache", 5).await.unwrap();
+        assert_eq!(store().await, counts(5, Some(6)), "another move's end");
+        self.ledger.end_move("cache", 6).await.unwrap();
+        assert_eq!(store().await, counts(6, None));
+
+        let (run, _) = self.begin(Mode::Run).await;
+        self.ledger.saw_source(run, "campus", &pin, &at(9)).await.unwrap();
+        let adoption = self.ledger.adoption().await.unwrap().unwrap();
+        assert_eq!((adoption.installation, &adoption.sources["campus"]), (installation, &(pin, at(9))));
+        assert_eq!(self.ledger.pin("campus", &pins, false).await.unwrap(), installation, "made once");
+        assert_eq!(store().await, counts(6, None), "pinning anew leaves the stores");
+    }
+
+    async fn a_lock_has_one_holder(&self) {
+        let held = self.ledger.lock().await.unwrap();
+        held.verify().await.unwrap();
+        let error = self.ledger.lock().await.unwrap_err();
+        assert!(matches!(&error, LedgerError::Postgres(error) if error.is_locked()), "{error}");
+        held.release().await;
+        self.ledger.lock().await.unwrap().release().await;
+    }
+}
