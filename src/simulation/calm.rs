@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 
 use super::shelf::{MemoryStore, Resource};
-use super::stage::{STORES, Stage};
+use super::stage::{INTERVAL, STORES, Stage};
 use super::world::Who;
 use crate::domain::breakers::Recent;
 use crate::domain::ids::CourseId;
@@ -188,7 +188,8 @@ async fn s1_what_came_to_life_in_the_moment_of_its_delete_is_found_by_the_questi
     // Nothing is lost, but everything takes its time.
     stage.world.state().weather = Some(0);
     let revived = async {
-        while !gone() {
+        let deadline = stage.world.now() + INTERVAL;
+        while !gone() && stage.world.now() < deadline {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         stage.world.state().open_course(0, DEAD, stage.world.now());
@@ -302,4 +303,26 @@ async fn s7_each_run_says_in_every_marker_which_running_server_it_asked() {
     assert_ne!(said(), asked(), "it was started anew");
     pass(&stage, |_| {}, |_, _| {}).await;
     assert_eq!(said(), asked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn s9_the_clock_of_what_is_referred_to_starts_when_its_last_reference_was_seen() {
+    let stage = ripe(&[(FILES, "a", &[])]).await;
+    stage.world.state().clusters[0].references.insert(b"a".to_vec());
+    let held = |report: &RunReport| store(report, FILES).sources[0].held();
+    let report = pass(&stage, |_| {}, |_, _| {}).await;
+    assert_eq!((held(&report), batches(&stage, FILES)), ([("referenced", 1)].into(), 0));
+    stage.world.state().clusters[0].references.clear();
+    for _ in 0..2 {
+        let report = pass(&stage, |_| {}, |_, _| {}).await;
+        assert_eq!((held(&report), report.swept()), ([("grace", 1)].into(), Tally::default()));
+    }
+    assert_eq!(pass(&stage, |_| {}, |_, _| {}).await.swept().deleted, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_a_report_names_what_each_liveness_source_is_and_nothing_for_all_of_them() {
+    let report = pass(&ripe(&[]).await, |_| {}, |_, _| {}).await;
+    let named: Vec<_> = report.live.iter().map(|live| (live.source.as_str(), live.identity.is_some())).collect();
+    assert_eq!(named, [("campus", true), ("union", false)]);
 }
