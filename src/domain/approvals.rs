@@ -317,6 +317,10 @@ mod tests {
         let mut after = Orphan { across_break: true, clock, ..orphan(1) };
         released.apply(&mut after);
         assert_eq!((after.accrued, after.clock), (Duration::from_secs(3600), clock), "what counts since then goes on");
+        let clock = OrphanClock { counted_at: Some(at(200)), ..orphan(1).clock };
+        let mut with = Orphan { across_break: true, clock, ..orphan(1) };
+        released.apply(&mut with);
+        assert_eq!(with.clock, clock, "so does what a run counted that began with it");
         let mut another = Orphan { across_break: true, ..orphan(2) };
         released.apply(&mut another);
         assert_eq!(another, Orphan { across_break: true, ..orphan(2) });
@@ -328,7 +332,19 @@ mod tests {
         assert_eq!(Terms::new(" \n", USUAL), Err(BadTerms::NoReason));
         assert_eq!(Terms::new("why", Duration::ZERO), Err(BadTerms::Duration));
         assert_eq!(Terms::new("why", LONGEST + day), Err(BadTerms::Duration));
-        assert_eq!(Terms::new(" why ", LONGEST).map(|terms| terms.reason().to_owned()), Ok("why".to_owned()));
+        let terms = Terms::new(" why ", LONGEST).unwrap();
+        assert_eq!((terms.reason(), terms.lasts()), ("why", LONGEST));
+    }
+
+    #[test]
+    fn s8_an_approval_lasts_a_week_unless_told_and_never_more_than_thirty_days() {
+        let days = |days| chrono::TimeDelta::days(days).to_std().unwrap();
+        assert_eq!((USUAL, LONGEST), (days(7), days(30)));
+    }
+
+    #[test]
+    fn an_orphan_is_shown_by_its_course_store_and_source() {
+        assert_eq!(item(7).to_string(), "7 in cache/rag");
     }
 
     prop_compose! {

@@ -204,6 +204,11 @@ mod tests {
     }
 
     #[test]
+    fn s2_everything_found_that_was_not_in_the_live_set_is_asked_about_again() {
+        assert_eq!(suspects(&inventory(&[1, 2], &[1, 5, 2, 6])), [id(5), id(6)].into());
+    }
+
+    #[test]
     fn s2_what_is_live_when_asked_again_is_no_orphan() {
         let mut world = World::new();
         world.live_again = set(&[5]);

@@ -110,7 +110,9 @@ mod tests {
         assert_eq!(named, [("tombstoned", HOUR / 4), ("departed", HOUR), ("stranger", 7 * HOUR)]);
         for evidence in Evidence::ALL {
             assert_eq!(serde_json::to_value(evidence).unwrap(), evidence.as_str());
+            assert_eq!(Evidence::named(evidence.as_str()), Some(evidence));
         }
+        assert_eq!(Evidence::named("rumour"), None);
     }
 
     #[test]

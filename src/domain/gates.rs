@@ -230,7 +230,21 @@ mod tests {
         let mut many = store((0..43).map(orphan).collect());
         assert_eq!(held(many.clone()), Some(Hold::Breaker { breaker: Breaker::Share }), "43 of 143 is more than 30 %");
         many.orphans.truncate(42);
-        assert_eq!(held(many), None, "42 of 142 is less");
+        assert_eq!(held(many.clone()), None, "42 of 142 is less");
+        many.orphans.truncate(30);
+        many.sources[0].live_courses = 70;
+        assert_eq!(held(many), None, "30 of 100 is not more than 30 %");
+    }
+
+    #[test]
+    fn s8_what_goes_in_part_counts_as_what_goes() {
+        let in_part = |n| {
+            let mut orphan = orphan(n);
+            orphan.found.entangled = 1;
+            orphan
+        };
+        let share = Some(Hold::Breaker { breaker: Breaker::Share });
+        assert_eq!(held(store((0..60).map(in_part).collect())), share);
     }
 
     #[test]

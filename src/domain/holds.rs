@@ -219,6 +219,8 @@ mod tests {
         assert_eq!(stores, ["cache files", "cache", "files"]);
         let all = &holds[0].report;
         assert_eq!((all.orphans, all.courses, all.resources, all.bytes), (3, 2, 9, Some(10)));
+        let command = format!("course-gc approve {} --reason \"…\"", all.digest.unwrap());
+        assert_eq!(all.command, Some(command));
         assert_eq!(
             all.why,
             [

@@ -327,6 +327,8 @@ mod tests {
         assert_eq!(halts(&accepted(0), 10, 20), of_campus("empty"));
         let larger = vec![Population { accepted: Some(50), ..population(9, Some(10)).remove(0) }];
         assert_eq!(halts(&larger, 10, 20), of_campus("below"), "a size above the limit accepts none below it");
+        let limit = vec![Population { accepted: Some(10), ..population(9, Some(10)).remove(0) }];
+        assert_eq!(halts(&limit, 10, 20), of_campus("below"), "nor does the limit itself");
     }
 
     #[test]

@@ -236,3 +236,87 @@ pub fn grace_left(orphan: &Orphan, graces: Graces) -> Option<Duration> {
     let left = graces.of(orphan.evidence).saturating_sub(orphan.accrued);
     (!left.is_zero()).then_some(left)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::evidence::OrphanClock;
+    use super::super::ids::CourseId;
+    use super::super::inventory::{Amount, Found};
+    use super::*;
+
+    const HOLDS: [Hold; 13] = [
+        Hold::Incomplete,
+        Hold::NotAdopted,
+        Hold::Discontinuity,
+        Hold::Paused,
+        Hold::NotExclusive,
+        Hold::Breaker { breaker: Breaker::Share },
+        Hold::Breaker { breaker: Breaker::StrangerShare },
+        Hold::Breaker { breaker: Breaker::Courses },
+        Hold::Breaker { breaker: Breaker::Bytes },
+        Hold::Referenced,
+        Hold::Grace { left_seconds: 5 },
+        Hold::Entangled,
+        Hold::Cap,
+    ];
+
+    fn orphan(evidence: Evidence, accrued: Duration) -> Orphan {
+        Orphan {
+            source: SourceIndex(0),
+            course: CourseId::Integer(1),
+            evidence,
+            found: Found { amount: Amount::one(b"x", None), entangled: 0 },
+            accrued,
+            clock: OrphanClock::default(),
+            referenced: false,
+            across_break: false,
+            latched: None,
+            approved: None,
+        }
+    }
+
+    #[test]
+    fn every_hold_is_called_by_a_name_that_metrics_have_from_the_start() {
+        assert_eq!(HOLDS.map(Hold::as_str), Hold::NAMES);
+    }
+
+    #[test]
+    fn a_person_is_needed_for_what_no_later_run_lets_go_by_itself() {
+        let needed: Vec<_> = HOLDS.into_iter().filter(|hold| hold.needs_a_person()).map(Hold::as_str).collect();
+        let breakers = ["breaker_share", "breaker_stranger_share", "breaker_courses", "breaker_bytes"];
+        assert_eq!(needed, [&["not_adopted", "discontinuity", "paused"][..], &breakers[..]].concat());
+    }
+
+    #[test]
+    fn s8_a_breaker_has_one_name_in_the_ledger_and_in_reports() {
+        for breaker in Breaker::ALL {
+            assert_eq!(Breaker::named(breaker.as_str()), Some(breaker));
+            assert_eq!(serde_json::to_value(breaker).unwrap(), breaker.as_str());
+            assert_eq!(Decision::Held(Hold::Breaker { breaker }).breaker(), Some(breaker), "this is what is latched");
+        }
+        assert_eq!(Breaker::named("fuse"), None);
+        assert_eq!([Decision::Sweep.breaker(), Decision::Held(Hold::Cap).breaker()], [None, None]);
+    }
+
+    #[test]
+    fn only_what_is_not_held_is_swept_and_only_from_its_own_store() {
+        let decided = |decision| Decided { orphan: orphan(Evidence::Departed, Duration::ZERO), decision };
+        let goes = vec![decided(Decision::Sweep), decided(Decision::SweepExcept { entangled: 1 })];
+        let stays: Vec<_> = HOLDS.into_iter().map(|hold| decided(Decision::Held(hold))).collect();
+        let plan = Plan { stores: vec![goes, stays] };
+        assert_eq!([0, 1, 2].map(|store| plan.sweeps(store).count()), [2, 0, 0]);
+        assert_eq!(plan.iter().count(), 15);
+    }
+
+    #[test]
+    fn s6_grace_is_left_until_it_has_been_seen_in_full() {
+        let second = Duration::from_secs(1);
+        let graces = Graces { tombstoned: second, departed: 2 * second, stranger: 3 * second };
+        let left = |evidence, accrued| grace_left(&orphan(evidence, accrued), graces);
+        assert_eq!(left(Evidence::Departed, second), Some(second));
+        assert_eq!(left(Evidence::Departed, 2 * second), None);
+        assert_eq!(left(Evidence::Departed, 9 * second), None);
+        assert_eq!(left(Evidence::Stranger, Duration::ZERO), Some(3 * second));
+        assert_eq!(left(Evidence::Tombstoned, second / 2), Some(second / 2));
+    }
+}

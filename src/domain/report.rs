@@ -413,6 +413,78 @@ mod tests {
     }
 
     #[test]
+    fn each_thing_that_went_wrong_by_itself_changes_the_verdict() {
+        let judged = |change: fn(&mut RunReport)| {
+            let mut report = RunReport::begin(Uuid::nil(), Mode::Run, "test", DateTime::UNIX_EPOCH);
+            report.stores = vec![store(Some(Decision::Sweep))];
+            change(&mut report);
+            report.conclude(Duration::ZERO).verdict
+        };
+        let partly: [fn(&mut RunReport); 5] = [
+            |report| report.stopped = true,
+            |report| report.stores[0].error = Some("left".into()),
+            |report| report.stores[0].live_after_delete = vec![CourseId::Integer(1)],
+            |report| report.stores[0].sources[0].swept.failed = 1,
+            |report| report.stores[0].sources[0].swept.unattempted = 1,
+        ];
+        assert_eq!(partly.map(judged), [Verdict::Partly; 5]);
+        let held: [fn(&mut RunReport); 3] = [
+            |report| report.halt = Some("empty".into()),
+            |report| report.paused = Some("wait".into()),
+            |report| report.stores[0].not_adopted = Some("never".into()),
+        ];
+        assert_eq!(held.map(judged), [Verdict::Held; 3]);
+        let well: [fn(&mut RunReport); 2] = [|_| {}, |report| report.stores[0].sources[0].swept.spared = 1];
+        assert_eq!(well.map(judged), [Verdict::Done; 2]);
+        assert_eq!(judged(|report| report.stores.clear()), Verdict::Clean, "no store, no work");
+    }
+
+    #[test]
+    fn s11_every_count_of_every_source_and_store_is_in_the_sum() {
+        let tally = Tally { deleted: 1, bytes: 2, absent: 3, failed: 4, unattempted: 5, spared: 6 };
+        let twice = Tally { deleted: 2, bytes: 4, absent: 6, failed: 8, unattempted: 10, spared: 12 };
+        let mut part = store(None);
+        part.sources[0].swept = tally;
+        part.sources.push(part.sources[0].clone());
+        assert_eq!(part.swept(), twice);
+        let mut report = RunReport::begin(Uuid::nil(), Mode::Run, "test", DateTime::UNIX_EPOCH);
+        part.sources.pop();
+        report.stores = vec![part.clone(), part];
+        assert_eq!(report.swept(), twice);
+    }
+
+    #[test]
+    fn a_source_counts_what_goes_and_what_is_held_by_reason() {
+        let decisions = [
+            Decision::Sweep,
+            Decision::SweepExcept { entangled: 1 },
+            Decision::Held(Hold::Cap),
+            Decision::Held(Hold::Referenced),
+            Decision::Held(Hold::Cap),
+        ];
+        let mut source = store(None).sources.remove(0);
+        source.orphans = decisions.into_iter().flat_map(|it| store(Some(it)).sources.remove(0).orphans).collect();
+        assert_eq!(source.sweeps(), 2);
+        assert_eq!(source.held(), BTreeMap::from([("cap", 2), ("referenced", 1)]));
+    }
+
+    #[test]
+    fn a_report_tells_how_long_the_run_and_its_stages_took() {
+        let mut report = RunReport::begin(Uuid::nil(), Mode::Plan, "test", DateTime::UNIX_EPOCH);
+        report.stage("places", Duration::from_millis(1500));
+        let report = report.conclude(Duration::from_secs(3));
+        assert_eq!((report.seconds, report.stages), (3.0, BTreeMap::from([("places", 1.5)])));
+    }
+
+    #[test]
+    fn a_mode_has_one_name_everywhere() {
+        for (mode, name) in [(Mode::Plan, "plan"), (Mode::Run, "run")] {
+            assert_eq!(mode.as_str(), name);
+            assert_eq!(serde_json::to_value(mode).unwrap(), name);
+        }
+    }
+
+    #[test]
     fn exit_codes_are_as_documented() {
         let codes: Vec<_> = Verdict::ALL.into_iter().map(|verdict| (verdict.as_str(), verdict.exit_code())).collect();
         assert_eq!(codes, [("clean", 0), ("done", 0), ("held", 3), ("partly", 4), ("failed", 1)]);

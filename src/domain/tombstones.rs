@@ -130,12 +130,14 @@ mod tests {
         assert_eq!(graves.void(&live(&[1, 4])), [("a".to_owned(), vec![10, 12]), ("b".to_owned(), vec![10])]);
         assert_eq!(graves.among(&ids(&[1, 2, 3])), ids(&[2, 3]), "it is not trusted any more");
         assert_eq!(graves.void(&live(&[1, 4])), [], "once is enough");
+        assert_eq!(["a", "b", "c"].map(|source| graves.count_of(source)), [1, 1, 0]);
     }
 
     #[test]
     fn s6_where_the_order_is_unknown_the_tombstones_of_who_was_seen_are_void() {
         let mut graves = graveyard();
         assert_eq!(graves.courses_of("a"), ids(&[1, 2]));
+        assert_eq!(["a", "b", "c"].map(|source| graves.count_of(source)), [3, 2, 0]);
         assert_eq!(graves.void_in("a", &ids(&[1])), [("a".to_owned(), vec![10, 12])]);
         assert_eq!(graves.among(&ids(&[1, 2, 3])), ids(&[1, 2, 3]), "the other source's stays");
     }

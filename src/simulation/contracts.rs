@@ -75,6 +75,7 @@ async fn a_store_in_memory_keeps_the_contract() {
         name: "memory".to_owned(),
         sources: vec!["first".to_owned(), "second".to_owned()],
         has_references: false,
+        batch_limit: 10,
         without: None,
     };
     keeps(&ShelfBench { world, store, planted: AtomicU64::new(0) }).await;

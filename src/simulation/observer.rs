@@ -17,7 +17,7 @@ use crate::domain::diff::Orphan;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
 use crate::domain::live_set::LiveSet;
-use crate::domain::report::{Mode, RunReport};
+use crate::domain::report::{Mode, RunReport, StoreReport};
 use crate::ledger::Approval;
 
 /// What the contract is, in numbers. The collector's limits may be others; these are judged by.
@@ -63,6 +63,11 @@ struct Pass {
     orphans: BTreeMap<String, Vec<Orphan>>,
     /// What each store's inventory showed of each course.
     sighted: BTreeMap<(String, SourceIndex, CourseId), BTreeSet<Vec<u8>>>,
+    /// How many resources went, and how many had gone before.
+    gone: u64,
+    absent: u64,
+    /// The stores whose resources could not be located to the end.
+    unlocated: BTreeSet<String>,
     /// Whom what went named, until they are asked about again.
     unconfirmed: BTreeSet<CourseId>,
     /// Live when what names them went, and not yet asked about again.
@@ -245,6 +250,17 @@ impl Observer {
         self.pass(who).incomplete.insert(store.to_owned());
     }
 
+    /// What was to be deleted could not all be found.
+    pub fn unlocated(&mut self, who: Who, store: &str) {
+        self.pass(who).unlocated.insert(store.to_owned());
+    }
+
+    /// A delete found something, or nothing.
+    pub fn touched(&mut self, who: Who, found: bool) {
+        let pass = self.pass(who);
+        *(if found { &mut pass.gone } else { &mut pass.absent }) += 1;
+    }
+
     /// Orphans go into the ledger: each was asked about after it was seen.
     pub fn recorded(&mut self, who: Who, ledger: usize, store: &str, orphans: &[Orphan]) {
         let pass = self.pass(who).clone();
@@ -313,7 +329,9 @@ impl Observer {
     ) -> Duration {
         // What vanished across a break waits anew from its approval on.
         let place = (store.to_owned(), source, course);
-        let approved = self.words(ledger, HoldKind::Discontinuity).filter(|word| word.until > pass.started);
+        let approved = self
+            .words(ledger, HoldKind::Discontinuity)
+            .filter(|word| word.until > pass.started && word.since <= pass.started);
         let since = approved.filter(|word| word.orphans.contains(&place)).map(|word| word.since).min();
         let before = self.seen.get(&(ledger, store.to_owned(), source, course));
         let before = before.filter(|before| since.is_none_or(|since| before.last_start >= since));
@@ -413,6 +431,22 @@ impl Observer {
         let excused = report.stores.iter().any(|store| store.failures.iter().any(|it| it.contains("confirm again")));
         if !unasked.is_empty() && !excused {
             self.violation("S1", format!("{unasked:?} were live when deleted, and were not asked about again"));
+        }
+        self.judge_report(who, report);
+    }
+
+    /// S11: what a report tells is what happened, but for calls whose answers were lost: they may have done their work.
+    fn judge_report(&mut self, who: Who, report: &RunReport) {
+        let (pass, swept) = (self.pass(who).clone(), report.swept());
+        let told = |told: u64, happened: u64| (told..=told + swept.failed).contains(&happened);
+        if !told(swept.deleted, pass.gone) || !told(swept.absent, pass.absent) || swept.bytes != swept.deleted {
+            let Pass { gone, absent, .. } = pass;
+            self.violation("S11", format!("{gone} went and {absent} had gone, and the report tells of {swept:?}"));
+        }
+        let tells = |store: &StoreReport| store.error.is_some() || report.paused.is_some();
+        let untold = report.stores.iter().find(|store| pass.unlocated.contains(&store.name) && !tells(store));
+        if let Some(store) = untold {
+            self.violation("S11", format!("{} was not swept to its end, and the report does not say so", store.name));
         }
     }
 }

@@ -39,15 +39,13 @@ pub enum Safeguard {
     Pause,
     /// S9: references are asked again with each batch.
     ReferencesWithBatch,
-    /// S10: who stood still while another run began writes nothing.
-    Fence,
     /// S10: an answer counts only while the lock is held.
     LockWithQuestion,
 }
 
 impl Safeguard {
     /// All of them, each with what breaks without it, and a seed whose story shows it.
-    pub const ALL: [(Self, &'static str, u64); 20] = [
+    pub const ALL: [(Self, &'static str, u64); 19] = [
         (Self::AskAgain, "S2: ", 0),
         (Self::ConfirmBeforeDelete, "S2: ", 4),
         (Self::ConfirmAgain, "S1: ", 30),
@@ -66,7 +64,6 @@ impl Safeguard {
         (Self::Latch, "S8: ", 31),
         (Self::Pause, "S8: ", 4),
         (Self::ReferencesWithBatch, "S9: ", 6),
-        (Self::Fence, "S6: ", 15),
         (Self::LockWithQuestion, "S10: ", 113),
     ];
 }

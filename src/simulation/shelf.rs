@@ -48,6 +48,8 @@ pub struct MemoryStore {
     pub sources: Vec<String>,
     /// Something alive may refer to what it holds.
     pub has_references: bool,
+    /// The most that it deletes in one batch.
+    pub batch_limit: usize,
     /// What does not work.
     pub without: Option<Safeguard>,
 }
@@ -116,7 +118,7 @@ impl Store for MemoryStore {
     }
 
     fn batch_limit(&self) -> usize {
-        10
+        self.batch_limit
     }
 
     async fn identity(&self) -> Result<String, StoreError> {
@@ -169,7 +171,8 @@ impl Store for MemoryStore {
     async fn locate(&self, targets: &Targets, handles: mpsc::Sender<Handle>) -> Result<(), StoreError> {
         let mut listed = Vec::new();
         loop {
-            let page = self.page(&mut listed).await?;
+            let unlocated = |_: &StoreError| self.world.state().observer.unlocated(self.who, &self.name);
+            let page = self.page(&mut listed).await.inspect_err(unlocated)?;
             if page.is_empty() {
                 return Ok(());
             }
@@ -257,7 +260,9 @@ impl State {
             let campus = self.homes[&who].campus;
             self.open_course(campus, handle.owner, sent_at);
         }
-        let Some(resource) = self.shelves[shelf].resources.remove(&key) else { return false };
+        let found = self.shelves[shelf].resources.remove(&key);
+        self.observer.touched(who, found.is_some());
+        let Some(resource) = found else { return false };
         self.judge_delete(who, shelf, &key, &resource, sent_at);
         true
     }

@@ -103,15 +103,7 @@ impl Stage {
         let without = self.without;
         let lax = |safeguard| without == Some(safeguard) || self.generous;
         let store = |shelf: usize| ManagedStore {
-            store: Arc::new(MemoryStore {
-                world: Arc::clone(&world),
-                who,
-                shelf,
-                name: STORES[shelf].to_owned(),
-                sources: (0..SOURCES).map(source_name).collect(),
-                has_references: REFERENCES[shelf],
-                without,
-            }),
+            store: Arc::new(self.store(who, shelf)),
             exclusive: vec![EXCLUSIVE[shelf]; SOURCES],
         };
         let no_grace = without == Some(Safeguard::Grace);
@@ -139,6 +131,20 @@ impl Stage {
             confirmation: if without == Some(Safeguard::Freshness) { 1000 * INTERVAL } else { CONTRACT.confirmation },
             schedule: self.schedule.clone(),
             clock: Arc::new(WorldClock(world)),
+        }
+    }
+
+    /// A store as process `who` has it.
+    pub fn store(&self, who: Who, shelf: usize) -> MemoryStore {
+        MemoryStore {
+            world: Arc::clone(&self.world),
+            who,
+            shelf,
+            name: STORES[shelf].to_owned(),
+            sources: (0..SOURCES).map(source_name).collect(),
+            has_references: REFERENCES[shelf],
+            batch_limit: 10,
+            without: self.without,
         }
     }
 

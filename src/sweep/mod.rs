@@ -188,3 +188,6 @@ impl Swept {
         self.failures.push(cause);
     }
 }
+
+#[cfg(test)]
+mod tests;
