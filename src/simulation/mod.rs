@@ -26,8 +26,8 @@ mod world;
 use safeguards::Safeguard;
 use story::tell;
 
-/// Seeds that once broke the contract.
-const REGRESSIONS: [u64; 0] = [];
+/// Seeds whose stories once broke the contract, or were judged wrongly.
+const REGRESSIONS: [u64; 8] = [72, 89, 169, 340, 629, 1346, 1599, 2148];
 
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().unwrap())
@@ -52,7 +52,7 @@ fn keep_the_contract(seeds: impl Iterator<Item = u64>) {
 
 /// The part of all seeds that one of the four tests tells, which run beside each other.
 fn part(nth: u64) {
-    let (first, seeds) = (number("FIRST", 0), number("SEEDS", 1000));
+    let (first, seeds) = (number("FIRST", 0), number("SEEDS", 2000));
     keep_the_contract((first..first + seeds).filter(|seed| seed % 4 == nth));
 }
 

@@ -224,7 +224,10 @@ impl Observer {
 
     pub fn asked(&mut self, who: Who, ids: &BTreeSet<CourseId>, live: &LiveSet, asked: Asking) {
         let pass = self.pass(who);
-        for id in ids {
+        // Stores ask at the same time: an answer that took long does not stand in for one to a later question.
+        let is_older = |id: &&CourseId| pass.asked.get(*id).is_some_and(|before| before.asking.at > asked.at);
+        let newer: Vec<CourseId> = ids.iter().filter(|id| !is_older(id)).copied().collect();
+        for id in &newer {
             let live = live.contains(*id);
             let before = pass
                 .asked
