@@ -27,13 +27,17 @@ const STAGES: [Stage; 17] = [
     Stage { name: "intent", when: When::Sent(&[INTENT]), most: Most::Nothing },
     Stage { name: "confirm", when: When::Sent(&[INTENT, QUESTION]), most: Most::Nothing },
     Stage { name: "delete", when: When::Before("cache", Call::Delete, &[]), most: Most::HandlesOf("cache", 1) },
+    Stage {
+        name: "confirm again",
+        when: When::Before("cache", Call::Delete, &[QUESTION]),
+        most: Most::HandlesOf("cache", 1),
+    },
     Stage { name: "outcome", when: When::Sent(&[OUTCOME]), most: Most::Handles(1) },
-    Stage { name: "confirm again", when: When::Sent(&[OUTCOME, QUESTION]), most: Most::Handles(1) },
     Stage { name: "the run's end", when: When::Sent(&[b"verdict = $2, report = $3"]), most: Most::Everything },
 ];
 
 const INTENT: &[u8] = b"INSERT INTO course_gc.intents";
-const OUTCOME: &[u8] = b"deleted_courses = $2";
+const OUTCOME: &[u8] = b"WITH outcome AS";
 const QUESTION: &[u8] = b"BEGIN TRANSACTION READ ONLY";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
