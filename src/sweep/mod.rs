@@ -1,6 +1,6 @@
 //! The only part that deletes: one store's share of a plan, in batches, in the order of S11.
 //!
-//! For each batch: intent → (copy) → confirm → delete → outcome → confirm again. Batches are slices of the stream that
+//! For each batch: intent → (copy) → confirm → delete → confirm again → outcome. Batches are slices of the stream that
 //! [`Store::locate`] sends, and grow while all goes well: 1, 10, 100, … up to the store's limit. A store that fails twice
 //! in a row is left for the next run.
 //!
