@@ -88,6 +88,29 @@ impl Position {
     }
 }
 
+/// What became of a source's history since it was last seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum History {
+    /// One line.
+    Whole,
+    /// It broke, as these words say, and the ledger's with it, which shows that nothing was lost.
+    Proven(String),
+    /// It broke, as these words say: nobody knows what was lost.
+    Broken(String),
+}
+
+impl History {
+    /// Judges the way from where a source was last seen to where the pass began, and on to where its live set was read: the log
+    /// may have caught up in between. `proven`: the ledger is in the same running server, and its counts are those of the markers.
+    pub fn judge(last_seen: &Position, began: &Position, read: &Position, proven: bool) -> Self {
+        match last_seen.broken_by(began).or_else(|| began.broken_by(read)) {
+            None => Self::Whole,
+            Some(why) if proven => Self::Proven(why),
+            Some(why) => Self::Broken(why),
+        }
+    }
+}
+
 /// Why a run halts before any store is touched: this is not the place, or not the truth, that was adopted (S7).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Misplaced {
@@ -202,6 +225,16 @@ mod tests {
         assert_eq!(told(|pin| pin.relations[1].definition = Some("x".into())), "public.old has another definition now");
         let gone = "public.courses is no longer behind the query (detached, renamed or dropped)";
         assert_eq!(told(|pin| _ = pin.relations.remove(0)), gone);
+    }
+
+    #[test]
+    fn s7_a_break_is_seen_wherever_it_comes_and_forgiven_only_with_a_proof() {
+        let at = |timeline, lsn| Position { timeline: Some(timeline), lsn: Some(lsn) };
+        let judge = |began, read, proven| History::judge(&at(1, 10), &began, &read, proven);
+        assert_eq!(judge(at(1, 11), at(1, 12), false), History::Whole);
+        assert!(matches!(judge(at(2, 11), at(2, 12), false), History::Broken(_)));
+        assert!(matches!(judge(at(1, 12), at(1, 11), false), History::Broken(_)), "between the lock and the live set");
+        assert!(matches!(judge(at(2, 11), at(2, 12), true), History::Proven(_)));
     }
 
     #[test]

@@ -1,12 +1,10 @@
 //! Right place, right truth (S7): the pins, the positions and the markers, looked at before anything else, and moved on.
 
-use std::collections::BTreeSet;
-
 use super::stages::Locks;
 use super::{Collector, ManagedStore, RunError};
 use crate::domain::live_set::LiveSet;
 use crate::domain::markers::{Known, Marker, Owner, Truths, judge_marker};
-use crate::domain::pins::{Misplaced, Position, SourcePin, judge_sources};
+use crate::domain::pins::{History, Misplaced, Position, SourcePin, judge_sources};
 use crate::domain::report::Mode;
 use crate::errors::chain;
 use crate::ledger::Adoption;
@@ -18,6 +16,8 @@ pub struct Places {
     pub not_adopted: Vec<Option<String>>,
     /// What was adopted, if anything was.
     adoption: Option<Adoption>,
+    /// The running server that the ledger is in, if it tells.
+    server: Option<String>,
 }
 
 /// Compares what is there with what was adopted; a run moves every marker on by one.
@@ -28,7 +28,7 @@ pub async fn check(collector: &Collector, locks: &Locks, mode: Mode) -> Result<R
     let Some(adoption) = collector.ledger.adoption().await? else {
         let never = || Some("nothing is adopted yet: look at `course-gc adopt`, and confirm with `--yes`".to_owned());
         let not_adopted = collector.stores.iter().map(|_| never()).collect();
-        return Ok(Ok(Places { not_adopted, adoption: None }));
+        return Ok(Ok(Places { not_adopted, adoption: None, server: None }));
     };
     let pinned = adoption.sources.iter().map(|(name, (pin, _))| (name.as_str(), pin));
     if let Err(misplaced) = judge_sources(pinned, &sources) {
@@ -43,17 +43,18 @@ pub async fn check(collector: &Collector, locks: &Locks, mode: Mode) -> Result<R
             Err(misplaced) => return Ok(Err(misplaced)),
         }
     }
-    Ok(Ok(Places { not_adopted, adoption: Some(adoption) }))
+    Ok(Ok(Places { not_adopted, adoption: Some(adoption), server }))
 }
 
 /// What each liveness source is, and where in its history it was when its live set had been read: a row that was read is older
 /// than that, and is missing in whatever goes back to before it.
 pub fn found(locks: &Locks, sets: &[(String, LiveSet, Position)]) -> Vec<(String, SourcePin, Position)> {
     let later = |name: &String| sets.iter().find(|(source, ..)| source == name).map(|(.., position)| *position);
-    let pins = locks.liveness.pins().into_iter();
-    pins.map(|(name, pin, first)| (later(&name).unwrap_or(first), name, pin))
-        .map(|(at, name, pin)| (name, pin, at))
-        .collect()
+    let at_its_position = |(name, pin, first)| {
+        let at = later(&name).unwrap_or(first);
+        (name, pin, at)
+    };
+    locks.liveness.pins().into_iter().map(at_its_position).collect()
 }
 
 /// What a pass is by itself.
@@ -142,28 +143,27 @@ pub async fn check_history(
 ) -> Result<bool, RunError> {
     let Some(adoption) = &places.adoption else { return Ok(false) };
     let counts_match = places.not_adopted.iter().all(Option::is_none);
-    let (pins, mut broken) = (locks.liveness.pins(), BTreeSet::new());
-    for (name, _, first) in &pins {
-        let Some((_, before)) = adoption.sources.get(name) else { continue };
-        let later = found.iter().find(|(source, ..)| source == name).map_or(first, |(.., position)| position);
-        // From the last run to this one's beginning, and from there to its live set: the log may have caught up meanwhile.
-        if let Some(why) = before.broken_by(first).or_else(|| first.broken_by(later)) {
-            let server = locks.liveness.server(name);
-            let same_server = server.is_some() && server == collector.ledger.server().await?.as_deref();
-            if same_server && counts_match {
-                tracing::warn!(
-                    source = name,
-                    why,
-                    "the history of a liveness source broke, and the ledger's with it; nothing was lost"
-                );
-            } else {
+    let mut broken = false;
+    for (name, _, began) in &locks.liveness.pins() {
+        let Some((_, last_seen)) = adoption.sources.get(name) else { continue };
+        let read = found.iter().find(|(source, ..)| source == name).map_or(began, |(.., position)| position);
+        let server = locks.liveness.server(name);
+        let proven = counts_match && server.is_some() && server == places.server.as_deref();
+        match History::judge(last_seen, began, read, proven) {
+            History::Whole => {}
+            History::Proven(why) => tracing::warn!(
+                source = name,
+                why,
+                "the history of a liveness source broke, and the ledger's with it; nothing was lost"
+            ),
+            History::Broken(why) => {
                 tracing::warn!(source = name, why, "the history of a liveness source broke: every clock starts anew");
-                broken.insert(name);
+                broken = true;
             }
         }
     }
-    if !broken.is_empty() {
+    if broken {
         collector.ledger.start_clocks_anew().await?;
     }
-    Ok(!broken.is_empty())
+    Ok(broken)
 }
