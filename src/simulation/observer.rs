@@ -2,16 +2,17 @@
 //!
 //! It keeps books of its own and shares no code with what it judges.
 
+mod judge;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::cluster::Tables;
-use super::shelf::Resource;
 use super::stage::PERSON;
-use super::world::{Home, State, Who};
+use super::world::Who;
 use crate::domain::approvals::HoldKind;
 use crate::domain::diff::Orphan;
 use crate::domain::ids::CourseId;
@@ -450,130 +451,6 @@ impl Observer {
         let untold = report.stores.iter().find(|store| pass.unlocated.contains(&store.name) && !tells(store));
         if let Some(store) = untold {
             self.violation("S11", format!("{} was not swept to its end, and the report does not say so", store.name));
-        }
-    }
-}
-
-impl State {
-    /// A resource went. Was that right?
-    pub fn judge_delete(&mut self, who: Who, shelf: usize, key: &[u8], resource: &Resource, sent_at: Duration) {
-        let Some(contract) = self.observer.contract else { return };
-        let Home { campus, ledger } = self.homes[&who];
-        let pass = self.observer.pass(who).clone();
-        let (campus, tables) = (&self.clusters[campus], &self.clusters[ledger].ledger);
-        let store = super::stage::STORES[shelf];
-        let mut broken: Vec<(&str, String)> = Vec::new();
-        let Some(owner) = resource.owner else {
-            self.observer.violation("S5", "something without an owner was deleted".to_owned());
-            return;
-        };
-        let name = || format!("{owner}'s {} of {store}", key.escape_ascii());
-
-        if pass.plans {
-            broken.push(("S14", format!("a plan deleted {}", name())));
-        }
-        let ids: Vec<CourseId> = resource.mentions.iter().chain([&owner]).copied().collect();
-        // Who came to life after its batch was confirmed, and was found live by another store's batch since: this one is in flight.
-        let overtaken = |id: &CourseId| {
-            let asked = pass.asked.get(id).filter(|asked| asked.live);
-            let fresh = |dead: &Asking| sent_at.saturating_sub(dead.at) <= contract.confirmation;
-            let dead = asked.and_then(|asked| asked.dead_before).filter(fresh);
-            dead.is_some_and(|dead| campus.courses.get(id).is_none_or(|born| *born >= dead.at))
-        };
-        for id in ids.iter().filter(|id| !overtaken(id)) {
-            match pass.asked.get(id) {
-                Some(asked) if asked.live => broken.push(("S1", format!("{id} was live when asked, {}", name()))),
-                Some(asked) if sent_at.saturating_sub(asked.asking.at) > contract.confirmation => {
-                    broken.push(("S2", format!("{id} was confirmed too long ago, {}", name())));
-                }
-                Some(asked) if !asked.asking.lock_held => {
-                    broken.push(("S10", format!("{id} was confirmed without the lock, {}", name())));
-                }
-                Some(asked) if !asked.asking.adopted => {
-                    broken.push(("S7", format!("{id} was confirmed by another truth than was adopted, {}", name())));
-                }
-                Some(_) => {}
-                None => broken
-                    .push((if *id == owner { "S1" } else { "S5" }, format!("{id} was never asked about, {}", name()))),
-            }
-        }
-        if pass.incomplete.contains(store) {
-            broken.push(("S4", format!("{} went though its store was not listed to the end", name())));
-        }
-        let day = TimeDelta::days(7);
-        let highest = self.observer.believed.get(&ledger).into_iter().flatten();
-        let highest = highest.filter(|(at, _)| *at > pass.started - day).map(|(_, live)| *live).max().unwrap_or(0);
-        if pass.live == 0 || (pass.live as u64) * 100 < highest as u64 * (100 - contract.refuse_drop_percent) {
-            broken.push(("S3", format!("{} went though {} of {highest} courses were live", name(), pass.live)));
-        }
-        if super::stage::REFERENCES[shelf] {
-            match &pass.references {
-                Some((_, rows)) if rows.contains(key) => broken.push(("S9", format!("{} is referred to", name()))),
-                Some((at, _)) if sent_at.saturating_sub(*at) > contract.confirmation => {
-                    broken.push(("S9", format!("references were asked too long ago, {}", name())));
-                }
-                Some(_) => {}
-                None => broken.push(("S9", format!("references were never asked, {}", name()))),
-            }
-        }
-
-        let known = tables.known.contains_key(&owner);
-        let grace = if known { contract.departed } else { contract.stranger };
-        let accrued = self.observer.accrued(&contract, &pass, ledger, store, (resource.source, owner));
-        if accrued < grace {
-            broken.push(("S6", format!("{} was seen for {accrued:?} of {grace:?}", name())));
-        }
-        if !known && !super::stage::EXCLUSIVE[shelf] {
-            broken.push(("S6", format!("{} is a stranger in a shared source", name())));
-        }
-
-        if !pass.moved.contains(&shelf) {
-            broken.push(("S7", format!("{} lay in a store that was not ours when the run began", name())));
-        }
-        let moves = self.observer.movers.get(&shelf).into_iter().flatten();
-        if !moves.into_iter().all(|run| tables.runs.iter().any(|known| known.id == *run)) {
-            broken.push(("S7", format!("{} went by a ledger that is not the latest", name())));
-        }
-        let orphan = (store.to_owned(), resource.source, owner);
-        let is_approved = |kind| self.observer.is_approved(ledger, kind, &orphan, pass.started);
-        let taken = self.observer.taken.get(&ledger).is_some_and(|taken| taken.contains(&owner));
-        if known && taken && !is_approved(HoldKind::Discontinuity) {
-            broken.push(("S7", format!("{} vanished in a restore, and nobody accepted it", name())));
-        }
-        let begun_since = |since: DateTime<Utc>| {
-            tables.intents.iter().any(|intent| intent.open && intent.intent.store == store && intent.opened_at > since)
-        };
-        if tables.paused.as_ref().is_some_and(|(_, since)| begun_since(*since)) {
-            broken.push(("S8", format!("{} went in a pause", name())));
-        }
-
-        let now = pass.started;
-        let meant = is_approved(HoldKind::Breakers);
-        if !meant && self.observer.latched.get(&ledger).is_some_and(|latched| latched.contains(&orphan)) {
-            broken.push(("S8", format!("{} was held by a breaker, and nobody approved it", name())));
-        }
-        let gone = self.observer.gone.entry(ledger).or_default();
-        if !meant {
-            gone.push((now, owner));
-        }
-        gone.retain(|(at, _)| *at > now - TimeDelta::hours(24));
-        let courses: BTreeSet<CourseId> = gone.iter().map(|(_, course)| *course).collect();
-        if courses.len() > contract.courses_a_day {
-            broken.push(("S8", format!("{} is of the {}th course in a day", name(), courses.len())));
-        }
-
-        let was_overtaken = overtaken(&owner);
-        let harmed: Vec<CourseId> = ids.iter().copied().filter(|id| campus.courses.contains_key(id)).collect();
-        self.observer.deletions += 1;
-        let current = self.observer.pass(who);
-        current.unconfirmed.extend(ids);
-        current.harmed.extend(harmed);
-        // The one batch that was in flight when history broke was right when it was asked about.
-        let in_flight =
-            was_overtaken || pass.asked.get(&owner).is_some_and(|asked| asked.asking.breaks != self.observer.breaks);
-        broken.retain(|(line, _)| !(in_flight && matches!(*line, "S3" | "S6" | "S7" | "S8")));
-        for (line, what) in broken {
-            self.observer.violation(line, what);
         }
     }
 }

@@ -1,0 +1,234 @@
+//! Was a delete right? Each line of the contract is a question of its own.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Asking, Contract, Observer, Pass, Place};
+use crate::domain::approvals::HoldKind;
+use crate::domain::ids::CourseId;
+use crate::simulation::cluster::{Cluster, Tables};
+use crate::simulation::shelf::Resource;
+use crate::simulation::stage::{EXCLUSIVE, REFERENCES, STORES};
+use crate::simulation::world::{Home, State, Who};
+
+/// The lines of the contract that a delete breaks, each with what happened, in words.
+type Broken = Vec<(&'static str, String)>;
+
+/// A resource that went, and everything that it is judged by.
+struct Delete<'a> {
+    contract: Contract,
+    observer: &'a Observer,
+    pass: &'a Pass,
+    campus: &'a Cluster,
+    tables: &'a Tables,
+    ledger: usize,
+    shelf: usize,
+    key: &'a [u8],
+    resource: &'a Resource,
+    owner: CourseId,
+    sent_at: Duration,
+}
+
+impl State {
+    /// A resource went. Was that right?
+    pub fn judge_delete(&mut self, who: Who, shelf: usize, key: &[u8], resource: &Resource, sent_at: Duration) {
+        let Some(contract) = self.observer.contract else { return };
+        let Some(owner) = resource.owner else {
+            self.observer.violation("S5", "something without an owner was deleted".to_owned());
+            return;
+        };
+        let Home { campus, ledger } = self.homes[&who];
+        let pass = self.observer.pass(who).clone();
+        let (campus, tables, observer) = (&self.clusters[campus], &self.clusters[ledger].ledger, &self.observer);
+        let delete =
+            Delete { contract, observer, pass: &pass, campus, tables, ledger, shelf, key, resource, owner, sent_at };
+        let (broken, counts, named) = (delete.judge(), !delete.is_approved(HoldKind::Breakers), delete.named());
+        let harmed: Vec<CourseId> = named.iter().copied().filter(|id| campus.courses.contains_key(id)).collect();
+
+        self.observer.deletions += 1;
+        if counts {
+            self.observer.gone.entry(ledger).or_default().push((pass.started, owner));
+        }
+        let current = self.observer.pass(who);
+        current.unconfirmed.extend(named);
+        current.harmed.extend(harmed);
+        for (line, what) in broken {
+            self.observer.violation(line, what);
+        }
+    }
+}
+
+impl Delete<'_> {
+    fn judge(&self) -> Broken {
+        let lines = [
+            self.confirmation(),
+            self.live_set(),
+            self.inventory(),
+            self.grace(),
+            self.place(),
+            self.breakers(),
+            self.references(),
+            self.mode(),
+        ];
+        let mut broken: Broken = lines.into_iter().flatten().collect();
+        // The one batch that was in flight when history broke was right when it was asked about.
+        if self.is_in_flight() {
+            broken.retain(|(line, _)| !matches!(*line, "S3" | "S6" | "S7" | "S8"));
+        }
+        broken
+    }
+
+    fn name(&self) -> String {
+        format!("{}'s {} of {}", self.owner, self.key.escape_ascii(), STORES[self.shelf])
+    }
+
+    /// Whoever it names, its owner last.
+    fn named(&self) -> Vec<CourseId> {
+        self.resource.mentions.iter().chain([&self.owner]).copied().collect()
+    }
+
+    fn orphan(&self) -> Place {
+        (STORES[self.shelf].to_owned(), self.resource.source, self.owner)
+    }
+
+    fn is_approved(&self, kind: HoldKind) -> bool {
+        self.observer.is_approved(self.ledger, kind, &self.orphan(), self.pass.started)
+    }
+
+    fn is_fresh(&self, asked_at: Duration) -> bool {
+        self.sent_at.saturating_sub(asked_at) <= self.contract.confirmation
+    }
+
+    /// It came to life after its batch was confirmed, and was found live by another store's batch since: this one is in flight.
+    fn is_overtaken(&self, id: CourseId) -> bool {
+        let asked = self.pass.asked.get(&id).filter(|asked| asked.live);
+        let dead = asked.and_then(|asked| asked.dead_before).filter(|dead: &Asking| self.is_fresh(dead.at));
+        dead.is_some_and(|dead| self.campus.courses.get(&id).is_none_or(|born| *born >= dead.at))
+    }
+
+    fn is_in_flight(&self) -> bool {
+        let asked = self.pass.asked.get(&self.owner);
+        self.is_overtaken(self.owner) || asked.is_some_and(|asked| asked.asking.breaks != self.observer.breaks)
+    }
+
+    /// S1, S2, S5, S7, S10: everybody whom it names was asked about, and found dead, by the right truth, a moment ago.
+    fn confirmation(&self) -> Broken {
+        let each = self.named().into_iter().filter(|id| !self.is_overtaken(*id));
+        each.filter_map(|id| self.confirmed(id)).collect()
+    }
+
+    fn confirmed(&self, id: CourseId) -> Option<(&'static str, String)> {
+        let (line, what) = match self.pass.asked.get(&id) {
+            None if id == self.owner => ("S1", "was never asked about"),
+            None => ("S5", "was never asked about"),
+            Some(asked) if asked.live => ("S1", "was live when asked"),
+            Some(asked) if !self.is_fresh(asked.asking.at) => ("S2", "was confirmed too long ago"),
+            Some(asked) if !asked.asking.lock_held => ("S10", "was confirmed without the lock"),
+            Some(asked) if !asked.asking.adopted => ("S7", "was confirmed by another truth than was adopted"),
+            Some(_) => return None,
+        };
+        Some((line, format!("{id} {what}, {}", self.name())))
+    }
+
+    /// S3: the live set was not far smaller than any in seven days.
+    fn live_set(&self) -> Broken {
+        let week = self.pass.started - TimeDelta::days(7);
+        let believed = self.observer.believed.get(&self.ledger).into_iter().flatten();
+        let highest = believed.filter(|(at, _)| *at > week).map(|(_, live)| *live).max().unwrap_or(0);
+        let (live, least) = (self.pass.live as u64 * 100, highest as u64 * (100 - self.contract.refuse_drop_percent));
+        let too_small = live == 0 || live < least;
+        let what = || format!("{} went though {} of {highest} courses were live", self.name(), self.pass.live);
+        too_small.then(|| ("S3", what())).into_iter().collect()
+    }
+
+    /// S4: its store was listed to the end.
+    fn inventory(&self) -> Broken {
+        let incomplete = self.pass.incomplete.contains(STORES[self.shelf]);
+        let what = || format!("{} went though its store was not listed to the end", self.name());
+        incomplete.then(|| ("S4", what())).into_iter().collect()
+    }
+
+    /// S6: it was seen as an orphan for long enough; and a stranger only where there are no others'.
+    fn grace(&self) -> Broken {
+        let mut broken = Broken::new();
+        let known = self.is_known();
+        let grace = if known { self.contract.departed } else { self.contract.stranger };
+        let orphan = (self.resource.source, self.owner);
+        let seen = self.observer.accrued(&self.contract, self.pass, self.ledger, STORES[self.shelf], orphan);
+        if seen < grace {
+            broken.push(("S6", format!("{} was seen for {seen:?} of {grace:?}", self.name())));
+        }
+        if !known && !EXCLUSIVE[self.shelf] {
+            broken.push(("S6", format!("{} is a stranger in a shared source", self.name())));
+        }
+        broken
+    }
+
+    fn is_known(&self) -> bool {
+        self.tables.known.contains_key(&self.owner)
+    }
+
+    /// S7: the store is ours, the ledger the latest, and what a restore took was accepted.
+    fn place(&self) -> Broken {
+        let mut broken = Broken::new();
+        if !self.pass.moved.contains(&self.shelf) {
+            broken.push(("S7", format!("{} lay in a store that was not ours when the run began", self.name())));
+        }
+        let moves = self.observer.movers.get(&self.shelf).into_iter().flatten();
+        if !moves.into_iter().all(|run| self.tables.runs.iter().any(|known| known.id == *run)) {
+            broken.push(("S7", format!("{} went by a ledger that is not the latest", self.name())));
+        }
+        let taken = self.observer.taken.get(&self.ledger).is_some_and(|taken| taken.contains(&self.owner));
+        if self.is_known() && taken && !self.is_approved(HoldKind::Discontinuity) {
+            broken.push(("S7", format!("{} vanished in a restore, and nobody accepted it", self.name())));
+        }
+        broken
+    }
+
+    /// S8: no pause was in force when its batch began, no breaker held it, and not too much went in a day.
+    fn breakers(&self) -> Broken {
+        let mut broken = Broken::new();
+        let begun_since = |since: DateTime<Utc>| {
+            let of_store = self.tables.intents.iter().filter(|it| it.intent.store == STORES[self.shelf]);
+            of_store.into_iter().any(|intent| intent.open && intent.opened_at > since)
+        };
+        if self.tables.paused.as_ref().is_some_and(|(_, since)| begun_since(*since)) {
+            broken.push(("S8", format!("{} went in a pause", self.name())));
+        }
+        if self.is_approved(HoldKind::Breakers) {
+            return broken;
+        }
+        if self.observer.latched.get(&self.ledger).is_some_and(|latched| latched.contains(&self.orphan())) {
+            broken.push(("S8", format!("{} was held by a breaker, and nobody approved it", self.name())));
+        }
+        let yesterday = self.pass.started - TimeDelta::hours(24);
+        let gone = self.observer.gone.get(&self.ledger).into_iter().flatten();
+        let recent = gone.filter(|(at, _)| *at > yesterday).map(|(_, course)| *course);
+        let courses: BTreeSet<CourseId> = recent.chain([self.owner]).collect();
+        if courses.len() > self.contract.courses_a_day {
+            broken.push(("S8", format!("{} is of the {}th course in a day", self.name(), courses.len())));
+        }
+        broken
+    }
+
+    /// S9: nothing alive referred to it when that was asked, a moment ago.
+    fn references(&self) -> Broken {
+        if !REFERENCES[self.shelf] {
+            return Broken::new();
+        }
+        let what = match &self.pass.references {
+            Some((_, rows)) if rows.contains(self.key) => "is referred to",
+            Some((at, _)) if !self.is_fresh(*at) => "went though references were asked too long ago",
+            Some(_) => return Broken::new(),
+            None => "went though references were never asked",
+        };
+        vec![("S9", format!("{} {what}", self.name()))]
+    }
+
+    /// S14: a plan deletes nothing.
+    fn mode(&self) -> Broken {
+        self.pass.plans.then(|| ("S14", format!("a plan deleted {}", self.name()))).into_iter().collect()
+    }
+}
