@@ -17,13 +17,11 @@ use crate::domain::gates::Recent;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
 use crate::domain::live_set::{LiveSet, Population};
-use crate::domain::markers::AdoptedStore;
-use crate::domain::pins::{Position, SourcePin};
 use crate::domain::plan::Decided;
 use crate::domain::report::{Mode, RunReport};
 use crate::ledger::{
-    Adoption, Adoptions, AskedAgain, BatchOutcome, Graves, Intent as Meant, Intents, Known, KnownIds, Ledger,
-    LedgerError, OpenIntent, Orphans, Pause, Pauses, Place, Runs,
+    AskedAgain, BatchOutcome, Graves, Intent as Meant, Intents, Known, KnownIds, Ledger, LedgerError, OpenIntent,
+    Orphans, Pause, Pauses, Place, Runs,
 };
 use crate::postgres::{AdvisoryLock, Lock};
 
@@ -57,7 +55,7 @@ impl MemoryLedger {
     }
 
     /// A write of a run, which no other run has begun after.
-    async fn fenced<T>(&self, run: Uuid, effect: impl FnOnce(&mut State) -> T) -> Result<T, LedgerError> {
+    pub(super) async fn fenced<T>(&self, run: Uuid, effect: impl FnOnce(&mut State) -> T) -> Result<T, LedgerError> {
         let written = self.call(|state| {
             let latest = state.clusters[self.cluster].ledger.runs.last().map(|latest| latest.id);
             (latest == Some(run)).then(|| {
@@ -81,7 +79,7 @@ fn day(opened_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     opened_at > now - TimeDelta::hours(24)
 }
 
-fn anew(row: &mut OrphanRow) {
+pub(super) fn anew(row: &mut OrphanRow) {
     row.orphan.clock = OrphanClock::default();
     row.orphan.accrued = std::time::Duration::ZERO;
 }
@@ -423,111 +421,4 @@ impl Pauses for MemoryLedger {
 
 fn in_force((reason, paused_at): (String, DateTime<Utc>)) -> Pause {
     Pause { reason, paused_by: "a person".to_owned(), paused_at }
-}
-
-#[async_trait]
-impl Adoptions for MemoryLedger {
-    async fn adoption(&self) -> Result<Option<Adoption>, LedgerError> {
-        self.read(|tables| tables.adoption.clone()).await
-    }
-
-    async fn pin(
-        &self,
-        _: &str,
-        pins: &[(String, SourcePin, Position)],
-        is_another: bool,
-    ) -> Result<Uuid, LedgerError> {
-        self.call(|state| {
-            state.observer.pinned(self.cluster);
-            state.clusters[self.cluster].commit();
-            let tables = &mut state.clusters[self.cluster].ledger;
-            let before = tables.adoption.take();
-            let sources = pins.iter().map(|(name, pin, position)| (name.clone(), (pin.clone(), *position))).collect();
-            let (installation, stores) =
-                before.map_or((Uuid::from_u128(1), BTreeMap::new()), |before| (before.installation, before.stores));
-            for ((.., course), row) in &mut tables.orphans {
-                if is_another || tables.known.get(course).is_some_and(|known| known.across_break) {
-                    anew(row);
-                }
-            }
-            tables.known.values_mut().for_each(|known| known.across_break = false);
-            tables.adoption = Some(Adoption { installation, sources, stores });
-            installation
-        })
-        .await
-    }
-
-    async fn adopt_store(&self, store: &str, sources: &[(String, bool)], counter: u64) -> Result<(), LedgerError> {
-        self.call(|state| {
-            state.observer.adopted(store);
-            state.clusters[self.cluster].commit();
-            if let Some(adoption) = &mut state.clusters[self.cluster].ledger.adoption {
-                let adopted = adoption.stores.entry(store.to_owned()).or_default();
-                let moved_in = adopted.moved_in.take();
-                *adopted =
-                    AdoptedStore { sources: sources.to_vec(), counter, pending: None, moved_in, objected: false };
-            }
-        })
-        .await
-    }
-
-    async fn begin_move(&self, store: &str, from: u64, to: u64, server: Option<&str>) -> Result<bool, LedgerError> {
-        let moved = self.stores(|stores| match stores.get_mut(store) {
-            Some(adopted) if adopted.counter == from || adopted.pending == Some(from) => {
-                (adopted.counter, adopted.pending) = (from, Some(to));
-                adopted.moved_in = server.map(ToOwned::to_owned);
-                true
-            }
-            _ => false,
-        });
-        Ok(moved.await?.unwrap_or(false))
-    }
-
-    async fn objected(&self, store: &str) -> Result<(), LedgerError> {
-        self.stores(|stores| stores.get_mut(store).map(|adopted| adopted.objected = true)).await?;
-        Ok(())
-    }
-
-    async fn end_move(&self, store: &str, to: u64) -> Result<(), LedgerError> {
-        self.stores(|stores| match stores.get_mut(store) {
-            Some(adopted) if adopted.pending == Some(to) => (adopted.counter, adopted.pending) = (to, None),
-            _ => {}
-        })
-        .await?;
-        Ok(())
-    }
-
-    async fn saw_source(
-        &self,
-        run: Uuid,
-        source: &str,
-        pin: &SourcePin,
-        position: &Position,
-    ) -> Result<(), LedgerError> {
-        self.fenced(run, |state| {
-            let tables = &mut state.clusters[self.cluster].ledger;
-            let seen = tables.adoption.as_mut().and_then(|adoption| adoption.sources.get_mut(source));
-            if let Some(seen) = seen {
-                *seen = (pin.clone(), *position);
-            }
-        })
-        .await
-    }
-
-    async fn server(&self) -> Result<Option<String>, LedgerError> {
-        self.call(|state| Some(state.clusters[self.cluster].server())).await
-    }
-
-    async fn start_clocks_anew(&self) -> Result<u64, LedgerError> {
-        self.write(|tables| tables.orphans.values_mut().map(anew).count() as u64).await
-    }
-}
-
-impl MemoryLedger {
-    async fn stores<T>(
-        &self,
-        change: impl FnOnce(&mut BTreeMap<String, AdoptedStore>) -> T,
-    ) -> Result<Option<T>, LedgerError> {
-        self.write(|tables| tables.adoption.as_mut().map(|adoption| change(&mut adoption.stores))).await
-    }
 }

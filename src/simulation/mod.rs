@@ -9,6 +9,7 @@
 //!
 //! Each safeguard is needed: made blind ([`safeguards`]), some seed breaks the contract.
 
+mod adoption;
 mod approvals;
 mod calm;
 mod cluster;
