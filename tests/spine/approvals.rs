@@ -40,11 +40,7 @@ struct Scene {
 impl Scene {
     async fn set(size: CampusSize, settings: &Settings) -> Result<Self> {
         let world = World::create().await?;
-        let installation = Installation::new(world.addresses(), settings).await?;
-        let campus = Campus::plan(size);
-        campus.seed(&installation.stores).await?;
-        let first = installation.run().await?;
-        assert_eq!((first.halt.as_deref(), first.swept().deleted), (None, 0));
+        let (installation, campus) = Installation::over(world.addresses(), settings, size).await?;
         let before = Snapshot::take(&installation.stores).await?;
         Ok(Self { _world: world, installation, campus, before })
     }

@@ -42,10 +42,7 @@ struct Scene {
 impl Scene {
     async fn set(size: CampusSize, settings: &Settings) -> Result<Self> {
         let world = World::create().await?;
-        let installation = Installation::new(world.addresses(), settings).await?;
-        let campus = Campus::plan(size);
-        campus.seed(&installation.stores).await?;
-        assert_eq!(installation.run().await?.verdict, Verdict::Clean);
+        let (installation, campus) = Installation::over(world.addresses(), settings, size).await?;
         Ok(Self { _world: world, installation, campus })
     }
 

@@ -165,10 +165,8 @@ impl Scene {
         let world = World::create().await?;
         let settings =
             Settings { departed: "0s".to_owned(), limits: vec!["refuse_drop: 50%".to_owned()], ..Settings::default() };
-        let installation = Installation::new(world.addresses(), &settings).await?;
-        let campus = Campus::plan(CampusSize { courses: 120, doomed: 44, points: 2, ..CampusSize::default() });
-        campus.seed(&installation.stores).await?;
-        assert_eq!(installation.run().await?.verdict, Verdict::Clean);
+        let size = CampusSize { courses: 120, doomed: 44, points: 2, ..CampusSize::default() };
+        let (installation, campus) = Installation::over(world.addresses(), &settings, size).await?;
         let before = Snapshot::take(&installation.stores).await?;
         let doomed = campus.doomed().into_iter().collect();
         Ok(Self { _world: world, installation, campus, before, doomed, deleted: BTreeSet::new() })

@@ -4,7 +4,7 @@ use anyhow::Result;
 use course_gc::domain::plan::{Decision, Hold};
 use course_gc::domain::report::{RunReport, Verdict};
 use course_gc::ledger::Pauses;
-use sandbox::campus::{Campus, CampusSize};
+use sandbox::campus::CampusSize;
 use sandbox::config::Settings;
 use sandbox::{Snapshot, World};
 
@@ -12,10 +12,8 @@ use crate::support::Installation;
 
 /// A campus whose deleted courses are past their grace.
 async fn ripe(world: &World) -> Result<Installation> {
-    let installation = Installation::new(world.addresses(), &Settings::default()).await?;
-    let campus = Campus::plan(CampusSize::default());
-    campus.seed(&installation.stores).await?;
-    installation.run().await?;
+    let (installation, campus) =
+        Installation::over(world.addresses(), &Settings::default(), CampusSize::default()).await?;
     campus.delete_doomed(&installation.stores).await?;
     installation.plan().await?;
     installation.age("1 minute").await?;

@@ -41,10 +41,7 @@ fn at_once() -> Settings {
 
 /// An installation that saw its campus live, and lost some courses of it since.
 async fn leaking(addresses: Addresses) -> Result<Installation> {
-    let installation = Installation::new(addresses, &at_once()).await?;
-    let campus = Campus::plan(SIZE);
-    campus.seed(&installation.stores).await?;
-    assert_eq!(installation.run().await?.verdict, Verdict::Clean);
+    let (installation, campus) = Installation::over(addresses, &at_once(), SIZE).await?;
     campus.delete_doomed(&installation.stores).await?;
     Ok(installation)
 }

@@ -32,10 +32,8 @@ impl Scene {
     async fn with_grace(departed: &str) -> Result<Self> {
         let world = World::create().await?;
         let settings = Settings { departed: departed.to_owned(), ..Settings::default() };
-        let installation = Installation::new(world.addresses(), &settings).await?;
-        let campus = Arc::new(Campus::plan(CampusSize::default()));
-        campus.seed(&installation.stores).await?;
-        installation.run().await?;
+        let (installation, campus) = Installation::over(world.addresses(), &settings, CampusSize::default()).await?;
+        let campus = Arc::new(campus);
         let deleted = campus.delete_doomed(&installation.stores).await?;
         let back = deleted.into_iter().next().context("nothing was deleted")?;
         Ok(Self { _world: world, installation, campus, back })

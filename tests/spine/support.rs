@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use course_gc::config::Config;
 use course_gc::domain::report::{Mode, RunReport};
 use course_gc::ledger::PostgresLedger;
 use course_gc::liveness::{LivenessSource, PostgresSources};
 use course_gc::reconcile::{Collector, RunError, reconcile};
+use sandbox::campus::{Campus, CampusSize};
 use sandbox::config::{Settings, environment, file};
 use sandbox::{Addresses, Stores};
 use serde_json::Value;
@@ -56,6 +57,16 @@ impl Installation {
         installation.configure(settings)?;
         installation.ledger()?.migrate().await?;
         Ok(installation)
+    }
+
+    /// One over a seeded campus, all of whose courses a first run saw live.
+    pub async fn over(addresses: Addresses, settings: &Settings, size: CampusSize) -> Result<(Self, Campus)> {
+        let installation = Self::new(addresses, settings).await?;
+        let campus = Campus::plan(size);
+        campus.seed(&installation.stores).await?;
+        let first = installation.run().await?;
+        ensure!((first.halt.as_deref(), first.swept().deleted) == (None, 0), "{first:?}");
+        Ok((installation, campus))
     }
 
     /// Replaces the configuration; the next plan or run adopts it first.
