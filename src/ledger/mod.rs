@@ -175,7 +175,8 @@ impl PostgresLedger {
                 .bind(AdvisoryLock::Fence.object())
                 .execute(&mut *transaction)
                 .await?;
-            let latest = "SELECT id FROM course_gc.runs ORDER BY started_at DESC, id DESC LIMIT 1";
+            // Not by their times: a clock that was put back must not make the latest run an old one.
+            let latest = "SELECT id FROM course_gc.runs ORDER BY ordinal DESC LIMIT 1";
             let latest: Option<Uuid> = sqlx::query_scalar(latest).fetch_optional(&mut *transaction).await?;
             Ok((transaction, latest))
         };

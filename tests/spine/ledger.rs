@@ -427,3 +427,17 @@ async fn s10_a_run_after_which_another_began_writes_nothing() -> Result<()> {
     assert_eq!(sqlx::query_scalar::<_, i64>(present).fetch_one(&pool).await?, 0);
     Ok(())
 }
+
+#[tokio::test]
+async fn s10_a_clock_that_was_put_back_does_not_make_the_latest_run_an_old_one() -> Result<()> {
+    let database = Database::create().await?;
+    let (ledger, pool) = (ledger(&database)?, PgPool::connect(database.url()).await?);
+    ledger.migrate().await?;
+    let earlier = begin(&ledger).await?;
+    execute(&pool, "UPDATE course_gc.runs SET started_at = started_at + interval '1 hour'").await?;
+    let latest = begin(&ledger).await?;
+    ledger.learn(latest, &LiveSet::empty(IdType::Uuid), false).await?;
+    let refused = ledger.learn(earlier, &LiveSet::empty(IdType::Uuid), false).await;
+    assert!(matches!(refused, Err(LedgerError::Superseded)), "{refused:?}");
+    Ok(())
+}
