@@ -1,6 +1,7 @@
 //! The story of a run, a call a step. Read [`reconcile`] as the specification.
 
 mod graves;
+mod orphans;
 mod places;
 mod stages;
 
@@ -183,7 +184,7 @@ impl<'a> Pass<'a> {
         };
         let mut inventories = stages::take_inventories(collector, live, &places, stop).await?;
         watch.stage(report, "inventory");
-        let views = stages::find_orphans(collector, locks, report, &mut inventories, &mut graves).await?;
+        let views = orphans::find(collector, locks, report, &mut inventories, &mut graves).await?;
         watch.stage(report, "orphans");
         let world = stages::read_world(collector, report).await?;
         let plan = decide(views, &world, &collector.limits);

@@ -1,11 +1,10 @@
 //! The stages of a run, each a function that reads, or writes, and leaves deciding to `domain`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::join_all;
-use futures::{StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -15,21 +14,20 @@ use super::places::{self, Places};
 use super::{Collector, RunError};
 use crate::clock::Clock;
 use crate::domain::approvals::Digest;
-use crate::domain::diff::{self, Knowledge, Orphan};
+use crate::domain::diff::Orphan;
 use crate::domain::gates::World;
 use crate::domain::holds;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Census, Inventory, Unrecognised};
 use crate::domain::live_set::{Halts, LiveSet, Population, judge};
 use crate::domain::markers::{Truths, truths};
-use crate::domain::plan::{Breaker, Decided, Plan, SourceView, StoreView};
+use crate::domain::plan::{Breaker, Decided, Plan};
 use crate::domain::report::{LiveReport, RunReport, SourceReport, StoreReport, Tally};
 use crate::errors::chain;
 use crate::ledger::{AcceptedSize, LedgerError, Place};
 use crate::liveness::Liveness;
 use crate::postgres::Lock;
-use crate::schedule::interval;
-use crate::stores::{Store, StoreError};
+use crate::stores::Store;
 use crate::sweep::{Sweeper, Swept};
 
 /// The name under which all liveness sources together are counted.
@@ -82,16 +80,16 @@ pub enum Truth {
 
 /// What a store's inventory came to.
 pub struct Taken {
-    identity: Option<String>,
+    pub(super) identity: Option<String>,
     /// The inventory, or why there is none, with all causes.
-    inventory: Result<Inventory, String>,
+    pub(super) inventory: Result<Inventory, String>,
     /// Why the store is not ours, if so (S7).
-    not_adopted: Option<String>,
+    pub(super) not_adopted: Option<String>,
     /// Why nobody knows what is still referred to, with all causes; found out later (S9).
-    references: Option<String>,
+    pub(super) references: Option<String>,
     /// Who is live of those that an open intent of an earlier run names; found out later (S11).
-    harmed: Vec<CourseId>,
-    took: Duration,
+    pub(super) harmed: Vec<CourseId>,
+    pub(super) took: Duration,
 }
 
 /// Reads the tombstones and after them the live set, judges it (S3), and learns from it if it is believed.
@@ -194,113 +192,6 @@ async fn take_inventory(store: &dyn Store, live: Arc<LiveSet>, clock: &dyn Clock
     }
     let took = clock.since_boot().saturating_sub(began);
     Taken { identity, inventory, not_adopted: None, references: None, harmed: Vec::new(), took }
-}
-
-/// Asks again about what no live course owned (S2), and what is still referred to (S9); records the orphans that are
-/// left, with their evidence and clocks. Returns what the gates judge.
-pub async fn find_orphans(
-    collector: &Collector,
-    locks: &Locks,
-    report: &RunReport,
-    inventories: &mut [Taken],
-    graves: &mut Graves,
-) -> Result<Vec<StoreView>, RunError> {
-    let (run, now) = (report.run, report.started_at);
-    let complete = inventories.iter().filter_map(|taken| taken.inventory.as_ref().ok());
-    let suspects: BTreeSet<CourseId> = complete.flat_map(diff::suspects).collect();
-    // Whoever an earlier run may have harmed and did not live to ask about (S11).
-    let open = collector.ledger.open_intents().await?;
-    let asked = open.values().flatten().chain(&suspects).copied().collect();
-    let live_again = locks.liveness.live_among(&asked).await?;
-    // Whatever the stores come to: where nobody knows what is referred to, or an inventory broke off, nothing is closed.
-    if !live_again.is_empty() {
-        collector.ledger.found_live(&live_again).await?;
-    }
-    graves.void(locks, &live_again).await?;
-    let tombstoned = graves.among(&suspects);
-    let known = collector.ledger.known_among(&suspects).await?;
-    let at_most = 2 * interval(&collector.schedule, now);
-    let mut views = Vec::with_capacity(inventories.len());
-    for (managed, taken) in collector.stores.iter().zip(inventories) {
-        let store = managed.store.as_ref();
-        let adopted = taken.not_adopted.is_none();
-        let harmed = open.get(store.name()).into_iter().flatten().filter(|course| live_again.contains(**course));
-        taken.harmed = harmed.copied().collect();
-        for course in &taken.harmed {
-            tracing::error!(store = store.name(), %course, "a course is live of which a run that was cut off may have deleted something");
-        }
-        let Ok(inventory) = &taken.inventory else {
-            views.push(StoreView { sources: Vec::new(), orphans: Vec::new(), complete: false, adopted });
-            continue;
-        };
-        let place = Place { store: store.name(), sources: store.sources() };
-        let dead: BTreeSet<CourseId> =
-            diff::suspects(inventory).into_iter().filter(|course| !live_again.contains(*course)).collect();
-        let references = referenced(store, locks.liveness.as_ref(), &dead).await;
-        if let Err(error) = &references {
-            taken.references = Some(chain(error));
-            tracing::warn!(
-                store = store.name(),
-                error = chain(error),
-                "references unknown: nothing of this store is swept"
-            );
-        }
-        let remembered = collector.ledger.remembered(place).await?;
-        let released = collector.ledger.released(place).await?;
-        let nothing = BTreeSet::new();
-        let orphans = diff::orphans(
-            inventory,
-            Knowledge {
-                live_again: &live_again,
-                tombstoned: &tombstoned,
-                known: &known.all,
-                across_break: &known.across_break,
-                // If nobody knows, the store is held as incomplete, and its clocks are left as they are.
-                referenced: references.as_ref().unwrap_or(&nothing),
-                remembered: &remembered,
-                released: &released,
-                now,
-                at_most,
-            },
-        );
-        // If nobody knows what is referred to, no clock may gain: it starts when the last reference was seen (S9).
-        if references.is_ok() && adopted {
-            collector.ledger.record_orphans(run, place, &orphans, &diff::closed(&remembered, &orphans)).await?;
-        }
-        // What another place shows, or an empty one where a root is not mounted, says nothing of ours (S7).
-        if adopted {
-            let settled = collector.ledger.settle_intents(store.name()).await?;
-            if settled > 0 {
-                tracing::warn!(
-                    store = store.name(),
-                    settled,
-                    "an earlier run was cut off; what it left is judged anew"
-                );
-            }
-        }
-        let source = |(source, exclusive): (&crate::domain::inventory::SourceInventory, &bool)| SourceView {
-            live_courses: source.live_courses,
-            exclusive: *exclusive,
-        };
-        let sources = inventory.sources.iter().zip(&managed.exclusive).map(source).collect();
-        views.push(StoreView { sources, orphans, complete: references.is_ok(), adopted });
-    }
-    graves.forget(collector, locks, &suspects).await;
-    Ok(views)
-}
-
-async fn referenced(
-    store: &dyn Store,
-    liveness: &dyn Liveness,
-    dead: &BTreeSet<CourseId>,
-) -> Result<BTreeSet<CourseId>, StoreError> {
-    match store.reference_query() {
-        Some(query) if !dead.is_empty() => {
-            let error = |error| StoreError::server("asking what is still referred to", error);
-            store.referenced(dead, liveness.references(query).map_err(error).boxed()).await
-        }
-        _ => Ok(BTreeSet::new()),
-    }
 }
 
 /// Reads what the gates judge by besides the stores: what went recently, and whether a person paused.
