@@ -54,6 +54,10 @@ impl Bench for ShelfBench {
         Some(self.plant(source, None, Vec::new()))
     }
 
+    async fn rewrite(&self, _: SourceIndex, _: CourseId, _: &[u8]) -> bool {
+        false
+    }
+
     async fn contents(&self) -> Contents {
         let resources = &self.world.state().shelves[0].resources;
         let content = |resource: &Resource| format!("{resource:?}").into_bytes();

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::DateTime;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::copies::{Copied, Copies, CopyId, Item, PutBack, Restoring, Safe};
 use super::{Handle, Marker, Outcome, Store, StoreError, Targets};
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Census, Inventory, SourceIndex};
@@ -40,7 +42,11 @@ pub(crate) trait Bench: Send + Sync {
     /// Plants one more resource of `source` that holds no canonical id, or returns `None` where there can be none.
     async fn plant_unrecognised(&self, source: SourceIndex) -> Option<Vec<u8>>;
 
-    /// Everything that is there now, but the marker.
+    /// Writes something else under a name that [`Bench::plant`] gave, as an application would; `false` where that cannot be told
+    /// from what was there.
+    async fn rewrite(&self, source: SourceIndex, course: CourseId, name: &[u8]) -> bool;
+
+    /// Everything that is there now, but the marker, and but what the store keeps in quarantine.
     async fn contents(&self) -> Contents;
 
     /// False if the server cannot compare and set at once.
@@ -77,7 +83,9 @@ pub(crate) async fn keeps(bench: &dyn Bench) {
     world.locate_stops_when_nobody_listens().await;
     world.remaining_is_exact_before_and_after_nothing().await;
     world.a_stale_batch_sends_nothing().await;
+    world.what_was_deleted_is_put_back_byte_for_byte().await;
     world.delete_takes_what_it_was_given_and_nothing_else().await;
+    world.what_was_written_since_it_was_copied_stays().await;
     assert_eq!(bench.store().marker().await.expect("a marker"), marker, "S7: a marker is never deleted");
 }
 
@@ -306,6 +314,110 @@ impl<'a> World<'a> {
         assert_eq!(self.bench.contents().await, self.before, "S2: nothing goes on a stale confirmation");
     }
 
+    /// Copies all of the targets, and gives what is safe, and the items that an archive would hold.
+    async fn copy(&self, batch: u32, handles: &[Handle]) -> (Safe, Items) {
+        let id = CopyId { run: Uuid::from_u128(77), batch, taken_at: DateTime::UNIX_EPOCH };
+        let (mut receipts, mut items) = (Vec::new(), Items::default());
+        for some in handles.chunks(self.bench.store().batch_limit()) {
+            let copied = self.bench.store().copy(&id, some, &mut items).await.expect("copies");
+            assert_eq!(copied.len(), some.len(), "one outcome a handle");
+            receipts.extend(copied.into_iter().map(|copied| match copied {
+                Copied::Whole(receipt) => receipt,
+                other => panic!("it is there, and copied: {other:?}"),
+            }));
+        }
+        (Safe { id, receipts }, items)
+    }
+
+    async fn delete_copied(&self, handles: &[Handle], safe: &Safe) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        let limit = self.bench.store().batch_limit();
+        for (handles, receipts) in handles.chunks(limit).zip(safe.receipts.chunks(limit)) {
+            let safe = Safe { id: safe.id, receipts: receipts.to_vec() };
+            let batch = Condemned::for_test_copied(handles.to_vec(), safe, FRESH);
+            outcomes.extend(self.bench.store().delete(&batch).await.outcomes);
+        }
+        assert_eq!(outcomes.len(), handles.len(), "one outcome a handle");
+        outcomes
+    }
+
+    /// Puts back all that a batch left, from wherever the store keeps it.
+    async fn put_back(&self, safe: &Safe, items: &Items, restoring: Restoring) -> Vec<PutBack> {
+        let store = self.bench.store();
+        let Some(in_place) = store.in_place() else { return store.put_back(&items.0, restoring).await };
+        assert!(items.0.is_empty(), "what is kept in place is in no archive");
+        let mut outcomes = Vec::new();
+        for copy in in_place.copies().await.expect("the copies").iter().filter(|copy| copy.id == safe.id) {
+            outcomes.push(in_place.put_back(copy, restoring).await);
+        }
+        outcomes
+    }
+
+    async fn what_was_deleted_is_put_back_byte_for_byte(&self) {
+        let (handles, _) = self.locate().await;
+        let (safe, items) = self.copy(1, &handles).await;
+        assert_eq!(self.bench.contents().await, self.before, "S12: copying changes nothing");
+        let inventory = self.inventory().await;
+        let gone = resources(&self.delete_copied(&handles, &safe).await);
+        assert_eq!(gone, self.doomed.len() as u64);
+        let mut left = self.before.clone();
+        left.retain(|name, _| !self.doomed.contains(name));
+        assert_eq!(self.bench.contents().await, left);
+        self.assert_remaining(0).await;
+
+        let would = self.put_back(&safe, &items, Restoring::Look).await;
+        assert!(!would.is_empty() && would.iter().all(|it| *it == PutBack::Restored), "{would:?}");
+        assert_eq!(self.bench.contents().await, left, "looking puts nothing back");
+        let back = self.put_back(&safe, &items, Restoring::Missing).await;
+        assert_eq!(back, would);
+        assert_eq!(self.bench.contents().await, self.before, "S12: all that went is back, byte for byte");
+        assert_eq!(self.inventory().await, inventory, "and looks as it did");
+        let twice = self.put_back(&safe, &items, Restoring::Missing).await;
+        assert!(twice.iter().all(|it| *it == PutBack::Exists), "S12: twice is harmless: {twice:?}");
+        let over = self.put_back(&safe, &items, Restoring::Overwrite).await;
+        assert!(over.iter().all(|it| *it == PutBack::Restored), "{over:?}");
+        assert_eq!(self.bench.contents().await, self.before);
+    }
+
+    /// Comes last: it plants what nobody else expects. Where the delete itself is what makes the copy, nothing can come between.
+    async fn what_was_written_since_it_was_copied_stays(&self) {
+        if self.bench.store().in_place().is_some() {
+            return;
+        }
+        let course = self.dead()[0];
+        let mut written = BTreeSet::new();
+        let mut rewritten = Vec::new();
+        for source in &self.sources {
+            let planted = [self.bench.plant(*source, course).await, self.bench.plant(*source, course).await];
+            rewritten.push((*source, planted[0].clone()));
+        }
+        let before = self.bench.contents().await;
+        let (handles, _) = self.locate().await;
+        let (safe, items) = self.copy(2, &handles).await;
+        for (source, name) in &rewritten {
+            if self.bench.rewrite(*source, course, name).await {
+                written.insert(name.clone());
+            }
+            written.insert(self.bench.plant(*source, course).await);
+        }
+        let now = self.bench.contents().await;
+        let outcomes = self.delete_copied(&handles, &safe).await;
+        assert!(outcomes.iter().any(|it| matches!(it, Outcome::Partly { left: 1.., .. })), "it is said: {outcomes:?}");
+        let left = self.bench.contents().await;
+        for name in &written {
+            assert_eq!(left.get(name), now.get(name), "S12: `{}` was written since", name.escape_ascii());
+        }
+        let went: Vec<_> = now.keys().filter(|name| !left.contains_key(*name)).collect();
+        assert_eq!(went.len(), 2 * self.sources.len() - (written.len() - self.sources.len()), "and the rest went");
+        self.put_back(&safe, &items, Restoring::Missing).await;
+        assert_eq!(self.bench.contents().await, now, "S12: what exists anew is not overwritten");
+        self.put_back(&safe, &items, Restoring::Overwrite).await;
+        let back = self.bench.contents().await;
+        for (name, content) in &before {
+            assert_eq!(back.get(name), Some(content), "`{}` is as it was copied, if told so", name.escape_ascii());
+        }
+    }
+
     async fn delete_takes_what_it_was_given_and_nothing_else(&self) {
         let (handles, _) = self.locate().await;
         let every_second = handles.iter().step_by(2).cloned().collect();
@@ -340,6 +452,18 @@ impl<'a> World<'a> {
     }
 }
 
+/// An archive in memory.
+#[derive(Default)]
+struct Items(Vec<Item>);
+
+#[async_trait]
+impl Copies for Items {
+    async fn add(&mut self, item: Item) -> Result<(), StoreError> {
+        self.0.push(item);
+        Ok(())
+    }
+}
+
 fn owner(installation: u128, name: &str, moves: u64) -> Owner {
     let truths = Truths::from([(format!("77/{name}"), "77 1.5".to_owned()), ("78/b".to_owned(), "78 2".to_owned())]);
     Owner { installation: Uuid::from_u128(installation), name: name.to_owned(), counter: COUNTER + moves, truths }
@@ -366,7 +490,7 @@ pub(crate) async fn located(store: &dyn Store, targets: &Targets) -> Vec<Handle>
 
 fn deleted(outcome: &Outcome) -> u64 {
     match outcome {
-        Outcome::Deleted { resources, .. } => *resources,
+        Outcome::Deleted { resources, .. } | Outcome::Partly { resources, .. } => *resources,
         Outcome::Absent | Outcome::Failed(_) | Outcome::Unattempted => 0,
     }
 }

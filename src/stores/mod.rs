@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+pub mod copies;
 pub mod files;
 pub mod qdrant;
 pub mod redis;
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 
+use self::copies::{Copied, Copies, CopyId, InPlace, Item, PutBack, Restoring};
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Census, SourceIndex};
 pub use crate::domain::markers::Marker;
@@ -81,6 +83,16 @@ pub enum Outcome {
         resources: u64,
         /// Their size in bytes.
         bytes: Option<u64>,
+    },
+    /// A part of it went, which may be nothing. The rest stays: it was written to since it was copied or looked at, or something
+    /// alive refers to it.
+    Partly {
+        /// Points, keys or files that went.
+        resources: u64,
+        /// Their size in bytes.
+        bytes: Option<u64>,
+        /// How many stay.
+        left: u64,
     },
     /// It had gone before.
     Absent,
@@ -200,7 +212,34 @@ pub trait Store: Send + Sync {
         Ok(BTreeSet::new())
     }
 
-    /// Deletes a batch. Sends nothing that is no longer [`Condemned::is_fresh`]. Deleting twice is harmless (S11).
+    /// Copies what the handles stand for, all that they stand for, so that it can be put back byte for byte (S12): into
+    /// `copies`, or beside the original, for a store that is [`Store::in_place`]. One outcome a handle, in their order.
+    /// Deletes nothing. Whoever shares a handle's place with it (an id that names it now and did not when it was located) makes
+    /// it fail.
+    ///
+    /// # Errors
+    /// If copying had to end: then nothing of the batch is deleted.
+    async fn copy(
+        &self,
+        _id: &CopyId,
+        _handles: &[Handle],
+        _copies: &mut dyn Copies,
+    ) -> Result<Vec<Copied>, StoreError> {
+        Err(StoreError::Unusable(format!("store {} keeps no copies", self.name())))
+    }
+
+    /// Puts back items that [`Store::copy`] gave to an archive, one outcome an item, in their order. Twice is harmless.
+    async fn put_back(&self, items: &[Item], _restoring: Restoring) -> Vec<PutBack> {
+        items.iter().map(|_| PutBack::Failed(format!("store {} keeps no copies", self.name()))).collect()
+    }
+
+    /// The copies that the store keeps itself, if it does; then it gives none to an archive.
+    fn in_place(&self) -> Option<&dyn InPlace> {
+        None
+    }
+
+    /// Deletes a batch: where [`Condemned::safe`] has receipts, only what still is as they say. Sends nothing that is no longer
+    /// [`Condemned::is_fresh`]. Deleting twice is harmless (S11).
     async fn delete(&self, batch: &Condemned) -> Removed;
 
     /// How many resources remain of the targets, by course and source, counted exactly in the store itself. Entangled

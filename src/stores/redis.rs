@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 
 use self::link::{Call, Lease, Link};
 use self::pass::Pass;
+use super::copies::{Copied, Copies, CopyId, Item, PutBack, Restoring};
 use super::template::{Claim, Template, Templates};
 use super::{Handle, Marker, Outcome, Removed, Store, StoreError, Targets};
 use crate::domain::ids::{CourseId, IdType};
@@ -32,6 +33,7 @@ use crate::domain::inventory::{Amount, Census, SourceIndex, fingerprint};
 use crate::errors::chain;
 use crate::sweep::Condemned;
 
+mod copy;
 mod link;
 mod marker;
 mod pass;
@@ -106,22 +108,22 @@ impl RedisStore {
 
     /// Sends the batch pipeline by pipeline and adds the outcomes of what was sent.
     async fn unlink(&self, mut lease: Lease, batch: &Condemned, outcomes: &mut Vec<Outcome>) {
-        for handles in batch.handles().chunks(PIPELINE) {
+        for (n, handles) in batch.handles().chunks(PIPELINE).enumerate() {
             if !batch.is_fresh() {
                 break;
             }
-            let mut pipeline = redis::pipe();
-            pipeline.ignore_errors();
-            for handle in handles {
-                pipeline.cmd("UNLINK").arg(&handle.key[..]);
-            }
+            let receipts = batch.safe().map(|safe| safe.receipts.iter().skip(n * PIPELINE).take(PIPELINE));
+            let pipeline = match receipts {
+                Some(receipts) => copy::unlink_copied(handles, receipts),
+                None => unlink(handles),
+            };
             lease.limit(batch.time_left());
             let call = lease.call();
             let answers: RedisResult<Vec<RedisResult<i64>>> = pipeline.query_async(lease.connection()).await;
             let sent = outcomes.len();
             match answers {
                 Ok(answers) if answers.len() == handles.len() => {
-                    outcomes.extend(answers.into_iter().map(|answer| self.outcome(call, answer)));
+                    outcomes.extend(answers.into_iter().map(|answer| outcome(&self.link, call, answer)));
                 }
                 Ok(answers) => {
                     let why = format_args!("{} answers to {} commands", answers.len(), handles.len());
@@ -146,16 +148,28 @@ impl RedisStore {
         }
         self.link.give_back(lease);
     }
+}
 
-    fn outcome(&self, call: Call, answer: RedisResult<i64>) -> Outcome {
-        match answer {
-            Ok(1) => Outcome::Deleted { resources: 1, bytes: None },
-            Ok(0) => Outcome::Absent,
-            Ok(number) => Outcome::Failed(
-                self.link.unusable(call, format_args!("UNLINK of one key answered {number}")).to_string(),
-            ),
-            Err(error) => Outcome::Failed(chain(&self.link.failed(call, error))),
+/// Deletes whatever the keys hold.
+fn unlink(handles: &[Handle]) -> redis::Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.ignore_errors();
+    for handle in handles {
+        pipeline.cmd("UNLINK").arg(&handle.key[..]);
+    }
+    pipeline
+}
+
+/// What the answer to one key's delete means.
+fn outcome(link: &Link, call: Call, answer: RedisResult<i64>) -> Outcome {
+    match answer {
+        Ok(1) => Outcome::Deleted { resources: 1, bytes: None },
+        Ok(0) => Outcome::Absent,
+        Ok(copy::CHANGED) => Outcome::Partly { resources: 0, bytes: None, left: 1 },
+        Ok(number) => {
+            Outcome::Failed(link.unusable(call, format_args!("the delete of one key answered {number}")).to_string())
         }
+        Err(error) => Outcome::Failed(chain(&link.failed(call, error))),
     }
 }
 
@@ -231,6 +245,14 @@ impl Store for RedisStore {
             }
         }
         Ok(())
+    }
+
+    async fn copy(&self, _: &CopyId, handles: &[Handle], copies: &mut dyn Copies) -> Result<Vec<Copied>, StoreError> {
+        copy::copy(self, handles, copies).await
+    }
+
+    async fn put_back(&self, items: &[Item], restoring: Restoring) -> Vec<PutBack> {
+        copy::put_back(&self.link, items, restoring).await
     }
 
     async fn delete(&self, batch: &Condemned) -> Removed {

@@ -67,6 +67,11 @@ impl Done {
                 tally.deleted = *resources;
                 tally.bytes = bytes.unwrap_or(0);
             }
+            Outcome::Partly { resources, bytes, left } => {
+                tally.deleted = *resources;
+                tally.bytes = bytes.unwrap_or(0);
+                tally.spared = *left;
+            }
             Outcome::Absent => tally.absent = 1,
             Outcome::Failed(cause) => {
                 tally.failed = 1;
@@ -79,7 +84,7 @@ impl Done {
             }
         }
         let key = (handle.source, handle.owner);
-        if matches!(outcome, Outcome::Failed(_) | Outcome::Unattempted) {
+        if matches!(outcome, Outcome::Partly { .. } | Outcome::Failed(_) | Outcome::Unattempted) {
             self.kept.insert(key);
         }
         self.tallies.push((key, tally));
@@ -180,7 +185,7 @@ impl Sweeper<'_> {
             handles.into_iter().partition(is_dead)
         };
         let condemned = (!dead.is_empty())
-            .then(|| Condemned::new(dead, asked_at, self.confirmation, std::sync::Arc::clone(&self.clock)));
+            .then(|| Condemned::new((dead, None), asked_at, self.confirmation, std::sync::Arc::clone(&self.clock)));
         Ok(Confirmed { condemned, spared, live })
     }
 
@@ -249,7 +254,7 @@ async fn delete(store: &dyn Store, condemned: Option<Condemned>, done: &mut Done
         let outcome = removed.outcomes.get(index).unwrap_or(&missing);
         done.count(handle, outcome);
         // A failed call may have done its work before its answer was lost.
-        if matches!(outcome, Outcome::Deleted { .. } | Outcome::Failed(_)) {
+        if matches!(outcome, Outcome::Deleted { .. } | Outcome::Partly { .. } | Outcome::Failed(_)) {
             sent.deleted.insert((handle.source, handle.owner));
             sent.named.extend(handle.mentions.iter().chain([&handle.owner]));
         }

@@ -23,31 +23,51 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::stores::Handle;
+use crate::stores::copies::Safe;
 
 /// Handles whose owners, and all ids that their names hold, were dead when they were confirmed.
 pub struct Condemned {
     handles: Vec<Handle>,
+    safe: Option<Safe>,
     until: Duration,
     clock: Arc<dyn Clock>,
 }
 
 impl Condemned {
     /// Condemns handles, all of whose ids were confirmed dead at `confirmed_at`, for `good_for` from then on. The one
-    /// maker; only the sweep calls it.
-    pub(super) fn new(handles: Vec<Handle>, confirmed_at: Duration, good_for: Duration, clock: Arc<dyn Clock>) -> Self {
-        Self { handles, until: confirmed_at.saturating_add(good_for), clock }
+    /// maker; only the sweep calls it. `safe` has a receipt for each handle, where their store is in quarantine.
+    pub(super) fn new(
+        (handles, safe): (Vec<Handle>, Option<Safe>),
+        confirmed_at: Duration,
+        good_for: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { handles, safe, until: confirmed_at.saturating_add(good_for), clock }
     }
 
-    /// A batch for the tests of a single store.
+    /// A batch for the tests of a single store, without quarantine.
     #[cfg(test)]
     pub(crate) fn for_test(handles: Vec<Handle>, good_for: Duration) -> Self {
         let clock = Arc::new(crate::clock::MachineClock);
-        Self::new(handles, clock.since_boot(), good_for, clock)
+        Self::new((handles, None), clock.since_boot(), good_for, clock)
+    }
+
+    /// A batch for the tests of a single store, whose handles were copied.
+    #[cfg(test)]
+    pub(crate) fn for_test_copied(handles: Vec<Handle>, safe: Safe, good_for: Duration) -> Self {
+        let clock = Arc::new(crate::clock::MachineClock);
+        Self::new((handles, Some(safe)), clock.since_boot(), good_for, clock)
     }
 
     /// What may be deleted; at least one.
     pub fn handles(&self) -> &[Handle] {
         &self.handles
+    }
+
+    /// The copies of the handles, a receipt each in their order; `None` where a person chose to keep none (S12). The delete
+    /// takes only what still is as its receipt says.
+    pub fn safe(&self) -> Option<&Safe> {
+        self.safe.as_ref()
     }
 
     /// False once the confirmation is too old to act upon (S2). A store asks before each thing that it sends.

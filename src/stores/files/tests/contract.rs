@@ -55,6 +55,10 @@ impl Bench for FilesBench {
         Some(self.write("acme", &format!("career-playbooks-{n}"), ""))
     }
 
+    async fn rewrite(&self, _: SourceIndex, _: CourseId, _: &[u8]) -> bool {
+        false
+    }
+
     async fn contents(&self) -> Contents {
         let is_marker = |path: &Path| path.starts_with(self.temp.path().join(".course-gc")) && names_marker(path);
         let files = snapshot(self.temp.path()).into_iter().filter(|(path, _)| path.is_file() && !is_marker(path));
