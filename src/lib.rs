@@ -15,6 +15,7 @@ pub mod http;
 pub mod ledger;
 pub mod liveness;
 pub mod postgres;
+pub mod quarantine;
 pub mod reconcile;
 pub mod schedule;
 pub mod serve;

@@ -316,7 +316,8 @@ impl<'a> World<'a> {
 
     /// Copies all of the targets, and gives what is safe, and the items that an archive would hold.
     async fn copy(&self, batch: u32, handles: &[Handle]) -> (Safe, Items) {
-        let id = CopyId { run: Uuid::from_u128(77), batch, taken_at: DateTime::UNIX_EPOCH };
+        let now = DateTime::UNIX_EPOCH;
+        let id = CopyId { run: Uuid::from_u128(77), batch, taken_at: now, expires_at: now + Duration::from_secs(60) };
         let (mut receipts, mut items) = (Vec::new(), Items::default());
         for some in handles.chunks(self.bench.store().batch_limit()) {
             let copied = self.bench.store().copy(&id, some, &mut items).await.expect("copies");

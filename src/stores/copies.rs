@@ -22,8 +22,10 @@ pub struct CopyId {
     pub run: Uuid,
     /// The batch's number within its run and store, from 1 on.
     pub batch: u32,
-    /// When the run began, in the ledger's time: what a copy's age is counted from.
+    /// When the run began, in the ledger's time.
     pub taken_at: DateTime<Utc>,
+    /// Until when it is kept, in the same time.
+    pub expires_at: DateTime<Utc>,
 }
 
 impl fmt::Display for CopyId {

@@ -1,0 +1,345 @@
+//! The archives: for each batch its parts, and a header, written last, that says what they hold.
+//!
+//! `{installation}/{run}/{store}/{batch}.{part}.tar.zst` (and `.age`), `{installation}/{run}/{store}/{batch}.json`. What has no
+//! header was never finished, and nothing was deleted on its account.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::key::Key;
+use super::part::{self, PartError, sha256};
+use super::place::{Place, PlaceError};
+use crate::domain::ids::{CourseId, IdType};
+use crate::stores::copies::{Copies, CopyId, Item};
+use crate::stores::{Handle, StoreError};
+
+/// A part is closed once its contents are so large; what is kept in memory is one part, and an item.
+const PART_BYTES: usize = 8 << 20;
+
+/// Why a copy cannot be kept, read or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum QuarantineError {
+    /// The place failed.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// There is no room; nothing more is deleted until there is.
+    #[error("quarantine is full: {0}; what would need a copy is not deleted until there is room")]
+    Full(String),
+    /// A part or header is not what was written.
+    #[error("copy {name} in quarantine at {place} cannot be used")]
+    Unusable {
+        /// The object.
+        name: String,
+        /// Where.
+        place: String,
+        /// Why.
+        #[source]
+        source: PartError,
+    },
+    /// The thread that packs or unpacks ended.
+    #[error("copy {0} could not be packed or unpacked")]
+    Lost(String, #[source] tokio::task::JoinError),
+}
+
+/// What limits the archives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// The most bytes that they may take.
+    pub max_bytes: u64,
+    /// The least that must stay free on the disk, in percent; for a folder.
+    pub min_free_percent: u8,
+}
+
+/// The archives of an installation.
+pub struct Archives {
+    place: Arc<dyn Place>,
+    installation: String,
+    id_type: IdType,
+    key: Option<Key>,
+    room: Room,
+    /// What they take, as far as this process knows.
+    used: AtomicU64,
+}
+
+/// What the copies of a batch hold, as their header says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archive {
+    /// Which copy.
+    pub id: CopyId,
+    /// The store.
+    pub store: String,
+    /// How much of which course: resources and bytes.
+    pub courses: BTreeMap<CourseId, (u64, u64)>,
+    /// Everybody whom something in it names, the courses among them.
+    pub named: BTreeSet<CourseId>,
+    /// What it takes in quarantine.
+    pub bytes: u64,
+    parts: Vec<PartHeader>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct PartHeader {
+    name: String,
+    bytes: u64,
+    sha256: String,
+    encrypted: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    run: Uuid,
+    store: String,
+    batch: u32,
+    taken_at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+    courses: BTreeMap<String, (u64, u64)>,
+    named: BTreeSet<String>,
+    parts: Vec<PartHeader>,
+}
+
+impl Archives {
+    /// The archives at a place.
+    pub fn new(place: Arc<dyn Place>, installation: String, id_type: IdType, key: Option<Key>, room: Room) -> Self {
+        Self { place, installation, id_type, key, room, used: AtomicU64::new(0) }
+    }
+
+    /// A copy that is about to be made. Everybody whom the handles name is named in it.
+    pub fn begin<'a>(&'a self, store: &'a str, id: CopyId, handles: &[Handle]) -> Writer<'a> {
+        let named = handles.iter().flat_map(|handle| handle.mentions.iter().chain([&handle.owner])).copied();
+        let archive = Archive {
+            id,
+            store: store.to_owned(),
+            courses: BTreeMap::new(),
+            named: named.collect(),
+            bytes: 0,
+            parts: Vec::new(),
+        };
+        Writer { archives: self, archive, items: Vec::new(), waiting: 0, failed: None }
+    }
+
+    /// Every finished copy, in no order, and what all of it takes. Counts anew how much is used.
+    ///
+    /// # Errors
+    /// If they cannot all be listed and read.
+    pub async fn list(&self) -> Result<Vec<Archive>, QuarantineError> {
+        let objects = self.place.list(&self.installation).await?;
+        self.used.store(objects.iter().map(|(_, bytes)| bytes).sum(), Ordering::Relaxed);
+        let mut archives = Vec::new();
+        for (name, _) in objects.iter().filter(|(name, _)| name.ends_with(".json")) {
+            archives.push(self.header(name).await?);
+        }
+        Ok(archives)
+    }
+
+    /// What they take, as of the last [`Archives::list`] and what was written since.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// The items of one course of a copy, or of all, part by part.
+    ///
+    /// # Errors
+    /// If anything of it is not as it was written: then nothing of that part is given.
+    pub async fn items(
+        &self,
+        archive: &Archive,
+        course: Option<CourseId>,
+        mut each: impl AsyncFnMut(Vec<Item>),
+    ) -> Result<(), QuarantineError> {
+        for part in &archive.parts {
+            let content = self.place.get(&part.name).await?;
+            let (expected, encrypted, key) = (part.sha256.clone(), part.encrypted, self.key.clone());
+            let id_type = self.id_type;
+            let unpack = move || {
+                if sha256(&content) != expected {
+                    return Err(PartError::Damaged("its checksum is not the header's".to_owned()));
+                }
+                part::read(&content, encrypted, key.as_ref(), id_type)
+            };
+            let mut items = self.work(&part.name, unpack).await?;
+            items.retain(|item| course.is_none_or(|course| item.course == course));
+            each(items).await;
+        }
+        Ok(())
+    }
+
+    /// Removes a copy, its header last: what is cut off half way is still listed.
+    ///
+    /// # Errors
+    /// If something of it is still there.
+    pub async fn remove(&self, archive: &Archive) -> Result<(), QuarantineError> {
+        for part in &archive.parts {
+            self.place.remove(&part.name).await?;
+        }
+        self.place.remove(&self.name(&archive.store, archive.id, "json")).await?;
+        let _ = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(archive.bytes)));
+        Ok(())
+    }
+
+    async fn header(&self, name: &str) -> Result<Archive, QuarantineError> {
+        let json = self.place.get(name).await?;
+        self.parse(&json).map_err(|source| self.unusable(name, source))
+    }
+
+    fn parse(&self, json: &[u8]) -> Result<Archive, PartError> {
+        let header: Header = serde_json::from_slice(json).map_err(|why| PartError::Damaged(why.to_string()))?;
+        let id = |text: &String| {
+            let foreign = || PartError::Foreign(format!("`{text}` is no id of the configured course_id type"));
+            self.id_type.parse(text.as_bytes()).ok_or_else(foreign)
+        };
+        let courses = header.courses.iter().map(|(course, held)| Ok((id(course)?, *held)));
+        Ok(Archive {
+            id: CopyId {
+                run: header.run,
+                batch: header.batch,
+                taken_at: header.taken_at,
+                expires_at: header.expires_at,
+            },
+            store: header.store,
+            courses: courses.collect::<Result<_, PartError>>()?,
+            named: header.named.iter().map(id).collect::<Result<_, _>>()?,
+            bytes: header.parts.iter().map(|part| part.bytes).sum::<u64>() + json.len() as u64,
+            parts: header.parts,
+        })
+    }
+
+    fn name(&self, store: &str, id: CopyId, ending: &str) -> String {
+        format!("{}/{}/{store}/{:05}.{ending}", self.installation, id.run, id.batch)
+    }
+
+    fn unusable(&self, name: &str, source: PartError) -> QuarantineError {
+        QuarantineError::Unusable { name: name.to_owned(), place: self.place.shown(), source }
+    }
+
+    /// Packs or unpacks beside the tasks.
+    async fn work<T: Send + 'static>(
+        &self,
+        name: &str,
+        job: impl FnOnce() -> Result<T, PartError> + Send + 'static,
+    ) -> Result<T, QuarantineError> {
+        let done = tokio::task::spawn_blocking(job).await;
+        done.map_err(|error| QuarantineError::Lost(name.to_owned(), error))?.map_err(|error| self.unusable(name, error))
+    }
+
+    async fn write(&self, name: &str, content: Bytes) -> Result<u64, QuarantineError> {
+        let bytes = content.len() as u64;
+        let Room { max_bytes, min_free_percent } = self.room;
+        if self.used().saturating_add(bytes) > max_bytes {
+            return Err(QuarantineError::Full(format!(
+                "{} of at most {max_bytes} bytes are taken; purge, or raise quarantine.max_size",
+                self.used()
+            )));
+        }
+        if let Some(free) = self.place.free_percent().await?
+            && free < min_free_percent
+        {
+            return Err(QuarantineError::Full(format!(
+                "{free} % of the disk at {} are free, and {min_free_percent} % must stay so",
+                self.place.shown()
+            )));
+        }
+        self.place.put_new(name, content).await?;
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        Ok(bytes)
+    }
+}
+
+/// A copy that is being made.
+pub struct Writer<'a> {
+    archives: &'a Archives,
+    archive: Archive,
+    items: Vec<Item>,
+    /// The bytes of the items that are in no part yet.
+    waiting: usize,
+    failed: Option<QuarantineError>,
+}
+
+impl Writer<'_> {
+    /// Writes what is left, and the header. Durable when this returns; `None` if there was nothing to copy.
+    ///
+    /// # Errors
+    /// If anything of it could not be kept: then nothing of the batch may be deleted.
+    pub async fn finish(mut self) -> Result<Option<Archive>, QuarantineError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        self.close_part().await?;
+        let Self { archives, mut archive, .. } = self;
+        if archive.parts.is_empty() {
+            return Ok(None);
+        }
+        let CopyId { run, batch, taken_at, expires_at } = archive.id;
+        let name = archives.name(&archive.store, archive.id, "json");
+        let header = Header {
+            version: 1,
+            run,
+            store: archive.store.clone(),
+            batch,
+            taken_at,
+            expires_at,
+            courses: archive.courses.iter().map(|(course, held)| (course.to_string(), *held)).collect(),
+            named: archive.named.iter().map(CourseId::to_string).collect(),
+            parts: archive.parts.clone(),
+        };
+        let json = serde_json::to_vec_pretty(&header)
+            .map_err(|error| archives.unusable(&name, PartError::Unreadable(error.into())))?;
+        archive.bytes += archives.write(&name, json.into()).await?;
+        Ok(Some(archive))
+    }
+
+    /// Why no more could be kept, if so.
+    pub fn failed(self) -> Option<QuarantineError> {
+        self.failed
+    }
+
+    async fn close_part(&mut self) -> Result<(), QuarantineError> {
+        if self.items.is_empty() {
+            return Ok(());
+        }
+        let archives = self.archives;
+        let encrypted = archives.key.is_some();
+        let ending = format!("{:03}.tar.zst{}", self.archive.parts.len(), if encrypted { ".age" } else { "" });
+        let name = archives.name(&self.archive.store, self.archive.id, &ending);
+        let (items, key) = (std::mem::take(&mut self.items), archives.key.clone());
+        self.waiting = 0;
+        let (content, checksum) = archives
+            .work(&name, move || {
+                let content = part::write(&items, key.as_ref())?;
+                let checksum = sha256(&content);
+                Ok((content, checksum))
+            })
+            .await?;
+        let bytes = archives.write(&name, content).await?;
+        self.archive.bytes += bytes;
+        self.archive.parts.push(PartHeader { name, bytes, sha256: checksum, encrypted });
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Copies for Writer<'_> {
+    async fn add(&mut self, item: Item) -> Result<(), StoreError> {
+        let held = self.archive.courses.entry(item.course).or_default();
+        *held = (held.0 + 1, held.1 + item.content.len() as u64);
+        self.waiting += item.content.len() + item.name.len() + size_of::<Item>();
+        self.items.push(item);
+        if self.waiting < PART_BYTES {
+            return Ok(());
+        }
+        self.close_part().await.map_err(|error| {
+            let said = error.to_string();
+            self.failed = Some(error);
+            StoreError::Unusable(said)
+        })
+    }
+}
