@@ -15,6 +15,7 @@ use crate::domain::plan::Limits;
 use crate::ledger::{LedgerError, PostgresLedger};
 use crate::liveness::{LivenessSource, PostgresSources, Risk};
 use crate::postgres::{IDLE_TIMEOUT, Postgres};
+use crate::quarantine::{Archives, Key, ObjectPlace, Quarantine, Room};
 use crate::reconcile::{Collector, ManagedStore};
 use crate::stores::files::{Layout, LayoutError};
 use crate::stores::template::{Template, TemplateError};
@@ -36,6 +37,9 @@ pub enum AssemblyError {
         #[source]
         source: StoreError,
     },
+    /// The key of the quarantine.
+    #[error("quarantine.key cannot be used: {0}")]
+    Key(String),
     /// A key template.
     #[error("store {name} has a template that cannot be used")]
     Template {
@@ -95,6 +99,7 @@ pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
         liveness: Arc::new(liveness(config)),
         ledger: Arc::new(ledger(config)?),
         stores: stores.collect::<Result<_, _>>()?,
+        quarantine: Arc::new(quarantine(config)?),
         limits: Limits {
             graces: Graces {
                 tombstoned: config.grace.tombstoned,
@@ -113,6 +118,16 @@ pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
         schedule: config.schedule.schedule(),
         clock: Arc::new(MachineClock),
     })
+}
+
+/// Where what is deleted lies until it expires. Connects to nothing.
+fn quarantine(config: &Config) -> Result<Quarantine, AssemblyError> {
+    let settings = &config.quarantine;
+    let key = settings.key.as_ref().map(Key::parse).transpose().map_err(AssemblyError::Key)?;
+    let place = Arc::new(ObjectPlace::folder(settings.folder.clone(), config.limits.call_timeout));
+    let room = Room { max_bytes: settings.max_size.get(), min_free_percent: settings.min_free.get() };
+    let archives = Archives::new(place, config.installation.clone(), id_type(config), key, room);
+    Ok(Quarantine { archives, keep: settings.keep })
 }
 
 /// Where a liveness source's deaths are recorded, if they are. Connects to nothing.
@@ -177,7 +192,7 @@ fn qdrant_store(config: &Config, name: &str, store: &QdrantStore) -> Result<Mana
     };
     let made = qdrant::QdrantStore::new(settings).map_err(|source| unusable(name, source))?;
     let exclusive = store.collections.iter().map(|collection| collection.exclusive).collect();
-    Ok(ManagedStore { store: Arc::new(made), exclusive })
+    Ok(ManagedStore { store: Arc::new(made), exclusive, quarantined: store.quarantine })
 }
 
 fn redis_store(config: &Config, name: &str, store: &RedisStore) -> Result<ManagedStore, AssemblyError> {
@@ -186,6 +201,7 @@ fn redis_store(config: &Config, name: &str, store: &RedisStore) -> Result<Manage
     let settings = redis::RedisSettings {
         name: name.to_owned(),
         url: SecretString::from(store.url.expose()),
+        restore_url: store.restore_url.as_ref().map(|url| SecretString::from(url.expose())),
         templates: templates.map_err(|source| AssemblyError::Template { name: name.to_owned(), source })?,
         id_type: id_type(config),
         scan_count: store.scan_count,
@@ -194,7 +210,7 @@ fn redis_store(config: &Config, name: &str, store: &RedisStore) -> Result<Manage
     };
     let made = redis::RedisStore::new(settings).map_err(|source| unusable(name, source))?;
     let exclusive = store.templates.iter().map(|template| template.exclusive).collect();
-    Ok(ManagedStore { store: Arc::new(made), exclusive })
+    Ok(ManagedStore { store: Arc::new(made), exclusive, quarantined: store.quarantine })
 }
 
 fn files_store(config: &Config, name: &str, store: &FilesStore) -> Result<ManagedStore, AssemblyError> {
@@ -215,7 +231,7 @@ fn files_store(config: &Config, name: &str, store: &FilesStore) -> Result<Manage
         references,
     };
     let made = files::FilesStore::new(settings).map_err(|source| unusable(name, source))?;
-    Ok(ManagedStore { store: Arc::new(made), exclusive: vec![store.exclusive] })
+    Ok(ManagedStore { store: Arc::new(made), exclusive: vec![store.exclusive], quarantined: store.quarantine })
 }
 
 fn batch(configured: u32) -> usize {

@@ -1,5 +1,6 @@
 //! The story of a run, a call a step. Read [`reconcile`] as the specification.
 
+mod copies;
 mod graves;
 mod orphans;
 mod places;
@@ -23,6 +24,7 @@ use crate::errors::chain;
 use crate::ledger::{Ledger, LedgerError};
 use crate::liveness::LivenessSources;
 use crate::postgres::PostgresError;
+use crate::quarantine::Quarantine;
 use crate::schedule::Schedule;
 use crate::stores::Store;
 
@@ -42,6 +44,8 @@ pub struct Collector {
     pub ledger: Arc<dyn Ledger>,
     /// Where resources lie.
     pub stores: Vec<ManagedStore>,
+    /// Where what is deleted lies until it expires.
+    pub quarantine: Arc<Quarantine>,
     /// What limits a run.
     pub limits: Limits,
     /// Fewer live ids than this halt the run.
@@ -57,6 +61,11 @@ pub struct Collector {
 }
 
 impl Collector {
+    /// The stores alone.
+    pub fn stores(&self) -> Vec<&dyn Store> {
+        self.stores.iter().map(|managed| managed.store.as_ref()).collect()
+    }
+
     /// The orphans that wait for a person's approval, in the sources that are configured and from which they may go.
     ///
     /// # Errors
@@ -80,6 +89,8 @@ pub struct ManagedStore {
     pub store: Arc<dyn Store>,
     /// By source: only this installation's courses are in it.
     pub exclusive: Vec<bool>,
+    /// What goes from here is copied first; false where it is to be gone at once (S12).
+    pub quarantined: bool,
 }
 
 impl ManagedStore {
@@ -200,6 +211,8 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// If the ledger does not answer. What went wrong in a store is in the report.
     pub async fn sweep(&mut self, plan: &Plan, stop: &CancellationToken) -> Result<(), RunError> {
+        copies::purge(self.collector, &self.locks, &mut self.report).await?;
+        self.watch.stage(&mut self.report, "purge");
         let live = stages::sweep(self.collector, &self.locks, plan, stop, &mut self.report).await?;
         if let Some(graves) = &mut self.graves {
             graves.void_late(self.collector, &self.locks, &live).await?;

@@ -265,6 +265,7 @@ fn explain(hold: Hold) -> &'static str {
         Hold::NotAdopted => "its store is not adopted (`course-gc adopt`)",
         Hold::Discontinuity => "it vanished while the database's history broke (`course-gc holds`)",
         Hold::Paused => "a person paused all deleting (`course-gc resume`)",
+        Hold::Restored => "put back from quarantine a while ago",
         Hold::NotExclusive => "never seen live, in a source that is not exclusive",
         Hold::Breaker { .. } => "breaker: too much would go (`course-gc holds`)",
         Hold::Grace { .. } => "grace",

@@ -4,10 +4,11 @@ use std::fmt::Display;
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use super::model::{Config, FilesStore, Grace, Limits, QdrantStore, RedisStore, References, StoreConfig};
+use super::model::{Config, FilesStore, Grace, Limits, QdrantStore, Quarantine, RedisStore, References, StoreConfig};
 use super::read::Reader;
 use super::scalar::{LimitAccept, Scalar};
 use super::secret::SecretUrl;
+use crate::quarantine::Key;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -31,6 +32,7 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
     }
     check.limits(&config.limits);
     check.grace(&config.grace, &config.limits);
+    check.quarantine(&config.quarantine, &config.limits);
     let mut places = Vec::new();
     for (name, store) in config.stores.iter() {
         let path = format!("stores.{name}");
@@ -170,6 +172,29 @@ impl Check<'_> {
         }
     }
 
+    fn quarantine(&mut self, quarantine: &Quarantine, limits: &Limits) {
+        let (day, keep) = (24 * HOUR, quarantine.keep);
+        if keep < day && !limits.i_accept.contains(&LimitAccept::ShortQuarantine) {
+            let [keep, day] = [keep, day].map(|duration| duration.show());
+            let message =
+                format!("{keep} is below the floor of {day}; raise it, or add short_quarantine to limits.i_accept");
+            self.refuse("quarantine.keep", message);
+        }
+        if keep > 3650 * day {
+            self.refuse("quarantine.keep", format!("{} is out of range; write at most 3650d", keep.show()));
+        }
+        let folder = &quarantine.folder;
+        let climbs = folder.components().any(|component| component == Component::ParentDir);
+        if !folder.is_absolute() || climbs || folder.components().count() < 2 {
+            let shown = folder.display();
+            let message = format!("`{shown}` is no folder of its own; write its whole path, without `..`");
+            self.refuse("quarantine.folder", message);
+        }
+        if let Some(Err(why)) = quarantine.key.as_ref().map(Key::parse) {
+            self.refuse("quarantine.key", why);
+        }
+    }
+
     fn qdrant<'a>(&mut self, path: &str, store: &'a QdrantStore, places: &mut Vec<Place<'a>>) {
         self.scheme(&format!("{path}.url"), &store.url, &["http", "https"]);
         self.range(&format!("{path}.batch"), store.batch, 1, 10_000);
@@ -186,6 +211,9 @@ impl Check<'_> {
         self.scheme(&format!("{path}.url"), &store.url, &["redis", "rediss"]);
         self.range(&format!("{path}.batch"), store.batch, 1, 10_000);
         self.range(&format!("{path}.scan_count"), store.scan_count, 1, 100_000);
+        if let Some(url) = &store.restore_url {
+            self.scheme(&format!("{path}.restore_url"), url, &["redis", "rediss"]);
+        }
         if store.templates.is_empty() {
             let message = "is empty; write at least one template, as in \"cache:{course_id}:*\"";
             self.refuse(&format!("{path}.templates"), message);

@@ -41,6 +41,8 @@ section! {
         /// Where courses leave things, by name. The kind of a store is qdrant, redis or files, and decides
         /// about its other fields.
         stores: Named<StoreConfig>;
+        /// Copies of what was deleted, until they expire.
+        quarantine: Quarantine = "{}";
         /// Health, readiness and metrics over HTTP.
         http: Http = "{}";
         /// What is logged.
@@ -147,7 +149,8 @@ section! {
         confirmation: Duration = "5s";
         /// How long one call to a database or a store may take.
         call_timeout: Duration = "10s";
-        /// Floors and ceilings that these limits may pass: short_grace, large_drop, large_share.
+        /// Floors and ceilings that these limits may pass: short_grace, short_quarantine, large_drop,
+        /// large_share.
         i_accept: Vec<LimitAccept> = "[]";
     }
 }
@@ -219,6 +222,8 @@ section! {
         collections: Vec<Collection>, example "course_embeddings";
         /// The most ids in one request: a collection's strict mode may allow fewer, and then counts.
         batch: u32 = "256";
+        /// Whether what goes from here is copied first; without, it is gone at once and for ever.
+        quarantine: bool = "true";
     }
 }
 
@@ -256,6 +261,10 @@ section! {
         scan_count: u32 = "1000";
         /// The most keys in one pipeline.
         batch: u32 = "1000";
+        /// Whether what goes from here is copied first; without, it is gone at once and for ever.
+        quarantine: bool = "true";
+        /// The same server for a user who may RESTORE, which the collector's own user need not. Default: url.
+        restore_url: Option<SecretUrl>, mention "redis://restorer@localhost:6379/0";
     }
 }
 
@@ -286,6 +295,9 @@ section! {
         references: Option<References>;
         /// The most directories in one batch.
         batch: u32 = "100";
+        /// Whether what goes from here is moved into .course-gc/quarantine beneath the root, or gone at once and
+        /// for ever.
+        quarantine: bool = "true";
     }
 }
 
@@ -298,6 +310,23 @@ section! {
         strip_prefix: Option<String>, example "uploads/";
         /// Other names of the root by which an absolute path may lead into it.
         absolute_roots: Vec<PathBuf> = "[]";
+    }
+}
+
+section! {
+    /// Copies of what was deleted, until they expire: what course-gc restore brings back.
+    pub struct Quarantine {
+        /// The folder for copies of points and keys; an absolute path that outlives the program. Files keep
+        /// theirs beneath their own root.
+        folder: PathBuf = "/var/lib/course-gc/quarantine";
+        /// How long a copy is kept. At least 1d, unless short_quarantine is accepted.
+        keep: Duration = "7d";
+        /// The most that the folder may hold. What would need a copy beyond it is not deleted.
+        max_size: ByteSize = "10GB";
+        /// The least of the folder's disk that must stay free; below it nothing is deleted either.
+        min_free: Percent = "10%";
+        /// An age identity, as age-keygen writes it, with which the copies in the folder are encrypted.
+        key: Option<SecretString>;
     }
 }
 

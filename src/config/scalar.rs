@@ -202,6 +202,8 @@ words! {
     pub enum LimitAccept ("limit that can be passed") {
         /// A grace below its floor: `tombstoned` 1 minute, `departed` 1 hour, `stranger` 24 hours.
         ShortGrace = "short_grace",
+        /// A `quarantine.keep` below 1 day.
+        ShortQuarantine = "short_quarantine",
         /// `refuse_drop` above 50 %.
         LargeDrop = "large_drop",
         /// `breaker_share` or `breaker_share_strangers` above 50 %.

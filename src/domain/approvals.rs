@@ -245,6 +245,7 @@ mod tests {
             accrued: Duration::from_secs(3600),
             clock: OrphanClock { accrued: Duration::from_secs(3600), counted_at: Some(at(100)) },
             referenced: false,
+            restored: false,
             across_break: false,
             latched: None,
             approved: None,

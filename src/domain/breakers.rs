@@ -41,7 +41,7 @@ fn counts(store: &StoreView, orphan: &Orphan) -> bool {
     let has_own = orphan.found.amount.resources > 0 || orphan.found.entangled == 0;
     let is_sweepable = store.source(orphan.source).is_some_and(|source| source.sweepable(orphan.evidence));
     let may_go = store.complete && store.adopted && is_sweepable && has_own;
-    may_go && !orphan.referenced && !orphan.across_break && orphan.approved.is_none()
+    may_go && !orphan.referenced && !orphan.restored && !orphan.across_break && orphan.approved.is_none()
 }
 
 /// The share breakers that trip in a store.

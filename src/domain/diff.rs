@@ -52,6 +52,9 @@ pub struct Orphan {
     /// Something alive refers to what it holds (S9).
     #[serde(skip)]
     pub referenced: bool,
+    /// A person put something of its course back from quarantine, and wants it left alone for a while (S12).
+    #[serde(skip)]
+    pub restored: bool,
     /// Its course vanished while the history of the truth broke (S7).
     #[serde(skip)]
     pub across_break: bool,
@@ -76,6 +79,8 @@ pub struct Knowledge<'a> {
     pub across_break: &'a BTreeSet<CourseId>,
     /// Courses whose resources something alive refers to (S9).
     pub referenced: &'a BTreeSet<CourseId>,
+    /// Courses that were put back from quarantine, and are left alone for a while (S12).
+    pub restored: &'a BTreeSet<CourseId>,
     /// The ledger's memory of this store's orphans.
     pub remembered: &'a Remembered,
     /// What the approvals in force release in this store (S7, S8).
@@ -124,6 +129,7 @@ pub fn orphans(inventory: &Inventory, knowledge: Knowledge<'_>) -> Vec<Orphan> {
                 accrued: clock.at(knowledge.now, knowledge.at_most),
                 clock,
                 referenced,
+                restored: knowledge.restored.contains(course),
                 across_break: knowledge.across_break.contains(course),
                 latched: before.and_then(|before| before.latched),
                 approved: None,
@@ -194,6 +200,7 @@ mod tests {
                 known: &self.known,
                 across_break: &BTreeSet::new(),
                 referenced: &self.referenced,
+                restored: &BTreeSet::new(),
                 remembered: &self.remembered,
                 released: &self.released,
                 now: DateTime::from_timestamp(1000, 0).unwrap(),

@@ -50,6 +50,9 @@ fn decide_store(store: StoreView, overall: Overall, limits: &Limits) -> Vec<Deci
         if overall.paused {
             return Decision::Held(Hold::Paused);
         }
+        if orphan.restored {
+            return Decision::Held(Hold::Restored);
+        }
         if !store.source(orphan.source).is_some_and(|source| source.sweepable(orphan.evidence)) {
             return Decision::Held(Hold::NotExclusive);
         }
@@ -125,6 +128,7 @@ mod tests {
             accrued: Duration::from_secs(3600),
             clock: OrphanClock::default(),
             referenced: false,
+            restored: false,
             across_break: false,
             latched: None,
             approved: None,
@@ -307,6 +311,7 @@ mod tests {
         let entangled = Found { amount: Amount::default(), entangled: 1 };
         let gates = [
             (Orphan { across_break: true, ..orphan(1) }, Hold::Discontinuity),
+            (Orphan { restored: true, ..orphan(1) }, Hold::Restored),
             (Orphan { referenced: true, ..orphan(1) }, Hold::Referenced),
             (Orphan { accrued: Duration::ZERO, ..orphan(1) }, Hold::Grace { left_seconds: 60 }),
             (Orphan { found: entangled, ..orphan(1) }, Hold::Entangled),

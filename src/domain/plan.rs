@@ -20,6 +20,8 @@ pub enum Hold {
     Discontinuity,
     /// A person paused all deleting.
     Paused,
+    /// A person put it back from quarantine a while ago (S12).
+    Restored,
     /// A stranger in a source that nobody declared exclusively ours: reported only.
     NotExclusive,
     /// Too much would go, now or when it was first held so (S8).
@@ -77,11 +79,12 @@ impl Breaker {
 
 impl Hold {
     /// Every name that [`Hold::as_str`] gives, for metrics that exist from the start.
-    pub const NAMES: [&'static str; 13] = [
+    pub const NAMES: [&'static str; 14] = [
         "incomplete",
         "not_adopted",
         "discontinuity",
         "paused",
+        "restored",
         "not_exclusive",
         "breaker_share",
         "breaker_stranger_share",
@@ -100,6 +103,7 @@ impl Hold {
             Self::NotAdopted => "not_adopted",
             Self::Discontinuity => "discontinuity",
             Self::Paused => "paused",
+            Self::Restored => "restored",
             Self::NotExclusive => "not_exclusive",
             Self::Breaker { breaker: Breaker::Share } => "breaker_share",
             Self::Breaker { breaker: Breaker::StrangerShare } => "breaker_stranger_share",
@@ -269,6 +273,7 @@ mod tests {
             accrued,
             clock: OrphanClock::default(),
             referenced: false,
+            restored: false,
             across_break: false,
             latched: None,
             approved: None,

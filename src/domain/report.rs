@@ -204,6 +204,10 @@ pub struct StoreReport {
     pub unclaimed: Unrecognised,
     /// Why deletes failed: the first few causes.
     pub failures: Vec<String>,
+    /// False if a person chose that what goes from here is gone at once (S12).
+    pub quarantined: bool,
+    /// How many resources were put back, since somebody whom they name turned out live after they went.
+    pub put_back: u64,
     /// Courses that were live when asked again after their batch was deleted: whoever is on call must know.
     pub live_after_delete: Vec<CourseId>,
     /// Seconds for the inventory.
@@ -219,6 +223,23 @@ impl StoreReport {
         self.sources.iter().for_each(|source| sum.add(&source.swept));
         sum
     }
+}
+
+/// What is in quarantine, and what was purged from it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct QuarantineReport {
+    /// Copies, before this run's own.
+    pub copies: u64,
+    /// What they take.
+    pub bytes: u64,
+    /// Copies that had expired and were purged.
+    pub purged: u64,
+    /// What that freed.
+    pub reclaimed_bytes: u64,
+    /// Courses that are live again, and of which a copy expired: it is kept, and whoever is on call must know.
+    pub live_again: Vec<CourseId>,
+    /// What could not be listed or purged, with all causes.
+    pub errors: Vec<String>,
 }
 
 /// How many ids a liveness source returned.
@@ -273,6 +294,8 @@ pub struct RunReport {
     pub live: Vec<LiveReport>,
     /// By store.
     pub stores: Vec<StoreReport>,
+    /// What is in quarantine; none unless it was a run that came so far.
+    pub quarantine: Option<QuarantineReport>,
     /// True if it was asked to stop before it was through.
     pub stopped: bool,
     /// Seconds by stage.
@@ -295,6 +318,7 @@ impl RunReport {
             holds: Vec::new(),
             live: Vec::new(),
             stores: Vec::new(),
+            quarantine: None,
             stopped: false,
             stages: BTreeMap::new(),
         }
@@ -328,7 +352,13 @@ impl RunReport {
         }
         let swept = self.swept();
         let broken = |store: &StoreReport| store.error.is_some() || !store.live_after_delete.is_empty();
-        if self.stopped || self.stores.iter().any(broken) || swept.failed > 0 || swept.unattempted > 0 {
+        let kept = |quarantine: &QuarantineReport| !quarantine.live_again.is_empty() || !quarantine.errors.is_empty();
+        if self.quarantine.as_ref().is_some_and(kept)
+            || self.stopped
+            || self.stores.iter().any(broken)
+            || swept.failed > 0
+            || swept.unattempted > 0
+        {
             return Verdict::Partly;
         }
         let decisions = || self.stores.iter().flat_map(|store| &store.sources).flat_map(|source| &source.orphans);
@@ -366,6 +396,7 @@ mod tests {
             accrued: Duration::ZERO,
             clock: Default::default(),
             referenced: false,
+            restored: false,
             across_break: false,
             latched: None,
             approved: None,
@@ -383,6 +414,8 @@ mod tests {
             sources: vec![source],
             unclaimed: Unrecognised::default(),
             failures: Vec::new(),
+            quarantined: true,
+            put_back: 0,
             live_after_delete: Vec::new(),
             inventory_seconds: 0.0,
             sweep_seconds: 0.0,

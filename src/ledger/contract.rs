@@ -78,6 +78,7 @@ impl Suite<'_> {
             accrued,
             clock,
             referenced: false,
+            restored: false,
             across_break: false,
             latched: None,
             approved: None,

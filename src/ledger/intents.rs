@@ -40,6 +40,15 @@ pub struct Intent {
     pub handles: usize,
 }
 
+/// What earlier runs left open in a store.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Interrupted {
+    /// The courses of which something may have gone.
+    pub courses: BTreeSet<CourseId>,
+    /// The runs.
+    pub runs: BTreeSet<Uuid>,
+}
+
 /// What came of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BatchOutcome {
@@ -78,7 +87,7 @@ pub trait Intents: Send + Sync {
     ///
     /// # Errors
     /// If the ledger does not answer.
-    async fn open_intents(&self) -> Result<BTreeMap<String, BTreeSet<CourseId>>, LedgerError>;
+    async fn open_intents(&self) -> Result<BTreeMap<String, Interrupted>, LedgerError>;
 
     /// Closes the intents that an earlier run left open in a store whose inventory is now complete: what they left is
     /// among its orphans, and passes every gate again. Returns how many there were.
@@ -155,15 +164,18 @@ impl Intents for PostgresLedger {
         Ok(())
     }
 
-    async fn open_intents(&self) -> Result<BTreeMap<String, BTreeSet<CourseId>>, LedgerError> {
+    async fn open_intents(&self) -> Result<BTreeMap<String, Interrupted>, LedgerError> {
         const ACTION: &str = "reading open intents";
-        let select = sqlx::query_as::<_, (String, String)>(
-            "SELECT DISTINCT store, unnest(coalesce(deleted_courses, courses)) FROM course_gc.intents WHERE closed_at IS NULL",
+        let select = sqlx::query_as::<_, (String, Uuid, String)>(
+            "SELECT DISTINCT store, run_id, unnest(coalesce(deleted_courses, courses)) FROM course_gc.intents \
+             WHERE closed_at IS NULL",
         )
         .fetch_all(&self.pool);
-        let mut open: BTreeMap<String, BTreeSet<CourseId>> = BTreeMap::new();
-        for (store, course) in self.call(ACTION, select).await? {
-            open.entry(store).or_default().insert(self.id(course)?);
+        let mut open: BTreeMap<String, Interrupted> = BTreeMap::new();
+        for (store, run, course) in self.call(ACTION, select).await? {
+            let interrupted = open.entry(store).or_default();
+            interrupted.courses.insert(self.id(course)?);
+            interrupted.runs.insert(run);
         }
         Ok(open)
     }

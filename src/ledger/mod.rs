@@ -8,6 +8,7 @@ mod adoption;
 mod approvals;
 #[cfg(test)]
 pub(crate) mod contract;
+mod exemptions;
 mod graves;
 mod intents;
 mod known;
@@ -28,8 +29,9 @@ use crate::postgres::{AdvisoryLock, LOCK_CLASS, Lock, LockSession, Postgres, Pos
 
 pub use adoption::{Adoption, Adoptions};
 pub use approvals::{AcceptedSize, Approval, Approvals};
+pub use exemptions::Exemptions;
 pub use graves::Graves;
-pub use intents::{AskedAgain, BatchOutcome, Intent, Intents, OpenIntent};
+pub use intents::{AskedAgain, BatchOutcome, Intent, Intents, Interrupted, OpenIntent};
 pub use known::{Known, KnownIds};
 pub use orphans::{Orphans, Place};
 pub use pauses::{Pause, Pauses};
@@ -77,7 +79,7 @@ pub enum LedgerError {
 
 /// The memory that a collector works with. What it says is committed when it returns.
 #[async_trait]
-pub trait Ledger: Adoptions + Approvals + Graves + Intents + Known + Orphans + Pauses + Runs {
+pub trait Ledger: Adoptions + Approvals + Exemptions + Graves + Intents + Known + Orphans + Pauses + Runs {
     /// Makes sure that the tables are those that this program knows.
     ///
     /// # Errors

@@ -81,11 +81,26 @@ pub struct Archive {
     pub named: BTreeSet<CourseId>,
     /// What it takes in quarantine.
     pub bytes: u64,
-    parts: Vec<PartHeader>,
+    /// Its parts, in their order.
+    pub parts: Vec<PartHeader>,
 }
 
+/// What is in the archives.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// The finished copies that were wanted.
+    pub archives: Vec<Archive>,
+    /// How many finished copies there are in all.
+    pub count: u64,
+    /// What everything takes.
+    pub bytes: u64,
+    /// The names of parts without a header.
+    pub unfinished: Vec<String>,
+}
+
+/// A part of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct PartHeader {
+pub struct PartHeader {
     name: String,
     bytes: u64,
     sha256: String,
@@ -125,18 +140,39 @@ impl Archives {
         Writer { archives: self, archive, items: Vec::new(), waiting: 0, failed: None }
     }
 
-    /// Every finished copy, in no order, and what all of it takes. Counts anew how much is used.
+    /// The finished copies of the runs that are wanted, in no order, and what there is besides. Counts anew how much is used.
     ///
     /// # Errors
     /// If they cannot all be listed and read.
-    pub async fn list(&self) -> Result<Vec<Archive>, QuarantineError> {
+    pub async fn list(&self, wanted: &(dyn Fn(Uuid) -> bool + Send + Sync)) -> Result<Found, QuarantineError> {
         let objects = self.place.list(&self.installation).await?;
-        self.used.store(objects.iter().map(|(_, bytes)| bytes).sum(), Ordering::Relaxed);
-        let mut archives = Vec::new();
-        for (name, _) in objects.iter().filter(|(name, _)| name.ends_with(".json")) {
-            archives.push(self.header(name).await?);
+        let mut found = Found { bytes: objects.iter().map(|(_, bytes)| bytes).sum(), ..Found::default() };
+        self.used.store(found.bytes, Ordering::Relaxed);
+        let finished: BTreeSet<&str> = objects.iter().filter_map(|(name, _)| name.strip_suffix(".json")).collect();
+        found.count = finished.len() as u64;
+        for batch in &finished {
+            if run_of(batch).is_none_or(wanted) {
+                found.archives.push(self.header(&format!("{batch}.json")).await?);
+            }
         }
-        Ok(archives)
+        let has_header = |name: &str| name.split_once('.').is_some_and(|(batch, _)| finished.contains(batch));
+        found.unfinished = objects.iter().map(|(name, _)| name).filter(|name| !has_header(name)).cloned().collect();
+        Ok(found)
+    }
+
+    /// Removes parts that no header names; of the runs of which `is_over`, as far as their names tell.
+    ///
+    /// # Errors
+    /// If one is still there.
+    pub async fn remove_unfinished(
+        &self,
+        unfinished: &[String],
+        is_over: impl Fn(Option<Uuid>) -> bool,
+    ) -> Result<(), QuarantineError> {
+        for name in unfinished.iter().filter(|name| is_over(run_of(name))) {
+            self.place.remove(name).await?;
+        }
+        Ok(())
     }
 
     /// What they take, as of the last [`Archives::list`] and what was written since.
@@ -144,31 +180,21 @@ impl Archives {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// The items of one course of a copy, or of all, part by part.
+    /// The items of one of a copy's parts.
     ///
     /// # Errors
-    /// If anything of it is not as it was written: then nothing of that part is given.
-    pub async fn items(
-        &self,
-        archive: &Archive,
-        course: Option<CourseId>,
-        mut each: impl AsyncFnMut(Vec<Item>),
-    ) -> Result<(), QuarantineError> {
-        for part in &archive.parts {
-            let content = self.place.get(&part.name).await?;
-            let (expected, encrypted, key) = (part.sha256.clone(), part.encrypted, self.key.clone());
-            let id_type = self.id_type;
-            let unpack = move || {
-                if sha256(&content) != expected {
-                    return Err(PartError::Damaged("its checksum is not the header's".to_owned()));
-                }
-                part::read(&content, encrypted, key.as_ref(), id_type)
-            };
-            let mut items = self.work(&part.name, unpack).await?;
-            items.retain(|item| course.is_none_or(|course| item.course == course));
-            each(items).await;
-        }
-        Ok(())
+    /// If anything of it is not as it was written.
+    pub async fn items(&self, part: &PartHeader) -> Result<Vec<Item>, QuarantineError> {
+        let content = self.place.get(&part.name).await?;
+        let (expected, encrypted, key) = (part.sha256.clone(), part.encrypted, self.key.clone());
+        let id_type = self.id_type;
+        let unpack = move || {
+            if sha256(&content) != expected {
+                return Err(PartError::Damaged("its checksum is not the header's".to_owned()));
+            }
+            part::read(&content, encrypted, key.as_ref(), id_type)
+        };
+        self.work(&part.name, unpack).await
     }
 
     /// Removes a copy, its header last: what is cut off half way is still listed.
@@ -252,6 +278,11 @@ impl Archives {
         self.used.fetch_add(bytes, Ordering::Relaxed);
         Ok(bytes)
     }
+}
+
+/// The run in the name of an object.
+fn run_of(name: &str) -> Option<Uuid> {
+    Uuid::try_parse(name.split('/').nth(1)?).ok()
 }
 
 /// A copy that is being made.

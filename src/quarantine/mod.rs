@@ -15,13 +15,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::domain::ids::CourseId;
 use crate::errors::chain;
-use crate::stores::copies::{CopyId, Item, PlacedCopy, PutBack, Restoring};
+use crate::stores::copies::{CopyId, PlacedCopy, PutBack, Restoring};
 use crate::stores::{Store, StoreError};
 
-pub use archives::{Archive, Archives, QuarantineError, Room, Writer};
+use archives::Found;
+pub use archives::{Archive, Archives, PartHeader, QuarantineError, Room, Writer};
 pub use key::Key;
 pub use part::PartError;
 pub use place::{ObjectPlace, Place, PlaceError};
@@ -32,6 +34,21 @@ pub struct Quarantine {
     pub archives: Archives,
     /// How long a copy is kept.
     pub keep: Duration,
+}
+
+/// What is in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listing {
+    /// The copies that were asked for, by store, run and batch.
+    pub copies: Vec<Copy>,
+    /// How many there are in all.
+    pub count: u64,
+    /// What they take.
+    pub bytes: u64,
+    /// Parts of archives that were never finished.
+    pub unfinished: Vec<String>,
+    /// By store, or `archives`: why they could not be listed, with all causes.
+    pub errors: BTreeMap<String, String>,
 }
 
 /// One copy, wherever it lies.
@@ -63,7 +80,8 @@ impl Copy {
         Self { store, id, courses, named, bytes, held: Held::Archive(archive) }
     }
 
-    fn of_place(store: &str, placed: PlacedCopy) -> Self {
+    /// A store's own.
+    pub fn of_place(store: &str, placed: PlacedCopy) -> Self {
         let PlacedCopy { id, course, resources, bytes, .. } = placed;
         let named = placed.mentions.iter().copied().chain([course]).collect();
         let courses = BTreeMap::from([(course, (resources, bytes))]);
@@ -112,25 +130,31 @@ impl Returned {
 }
 
 impl Quarantine {
-    /// Every finished copy of these stores. A store whose copies cannot be listed is an error of its own, by name.
-    pub async fn copies(&self, stores: &[&dyn Store]) -> (Vec<Copy>, Vec<(String, String)>) {
-        let mut errors = Vec::new();
-        let mut copies: Vec<Copy> = match self.archives.list().await {
-            Ok(archives) => archives.into_iter().map(Copy::of_archive).collect(),
-            Err(error) => {
-                errors.push(("archives".to_owned(), chain(&error)));
-                Vec::new()
+    /// The finished copies of the runs that are wanted, in the archives and in these stores. A place whose copies cannot be
+    /// listed is an error of its own.
+    pub async fn copies(&self, stores: &[&dyn Store], wanted: &(dyn Fn(Uuid) -> bool + Send + Sync)) -> Listing {
+        let mut listing = Listing::default();
+        match self.archives.list(wanted).await {
+            Ok(Found { archives, count, bytes, unfinished }) => {
+                listing.copies = archives.into_iter().map(Copy::of_archive).collect();
+                (listing.count, listing.bytes, listing.unfinished) = (count, bytes, unfinished);
             }
-        };
+            Err(error) => _ = listing.errors.insert("archives".to_owned(), chain(&error)),
+        }
         for store in stores {
             let Some(in_place) = store.in_place() else { continue };
             match in_place.copies().await {
-                Ok(placed) => copies.extend(placed.into_iter().map(|placed| Copy::of_place(store.name(), placed))),
-                Err(error) => errors.push((store.name().to_owned(), chain(&error))),
+                Ok(placed) => {
+                    listing.count += placed.len() as u64;
+                    listing.bytes += placed.iter().map(|placed| placed.bytes).sum::<u64>();
+                    let placed = placed.into_iter().filter(|placed| wanted(placed.id.run));
+                    listing.copies.extend(placed.map(|placed| Copy::of_place(store.name(), placed)));
+                }
+                Err(error) => _ = listing.errors.insert(store.name().to_owned(), chain(&error)),
             }
         }
-        copies.sort_by(|a, b| (&a.store, a.id, &a.courses).cmp(&(&b.store, b.id, &b.courses)));
-        (copies, errors)
+        listing.copies.sort_by(|a, b| (&a.store, a.id, &a.courses).cmp(&(&b.store, b.id, &b.courses)));
+        listing
     }
 
     /// Puts back what a copy holds of a course, or all of it.
@@ -169,20 +193,26 @@ impl Quarantine {
         restoring: Restoring,
     ) -> Vec<Returned> {
         let mut returned = Vec::new();
-        let each = async |items: Vec<Item>| {
+        let is_wanted = |of: CourseId| course.is_none_or(|course| course == of);
+        for part in &archive.parts {
+            let mut items = match self.archives.items(part).await {
+                Ok(items) => items,
+                Err(error) => {
+                    let cause = chain(&error);
+                    for held in archive.courses.keys().filter(|held| is_wanted(**held)) {
+                        let what = ("", *held, &b"a part of the copy"[..]);
+                        returned.push(Returned::new(store.name(), what, PutBack::Failed(cause.clone())));
+                    }
+                    continue;
+                }
+            };
+            items.retain(|item| is_wanted(item.course));
             let outcomes = store.put_back(&items, restoring).await;
             let missing = || PutBack::Failed(format!("store {} did not say what became of it", store.name()));
             let outcomes = outcomes.into_iter().chain(std::iter::repeat_with(missing));
             for (item, outcome) in items.iter().zip(outcomes) {
                 let what = (item.source.as_str(), item.course, &item.name[..]);
                 returned.push(Returned::new(store.name(), what, outcome));
-            }
-        };
-        if let Err(error) = self.archives.items(archive, course, each).await {
-            let cause = chain(&error);
-            for held in archive.courses.keys().filter(|held| course.is_none_or(|course| course == **held)) {
-                let what = ("", *held, &b"a part of the copy"[..]);
-                returned.push(Returned::new(store.name(), what, PutBack::Failed(cause.clone())));
             }
         }
         returned
@@ -195,7 +225,12 @@ impl Quarantine {
     /// What is damaged.
     pub async fn verify(&self, copy: &Copy) -> Result<(), QuarantineError> {
         match &copy.held {
-            Held::Archive(archive) => self.archives.items(archive, None, async |_| {}).await,
+            Held::Archive(archive) => {
+                for part in &archive.parts {
+                    self.archives.items(part).await?;
+                }
+                Ok(())
+            }
             Held::Place(_) => Ok(()),
         }
     }

@@ -10,7 +10,7 @@ use super::*;
 use crate::domain::ids::IdType;
 use crate::domain::inventory::SourceIndex;
 use crate::stores::Handle;
-use crate::stores::copies::Copies;
+use crate::stores::copies::{Copies, Item};
 
 const CALL: Duration = Duration::from_secs(10);
 const ROOM: Room = Room { max_bytes: 1 << 30, min_free_percent: 0 };
@@ -53,7 +53,10 @@ async fn write(archives: &Archives, batch: u32, items: &[Item]) -> Result<Option
 
 async fn read(archives: &Archives, archive: &Archive, course: Option<i64>) -> Result<Vec<Item>, QuarantineError> {
     let mut all = Vec::new();
-    archives.items(archive, course.map(CourseId::Integer), async |items| all.extend(items)).await?;
+    for part in &archive.parts {
+        all.extend(archives.items(part).await?);
+    }
+    all.retain(|item| course.is_none_or(|course| item.course == CourseId::Integer(course)));
     Ok(all)
 }
 
@@ -82,7 +85,7 @@ async fn s12_what_was_kept_is_listed_and_read_again_by_course_and_by_another_pro
     let key = Key::generate();
     let written = write(&archives(folder.path(), Some(key.clone()), ROOM), 1, &items).await.unwrap().unwrap();
     let later = archives(folder.path(), Some(key), ROOM);
-    let listed = later.list().await.unwrap();
+    let listed = later.list(&|_| true).await.unwrap().archives;
     assert_eq!(listed, vec![written]);
     assert_eq!(later.used(), listed[0].bytes);
     assert_eq!(listed[0].named, [1, 2, 9].map(CourseId::Integer).into());
@@ -93,7 +96,7 @@ async fn s12_what_was_kept_is_listed_and_read_again_by_course_and_by_another_pro
     assert_eq!(read(&later, &listed[0], Some(2)).await.unwrap(), of_two);
     later.remove(&listed[0]).await.unwrap();
     later.remove(&listed[0]).await.unwrap();
-    assert_eq!(later.list().await.unwrap(), vec![]);
+    assert_eq!(later.list(&|_| true).await.unwrap().archives, vec![]);
     assert_eq!(files(folder.path()), Vec::<PathBuf>::new());
     assert!(!folder.path().join("campus").exists(), "nor is an empty folder left");
 }
@@ -107,7 +110,7 @@ async fn s12_a_copy_is_made_exclusively_and_nothing_of_nothing() {
     let items = [item(1, "k:1", vec![1])];
     write(&archives, 1, &items).await.unwrap().unwrap();
     assert!(write(&archives, 1, &[item(1, "k:1", vec![2])]).await.is_err());
-    let listed = archives.list().await.unwrap();
+    let listed = archives.list(&|_| true).await.unwrap().archives;
     assert_eq!(read(&archives, &listed[0], None).await.unwrap(), items);
 }
 
@@ -121,8 +124,13 @@ async fn s12_what_was_never_finished_is_no_copy() {
     }
     drop(writer);
     assert!(!files(folder.path()).is_empty());
-    assert_eq!(archives.list().await.unwrap(), vec![]);
+    assert_eq!(archives.list(&|_| true).await.unwrap().archives, vec![]);
     assert!(archives.used() >= 8 << 20, "but it takes room");
+    let unfinished = archives.list(&|_| true).await.unwrap().unfinished;
+    archives.remove_unfinished(&unfinished, |run| run != Some(id(1).run)).await.unwrap();
+    assert!(!files(folder.path()).is_empty(), "its run is not over");
+    archives.remove_unfinished(&unfinished, |_| true).await.unwrap();
+    assert_eq!(files(folder.path()), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
@@ -133,7 +141,10 @@ async fn s12_a_full_quarantine_keeps_what_it_has_and_takes_no_more() {
     let kept = write(&small, 1, &items).await.unwrap().unwrap();
     let refused = write(&small, 2, &large()).await.unwrap_err();
     assert!(matches!(refused, QuarantineError::Full(_)), "{refused}");
-    assert!(small.list().await.unwrap() == vec![kept.clone()], "what is there stays, what is half there is none");
+    assert!(
+        small.list(&|_| true).await.unwrap().archives == vec![kept.clone()],
+        "what is there stays, what is half there is none"
+    );
     assert_eq!(read(&small, &kept, None).await.unwrap(), items);
 
     let disk = archives(folder.path(), None, Room { max_bytes: u64::MAX, min_free_percent: 100 });
@@ -165,7 +176,8 @@ async fn s12_a_damaged_copy_is_told_by_name_and_gives_nothing() {
 
     let header = part.with_file_name("00001.json");
     std::fs::write(header, "{").unwrap();
-    let (copies, errors) = quarantine.copies(&[]).await;
+    let Listing { copies, errors, .. } = quarantine.copies(&[], &|_| true).await;
     assert!(copies.is_empty());
-    assert!(errors[0].1.contains("00001.json"), "{errors:?}");
+    assert!(errors["archives"].contains("00001.json"), "{errors:?}");
+    assert!(quarantine.copies(&[], &|_| false).await.errors.is_empty(), "nobody wanted it");
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 
+use super::copies::Owed;
 use super::graves::Graves;
 use super::stages::{Locks, Taken};
 use super::{Collector, ManagedStore, RunError};
@@ -13,9 +14,9 @@ use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceInventory;
 use crate::domain::live_set::LiveSet;
 use crate::domain::plan::{SourceView, StoreView};
-use crate::domain::report::RunReport;
+use crate::domain::report::{Mode, RunReport};
 use crate::errors::chain;
-use crate::ledger::{KnownIds, Place};
+use crate::ledger::{Interrupted, KnownIds, Place};
 use crate::liveness::Liveness;
 use crate::schedule::interval;
 use crate::stores::{Store, StoreError};
@@ -25,7 +26,11 @@ struct Answers {
     /// Who is live of those that were found dead, or that an earlier run may have harmed (S2, S11).
     live: LiveSet,
     /// By store: of whom an earlier run that was cut off may have deleted something.
-    open: BTreeMap<String, BTreeSet<CourseId>>,
+    open: BTreeMap<String, Interrupted>,
+    /// What such runs copied.
+    owed: Owed,
+    /// Who was put back from quarantine a while ago.
+    restored: BTreeSet<CourseId>,
     known: KnownIds,
     tombstoned: BTreeSet<CourseId>,
     /// The most that a clock may gain between two finished runs.
@@ -65,7 +70,9 @@ impl Search<'_> {
     async fn ask(&self, suspects: &BTreeSet<CourseId>, graves: &mut Graves) -> Result<Answers, RunError> {
         let Self { collector, locks, report } = self;
         let open = collector.ledger.open_intents().await?;
-        let asked = open.values().flatten().chain(suspects).copied().collect();
+        let owed = Owed::find(collector, &open).await;
+        let interrupted = open.values().flat_map(|interrupted| &interrupted.courses).chain(owed.named());
+        let asked = interrupted.chain(suspects).copied().collect();
         let live = locks.liveness.live_among(&asked).await?;
         // Whatever the stores come to: where nobody knows what is referred to, or an inventory broke off, nothing is closed.
         if !live.is_empty() {
@@ -75,7 +82,8 @@ impl Search<'_> {
         let tombstoned = graves.among(suspects);
         let known = collector.ledger.known_among(suspects).await?;
         let at_most = 2 * interval(&collector.schedule, report.started_at);
-        Ok(Answers { live, open, known, tombstoned, at_most })
+        let restored = collector.ledger.exempted().await?;
+        Ok(Answers { live, open, owed, restored, known, tombstoned, at_most })
     }
 
     async fn of_store(
@@ -86,6 +94,15 @@ impl Search<'_> {
     ) -> Result<StoreView, RunError> {
         let (store, ledger) = (managed.store.as_ref(), &self.collector.ledger);
         let adopted = taken.not_adopted.is_none();
+        if adopted && self.is_owed(managed, taken, answers) && self.report.mode == Mode::Run {
+            (taken.put_back, taken.missing) = answers.owed.put_back(self.collector, store, &answers.live).await;
+            tracing::warn!(
+                store = store.name(),
+                put_back = taken.put_back,
+                "put back what a run that was cut off took"
+            );
+            taken.is_made_good = taken.missing.is_empty();
+        }
         let Ok(inventory) = &taken.inventory else {
             return Ok(StoreView { sources: Vec::new(), orphans: Vec::new(), complete: false, adopted });
         };
@@ -108,6 +125,7 @@ impl Search<'_> {
                 across_break: &answers.known.across_break,
                 // If nobody knows, the store is held as incomplete, and its clocks are left as they are.
                 referenced: references.as_ref().unwrap_or(&nothing),
+                restored: &answers.restored,
                 remembered: &remembered,
                 released: &ledger.released(place).await?,
                 now: self.report.started_at,
@@ -121,13 +139,15 @@ impl Search<'_> {
                 let closed = diff::closed(&remembered, &orphans);
                 ledger.record_orphans(self.report.run, place, &orphans, &closed).await?;
             }
-            let settled = ledger.settle_intents(store.name()).await?;
-            if settled > 0 {
-                tracing::warn!(
-                    store = store.name(),
-                    settled,
-                    "an earlier run was cut off; what it left is judged anew"
-                );
+            if !self.is_owed(managed, taken, answers) {
+                let settled = ledger.settle_intents(store.name()).await?;
+                if settled > 0 {
+                    tracing::warn!(
+                        store = store.name(),
+                        settled,
+                        "an earlier run was cut off; what it left is judged anew"
+                    );
+                }
             }
         }
         let source = |(source, exclusive): (&SourceInventory, &bool)| SourceView {
@@ -139,9 +159,19 @@ impl Search<'_> {
     }
 }
 
+impl Search<'_> {
+    /// True if a run that was cut off took something of somebody who is live, and it has not been put back yet (S11). A plan puts
+    /// nothing back, and leaves that to the next run.
+    fn is_owed(&self, managed: &ManagedStore, taken: &Taken, answers: &Answers) -> bool {
+        let is_harmed =
+            !taken.harmed.is_empty() || answers.owed.of(managed.store.as_ref(), &answers.live).next().is_some();
+        is_harmed && managed.quarantined && !taken.is_made_good
+    }
+}
+
 /// Who is live of those that an open intent of an earlier run names (S11).
 fn harmed(store: &dyn Store, answers: &Answers) -> Vec<CourseId> {
-    let open = answers.open.get(store.name()).into_iter().flatten();
+    let open = answers.open.get(store.name()).into_iter().flat_map(|interrupted| &interrupted.courses);
     let harmed: Vec<CourseId> = open.filter(|course| answers.live.contains(**course)).copied().collect();
     for course in &harmed {
         tracing::error!(

@@ -28,7 +28,7 @@ use crate::ledger::{AcceptedSize, LedgerError, Place};
 use crate::liveness::Liveness;
 use crate::postgres::Lock;
 use crate::stores::Store;
-use crate::sweep::{Sweeper, Swept};
+use crate::sweep::{Share, Sweeper, Swept};
 
 /// The name under which all liveness sources together are counted.
 const UNION: &str = "union";
@@ -89,6 +89,12 @@ pub struct Taken {
     pub(super) references: Option<String>,
     /// Who is live of those that an open intent of an earlier run names; found out later (S11).
     pub(super) harmed: Vec<CourseId>,
+    /// How many of their resources were put back.
+    pub(super) put_back: u64,
+    /// All that was taken of them is back.
+    pub(super) is_made_good: bool,
+    /// What could not be.
+    pub(super) missing: Vec<String>,
     pub(super) took: Duration,
 }
 
@@ -170,6 +176,9 @@ pub async fn take_inventories(
         not_adopted: None,
         references: None,
         harmed: Vec::new(),
+        put_back: 0,
+        is_made_good: false,
+        missing: Vec::new(),
         took: Duration::ZERO,
     };
     let reasons = places.not_adopted.iter().cloned().enumerate();
@@ -191,7 +200,17 @@ async fn take_inventory(store: &dyn Store, live: Arc<LiveSet>, clock: &dyn Clock
         tracing::warn!(store = store.name(), error, "inventory incomplete: nothing of this store is swept");
     }
     let took = clock.since_boot().saturating_sub(began);
-    Taken { identity, inventory, not_adopted: None, references: None, harmed: Vec::new(), took }
+    Taken {
+        identity,
+        inventory,
+        not_adopted: None,
+        references: None,
+        harmed: Vec::new(),
+        put_back: 0,
+        is_made_good: false,
+        missing: Vec::new(),
+        took,
+    }
 }
 
 /// Reads what the gates judge by besides the stores: what went recently, and whether a person paused.
@@ -223,7 +242,9 @@ pub async fn record_plan(
             complete: taken.inventory.is_ok(),
             sources: Vec::new(),
             unclaimed: Unrecognised::default(),
-            failures: Vec::new(),
+            failures: taken.missing.clone(),
+            quarantined: managed.quarantined,
+            put_back: taken.put_back,
             live_after_delete: taken.harmed.clone(),
             inventory_seconds: taken.took.as_secs_f64(),
             sweep_seconds: 0.0,
@@ -298,6 +319,9 @@ pub async fn sweep(
         liveness: locks.liveness.as_ref(),
         lock: locks.ledger.as_ref(),
         ledger: collector.ledger.as_ref(),
+        quarantine: &collector.quarantine,
+        id_type: collector.id_type,
+        started_at: report.started_at,
         clock: Arc::clone(&collector.clock),
         confirmation: collector.confirmation,
         stop,
@@ -308,7 +332,8 @@ pub async fn sweep(
         async move {
             let began = collector.clock.since_boot();
             let orphans: Vec<&Orphan> = plan.sweeps(index).collect();
-            let swept = sweeper.sweep(managed.store.as_ref(), &orphans).await;
+            let share = Share { store: managed.store.as_ref(), quarantined: managed.quarantined, orphans };
+            let swept = sweeper.sweep(&share).await;
             (swept, collector.clock.since_boot().saturating_sub(began))
         }
     });
@@ -326,7 +351,8 @@ pub async fn sweep(
             report.paused = Some("paused while sweeping".to_owned());
         }
         entry.error = entry.error.take().or(swept.error);
-        entry.failures = swept.failures;
+        entry.failures.extend(swept.failures);
+        entry.put_back += swept.put_back;
         entry.live_after_delete.extend(swept.live_after_delete);
         entry.sweep_seconds = took.as_secs_f64();
     }

@@ -360,12 +360,16 @@ impl Intents for MemoryLedger {
         .await
     }
 
-    async fn open_intents(&self) -> Result<BTreeMap<String, BTreeSet<CourseId>>, LedgerError> {
+    async fn open_intents(&self) -> Result<BTreeMap<String, Interrupted>, LedgerError> {
         self.read(|tables| {
-            let mut open: BTreeMap<String, BTreeSet<CourseId>> = BTreeMap::new();
+            let mut open: BTreeMap<String, Interrupted> = BTreeMap::new();
             for row in tables.intents.iter().filter(|row| row.open) {
                 let gone = row.outcome.as_ref().map_or(&row.intent.meant.courses, |outcome| &outcome.deleted);
-                open.entry(row.intent.store.clone()).or_default().extend(gone);
+                let interrupted = open.entry(row.intent.store.clone()).or_default();
+                interrupted.courses.extend(gone);
+                if !gone.is_empty() {
+                    interrupted.runs.insert(row.intent.run);
+                }
             }
             open
         })

@@ -50,6 +50,8 @@ pub struct RedisSettings {
     pub name: String,
     /// `redis://user:password@host:port/db`, or `rediss://` for TLS.
     pub url: SecretString,
+    /// The same server for a user who may RESTORE, if that is another.
+    pub restore_url: Option<SecretString>,
     /// Its sources, in order.
     pub templates: Vec<Template>,
     /// The type of course ids.
@@ -65,6 +67,8 @@ pub struct RedisSettings {
 /// A store of keys.
 pub struct RedisStore {
     link: Link,
+    /// The way for putting back, if it is another.
+    restore_link: Option<Link>,
     sources: Vec<String>,
     templates: Templates,
     id_type: IdType,
@@ -78,8 +82,10 @@ impl RedisStore {
     /// # Errors
     /// If the URL is none.
     pub fn new(settings: RedisSettings) -> Result<Self, StoreError> {
-        let RedisSettings { name, url, templates, id_type, scan_count, batch_limit, call_timeout } = settings;
+        let RedisSettings { name, url, restore_url, templates, id_type, scan_count, batch_limit, call_timeout } =
+            settings;
         Ok(Self {
+            restore_link: restore_url.map(|url| Link::new(name.clone(), &url, call_timeout)).transpose()?,
             link: Link::new(name, &url, call_timeout)?,
             sources: templates.iter().map(|template| template.text().to_owned()).collect(),
             templates: Templates::new(templates, id_type),
@@ -252,7 +258,7 @@ impl Store for RedisStore {
     }
 
     async fn put_back(&self, items: &[Item], restoring: Restoring) -> Vec<PutBack> {
-        copy::put_back(&self.link, items, restoring).await
+        copy::put_back(self.restore_link.as_ref().unwrap_or(&self.link), items, restoring).await
     }
 
     async fn delete(&self, batch: &Condemned) -> Removed {

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt};
 
-use super::{Condemned, Sweeper, Swept};
+use super::copy::{Kept, harmed};
+use super::{Condemned, Share, Sweeper, Swept};
 use crate::domain::breakers::Recent;
 use crate::domain::diff::OrphanKey;
 use crate::domain::ids::CourseId;
@@ -14,6 +16,7 @@ use crate::domain::report::Tally;
 use crate::errors::chain;
 use crate::ledger::{AskedAgain, BatchOutcome, Intent};
 use crate::postgres::PostgresError;
+use crate::stores::copies::{CopyId, Receipt};
 use crate::stores::{Handle, Outcome, Store, StoreError};
 
 /// Why a batch was not confirmed.
@@ -37,6 +40,10 @@ struct Confirmed {
 pub(super) struct Done {
     /// True if a call failed, or something was left unattempted.
     pub failed: bool,
+    /// Why no further batch of this store would fare better.
+    pub hopeless: Option<String>,
+    /// How many resources were put back, since somebody whom they name turned out live.
+    pub put_back: u64,
     /// True if a pause kept the batch from beginning.
     pub paused: bool,
     tallies: Vec<(OrphanKey, Tally)>,
@@ -55,12 +62,19 @@ impl Done {
             }
         }
         self.failures.into_iter().for_each(|cause| swept.failure(cause));
+        swept.put_back += self.put_back;
         swept.live_after_delete.extend(self.live_after_delete);
         swept.live.extend(self.live);
         kept.extend(self.kept);
     }
 
-    fn count(&mut self, handle: &Handle, outcome: &Outcome) {
+    /// Something went wrong, whatever came of the handles.
+    pub(super) fn failed(&mut self, error: &(dyn std::error::Error + 'static)) {
+        self.failed = true;
+        self.failures.push(chain(error));
+    }
+
+    pub(super) fn count(&mut self, handle: &Handle, outcome: &Outcome) {
         let mut tally = Tally::default();
         match outcome {
             Outcome::Deleted { resources, bytes } => {
@@ -114,8 +128,15 @@ impl Done {
 
 impl Sweeper<'_> {
     /// Takes one batch through S11. `approved` are the orphans that count in no breaker.
-    pub(super) async fn batch(&self, store: &dyn Store, handles: Vec<Handle>, approved: &BTreeSet<OrphanKey>) -> Done {
+    pub(super) async fn batch(
+        &self,
+        share: &Share<'_>,
+        number: u32,
+        handles: Vec<Handle>,
+        approved: &BTreeSet<OrphanKey>,
+    ) -> Done {
         let mut done = Done::default();
+        let store = share.store;
         let orphans: BTreeSet<OrphanKey> = handles.iter().map(|handle| (handle.source, handle.owner)).collect();
         let owners = courses_of(&orphans);
         let counting = orphans.difference(approved).map(|(_, course)| *course).collect();
@@ -127,33 +148,57 @@ impl Sweeper<'_> {
                 return done;
             }
             Err(error) => {
-                done.failures.push(chain(&error));
+                done.failed(&error);
                 handles.iter().for_each(|handle| done.count(handle, &Outcome::Unattempted));
                 return done;
             }
         };
         moment(store, "intended");
-        let sent = match self.condemn(store, &owners, handles.clone()).await {
+        let id = CopyId { run: self.run, batch: number, taken_at: self.started_at, expires_at: self.expires_at() };
+        let mut kept = match self.copy(share, &id, handles.clone(), &mut done).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                done.hopeless = error.is_full().then(|| chain(&error));
+                done.failed(&error);
+                handles.iter().for_each(|handle| done.count(handle, &Outcome::Unattempted));
+                Kept::nothing()
+            }
+        };
+        moment(store, "copied");
+        let meant = kept.handles.clone();
+        let sent = match self.condemn(store, &owners, (&id, &mut kept)).await {
             Ok(Confirmed { condemned, spared, live }) => {
                 self.note_live(&live, &mut done).await;
                 spared.iter().for_each(|handle| done.spare(handle));
                 delete(store, condemned, &mut done).await
             }
             Err(error) => {
-                done.failures.push(chain(&error));
-                handles.iter().for_each(|handle| done.count(handle, &Outcome::Unattempted));
+                done.failed(&error);
+                meant.iter().for_each(|handle| done.count(handle, &Outcome::Unattempted));
                 Sent::default()
             }
         };
         moment(store, "deleted");
         // Before the intent is closed: whoever crashes in between leaves it open, and the next run asks.
-        let asked = self.confirm_again(store, &sent.named, &mut done).await;
+        let (asked, live) = self.confirm_again(store, &sent.named, &mut done).await;
+        let harmed = harmed(&meant, &live);
+        let whole = harmed.is_empty() || self.put_back(share, (&id, &kept), &harmed, &mut done).await;
+        if sent.named.is_empty() {
+            self.discard(&kept).await;
+        }
+        // What could not be put back is put back by the next run.
+        let asked = if whole { asked } else { AskedAgain::Unanswered };
         if let Err(error) = self.ledger.close_intent(&intent, &done.outcome(&sent.deleted, approved), asked).await {
-            done.failed = true;
-            done.failures.push(chain(&error));
+            done.failed(&error);
         }
         moment(store, "recorded");
         done
+    }
+
+    /// When copies of this run expire.
+    fn expires_at(&self) -> DateTime<Utc> {
+        let keep = TimeDelta::from_std(self.quarantine.keep).unwrap_or(TimeDelta::MAX);
+        self.started_at.checked_add_signed(keep).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
     /// Asks about every id that the batch names, now, and condemns what is dead. The other part is spared: what is live,
@@ -162,7 +207,7 @@ impl Sweeper<'_> {
         &self,
         store: &dyn Store,
         owners: &BTreeSet<CourseId>,
-        handles: Vec<Handle>,
+        (id, kept): (&CopyId, &mut Kept),
     ) -> Result<Confirmed, Unconfirmed> {
         let asked_at = self.clock.since_boot();
         let referenced = match store.reference_query() {
@@ -173,19 +218,22 @@ impl Sweeper<'_> {
             None => BTreeSet::new(),
         };
         let named: BTreeSet<CourseId> =
-            handles.iter().flat_map(|handle| handle.mentions.iter().chain([&handle.owner])).copied().collect();
+            kept.handles.iter().flat_map(|handle| handle.mentions.iter().chain([&handle.owner])).copied().collect();
         let live = self.liveness.live_among(&named).await.map_err(Unconfirmed::Liveness)?;
         self.lock.verify().await.map_err(Unconfirmed::Liveness)?;
-        let (dead, spared): (Vec<Handle>, Vec<Handle>) = {
+        let (dead, spared): (Vec<_>, Vec<_>) = {
             let found_live = self.found_live();
             let lives = |id: &CourseId| live.contains(*id) || found_live.contains(id);
-            let is_dead = |handle: &Handle| {
+            let is_dead = |(handle, _): &(Handle, Option<Receipt>)| {
                 !lives(&handle.owner) && !handle.mentions.iter().any(lives) && !referenced.contains(&handle.owner)
             };
-            handles.into_iter().partition(is_dead)
+            kept.take().into_iter().partition(is_dead)
         };
-        let condemned = (!dead.is_empty())
-            .then(|| Condemned::new((dead, None), asked_at, self.confirmation, std::sync::Arc::clone(&self.clock)));
+        let spared = spared.into_iter().map(|(handle, _)| handle).collect();
+        let (dead, receipts): (Vec<Handle>, Vec<_>) = dead.into_iter().unzip();
+        let dead = (dead, Kept::safe(id, receipts));
+        let condemned = (!dead.0.is_empty())
+            .then(|| Condemned::new(dead, asked_at, self.confirmation, std::sync::Arc::clone(&self.clock)));
         Ok(Confirmed { condemned, spared, live })
     }
 
@@ -209,9 +257,15 @@ impl Sweeper<'_> {
 
     /// No process can exclude being frozen between the last check and the send (S1): whomever something named that went is asked
     /// about once more, and a course that is live after all is told to whoever is on call.
-    async fn confirm_again(&self, store: &dyn Store, named: &BTreeSet<CourseId>, done: &mut Done) -> AskedAgain {
+    async fn confirm_again(
+        &self,
+        store: &dyn Store,
+        named: &BTreeSet<CourseId>,
+        done: &mut Done,
+    ) -> (AskedAgain, LiveSet) {
+        let nobody = || LiveSet::from_ids(self.id_type, []);
         if named.is_empty() {
-            return AskedAgain::Answered;
+            return (AskedAgain::Answered, nobody());
         }
         match self.liveness.live_among(named).await {
             Ok(live) => {
@@ -220,12 +274,12 @@ impl Sweeper<'_> {
                     done.live_after_delete.push(course);
                 }
                 self.note_live(&live, done).await;
-                AskedAgain::Answered
+                (AskedAgain::Answered, live)
             }
             Err(error) => {
                 done.failed = true;
                 done.failures.push(format!("could not confirm again after a delete: {}", chain(&error)));
-                AskedAgain::Unanswered
+                (AskedAgain::Unanswered, nobody())
             }
         }
     }

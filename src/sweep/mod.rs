@@ -1,32 +1,35 @@
 //! The only part that deletes: one store's share of a plan, in batches, in the order of S11.
 //!
-//! For each batch: intent → (copy) → confirm → delete → confirm again → outcome. Batches are slices of the stream that
+//! For each batch: intent → copy → confirm → delete → confirm again, and put back what should not have gone → outcome. Batches are slices of the stream that
 //! [`Store::locate`] sends, and grow while all goes well: 1, 10, 100, … up to the store's limit. A store that fails twice
 //! in a row is left for the next run.
 //!
-//! The moments of a batch are logged at the target `course_gc::moment`, at debug: `intended`, `deleting` (by the stores,
+//! The moments of a batch are logged at the target `course_gc::moment`, at debug: `intended`, `copied`, `deleting` (by the stores,
 //! in the middle of it), `deleted` (before the outcome is written), `recorded`.
 
 mod batch;
 mod condemned;
+mod copy;
 
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::domain::diff::{Orphan, OrphanKey};
-use crate::domain::ids::CourseId;
+use crate::domain::ids::{CourseId, IdType};
 use crate::domain::report::Tally;
 use crate::errors::chain;
 use crate::ledger::Ledger;
 use crate::liveness::Liveness;
 use crate::postgres::Lock;
+use crate::quarantine::Quarantine;
 use crate::stores::{Handle, Store, Targets};
 
 pub use condemned::Condemned;
@@ -48,6 +51,12 @@ pub struct Sweeper<'a> {
     pub lock: &'a dyn Lock,
     /// Where intents and outcomes are written.
     pub ledger: &'a dyn Ledger,
+    /// Where copies go.
+    pub quarantine: &'a Quarantine,
+    /// The type of the courses' ids.
+    pub id_type: IdType,
+    /// When the run began, in the ledger's time.
+    pub started_at: DateTime<Utc>,
     /// The clock that confirmations age by.
     pub clock: Arc<dyn Clock>,
     /// How long a confirmation is good.
@@ -56,6 +65,16 @@ pub struct Sweeper<'a> {
     pub stop: &'a CancellationToken,
     /// Who was found live in this sweep, in any store: spared to its end, for whoever dies anew waits anew (S6).
     pub found_live: Mutex<BTreeSet<CourseId>>,
+}
+
+/// One store's share of a plan.
+pub struct Share<'a> {
+    /// The store.
+    pub store: &'a dyn Store,
+    /// What goes is copied first; false where a person chose that it is gone at once (S12).
+    pub quarantined: bool,
+    /// What is to go.
+    pub orphans: Vec<&'a Orphan>,
 }
 
 /// What became of one store's share of a plan.
@@ -67,6 +86,8 @@ pub struct Swept {
     pub gone: Vec<OrphanKey>,
     /// The first few causes of failures.
     pub failures: Vec<String>,
+    /// How many resources were put back, since somebody whom they name was live when asked again after the delete.
+    pub put_back: u64,
     /// Courses that were live when asked again after the delete.
     pub live_after_delete: Vec<CourseId>,
     /// Every course that was found live by a question before or after a delete.
@@ -91,9 +112,10 @@ enum End {
 }
 
 impl Sweeper<'_> {
-    /// Sweeps the given orphans of a store. Does not fail: what went wrong is in the result, and what was not done is
+    /// Sweeps a store's share. Does not fail: what went wrong is in the result, and what was not done is
     /// still there for the next run.
-    pub async fn sweep(&self, store: &dyn Store, orphans: &[&Orphan]) -> Swept {
+    pub async fn sweep(&self, share: &Share<'_>) -> Swept {
+        let Share { store, orphans, .. } = share;
         let mut targets = Targets::none(store.sources().len());
         for orphan in orphans {
             targets.insert(orphan.source, orphan.course);
@@ -108,7 +130,7 @@ impl Sweeper<'_> {
         let mut kept = BTreeSet::new();
         let located = {
             let mut locate = store.locate(&targets, sender);
-            let mut batches = pin!(self.batches(store, receiver, &approved, (&mut swept, &mut kept)));
+            let mut batches = pin!(self.batches(share, receiver, &approved, (&mut swept, &mut kept)));
             tokio::select! {
                 biased;
                 located = &mut locate => Some((located, batches.await)),
@@ -133,12 +155,13 @@ impl Sweeper<'_> {
 
     async fn batches(
         &self,
-        store: &dyn Store,
+        share: &Share<'_>,
         mut handles: mpsc::Receiver<Handle>,
         approved: &BTreeSet<OrphanKey>,
         (swept, kept): (&mut Swept, &mut BTreeSet<OrphanKey>),
     ) -> End {
         let mut size = 1;
+        let mut number = 0;
         let mut failures_in_a_row = 0;
         loop {
             let mut batch = Vec::new();
@@ -155,13 +178,19 @@ impl Sweeper<'_> {
             if batch.is_empty() {
                 return End::Exhausted;
             }
-            let done = self.batch(store, batch, approved).await;
+            number += 1;
+            let mut done = self.batch(share, number, batch, approved).await;
             if done.paused {
                 swept.paused = true;
                 return End::Paused;
             }
             let failed = done.failed;
+            let hopeless = done.hopeless.take();
             done.enter(swept, kept);
+            if hopeless.is_some() {
+                swept.error = hopeless;
+                return End::Left;
+            }
             if failed {
                 failures_in_a_row += 1;
                 size = 1;
@@ -174,7 +203,7 @@ impl Sweeper<'_> {
                 }
             } else {
                 failures_in_a_row = 0;
-                size = (size * 10).min(store.batch_limit().max(1));
+                size = (size * 10).min(share.store.batch_limit().max(1));
             }
         }
     }

@@ -82,6 +82,7 @@ pub fn judge(
         across_break: &across_break,
         // By slot, below: what refers to one of a course's resources does not hold the other.
         referenced: &BTreeSet::new(),
+        restored: &BTreeSet::new(),
         remembered: &remembered,
         tombstoned: &BTreeSet::new(),
         released: &Released::default(),

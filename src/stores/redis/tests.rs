@@ -28,6 +28,7 @@ fn settings(url: &str, id_type: IdType, templates: &[&str]) -> RedisSettings {
     RedisSettings {
         name: "cache".into(),
         url: url.to_owned().into(),
+        restore_url: None,
         templates: templates.iter().map(|text| Template::compile(text).unwrap()).collect(),
         id_type,
         scan_count: 10,

@@ -1,0 +1,154 @@
+//! What lies in quarantine: put back where a run that was cut off harmed somebody (S11), purged when it expires (S12).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use super::stages::Locks;
+use super::{Collector, RunError};
+use crate::domain::ids::CourseId;
+use crate::domain::live_set::LiveSet;
+use crate::domain::report::{QuarantineReport, RunReport};
+use crate::errors::chain;
+use crate::ledger::Interrupted;
+use crate::quarantine::{Copy, Listing};
+use crate::stores::Store;
+use crate::stores::copies::Restoring;
+
+/// A run's id tells when it began, by the clock of the machine that it ran on; by so much it may differ from the ledger's.
+const CLOCKS_DIFFER: TimeDelta = TimeDelta::days(1);
+
+/// What runs that were cut off copied.
+#[derive(Default)]
+pub(super) struct Owed {
+    copies: Vec<Copy>,
+    /// By store, or `archives`: why they could not be listed.
+    errors: BTreeMap<String, String>,
+}
+
+impl Owed {
+    /// The copies of open intents.
+    pub(super) async fn find(collector: &Collector, open: &BTreeMap<String, Interrupted>) -> Self {
+        if open.is_empty() {
+            return Self::default();
+        }
+        let runs: BTreeSet<Uuid> = open.values().flat_map(|interrupted| &interrupted.runs).copied().collect();
+        let Listing { mut copies, errors, .. } =
+            collector.quarantine.copies(&collector.stores(), &|run| runs.contains(&run)).await;
+        copies.retain(|copy| open.get(&copy.store).is_some_and(|open| open.runs.contains(&copy.id.run)));
+        Self { copies, errors }
+    }
+
+    /// Everybody whom something in them names.
+    pub(super) fn named(&self) -> impl Iterator<Item = &CourseId> {
+        self.copies.iter().flat_map(|copy| &copy.named)
+    }
+
+    /// The copies of a store in which somebody is named who is live.
+    pub(super) fn of<'a>(&'a self, store: &'a dyn Store, live: &'a LiveSet) -> impl Iterator<Item = &'a Copy> {
+        let harmed = |copy: &&Copy| copy.store == store.name() && copy.named.iter().any(|id| live.contains(*id));
+        self.copies.iter().filter(harmed)
+    }
+
+    /// Puts back what they hold of whoever is live. How many resources came back, and what is still missing.
+    pub(super) async fn put_back(
+        &self,
+        collector: &Collector,
+        store: &dyn Store,
+        live: &LiveSet,
+    ) -> (u64, Vec<String>) {
+        let unlisted = |(of, error): (&String, &String)| {
+            (of == store.name() || of == "archives").then(|| format!("copies could not be listed: {error}"))
+        };
+        let mut missing: Vec<String> = self.errors.iter().filter_map(unlisted).collect();
+        let mut restored = 0;
+        for copy in self.of(store, live) {
+            let courses: Vec<CourseId> =
+                copy.courses.keys().filter(|course| live.contains(**course)).copied().collect();
+            // Whoever is named, but owns nothing, is named by something of the others'.
+            let whose: Vec<Option<CourseId>> =
+                if courses.is_empty() { vec![None] } else { courses.into_iter().map(Some).collect() };
+            for course in whose {
+                let returned = collector.quarantine.put_back(store, copy, course, Restoring::Missing).await;
+                restored += returned.iter().filter(|returned| returned.outcome == "restored").count() as u64;
+                let lost = returned.iter().filter(|returned| returned.failed());
+                missing.extend(lost.map(|lost| {
+                    let cause = lost.cause.as_deref().unwrap_or_default();
+                    format!("could not put back `{}`: {cause}", lost.name)
+                }));
+            }
+        }
+        (restored, missing)
+    }
+}
+
+/// Purges what has expired and belongs to nobody who is live; says what is left. Frees room for what is about to go.
+pub(super) async fn purge(collector: &Collector, locks: &Locks, report: &mut RunReport) -> Result<(), RunError> {
+    let began_before = cutoff(report.started_at, collector.quarantine.keep);
+    let old = |run: Uuid| began(run).is_none_or(|began| began < began_before);
+    let stores = adopted(collector, report);
+    let Listing { copies, count, bytes, unfinished, errors } = collector.quarantine.copies(&stores, &old).await;
+    let mut told = QuarantineReport { copies: count, bytes, ..QuarantineReport::default() };
+    told.errors = errors.into_iter().map(|(of, error)| format!("{of}: {error}")).collect();
+    if report.paused.is_none() {
+        for copy in copies.iter().filter(|copy| copy.id.expires_at <= report.started_at) {
+            purge_one(collector, locks, copy, &mut told).await?;
+        }
+        let (run, archives) = (report.run, &collector.quarantine.archives);
+        if let Err(error) = archives.remove_unfinished(&unfinished, |of| of != Some(run)).await {
+            told.errors.push(chain(&error));
+        }
+    }
+    for error in &told.errors {
+        tracing::warn!(run = %report.run, error, "quarantine");
+    }
+    report.quarantine = Some(told);
+    Ok(())
+}
+
+async fn purge_one(
+    collector: &Collector,
+    locks: &Locks,
+    copy: &Copy,
+    told: &mut QuarantineReport,
+) -> Result<(), RunError> {
+    let live = locks.liveness.live_among(&copy.named).await?;
+    locks.ledger.verify().await?;
+    if !live.is_empty() {
+        for course in live.iter() {
+            tracing::error!(store = copy.store, %course, copy = %copy.id, "a course is live of which a copy expired: it is kept");
+            told.live_again.push(course);
+        }
+        return Ok(());
+    }
+    let store = collector.stores.iter().find(|managed| managed.store.name() == copy.store);
+    match collector.quarantine.purge(store.map(|managed| managed.store.as_ref()), copy).await {
+        Ok(()) => {
+            told.purged += 1;
+            told.reclaimed_bytes += copy.bytes;
+            told.copies = told.copies.saturating_sub(1);
+            told.bytes = told.bytes.saturating_sub(copy.bytes);
+            tracing::info!(store = copy.store, copy = %copy.id, bytes = copy.bytes, "purged");
+        }
+        Err(error) => told.errors.push(chain(&error)),
+    }
+    Ok(())
+}
+
+/// Stores that are ours: what lies beside others is none of our business (S7).
+fn adopted<'a>(collector: &'a Collector, report: &RunReport) -> Vec<&'a dyn Store> {
+    let ours = collector.stores.iter().zip(&report.stores).filter(|(_, entry)| entry.not_adopted.is_none());
+    ours.map(|(managed, _)| managed.store.as_ref()).collect()
+}
+
+fn cutoff(now: DateTime<Utc>, keep: std::time::Duration) -> DateTime<Utc> {
+    let keep = TimeDelta::from_std(keep).unwrap_or(TimeDelta::MAX);
+    now.checked_sub_signed(keep).and_then(|at| at.checked_add_signed(CLOCKS_DIFFER)).unwrap_or(DateTime::<Utc>::MIN_UTC)
+}
+
+/// When a run began, as far as its id tells.
+fn began(run: Uuid) -> Option<DateTime<Utc>> {
+    let (seconds, nanoseconds) = run.get_timestamp()?.to_unix();
+    DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanoseconds)
+}
