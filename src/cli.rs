@@ -1,5 +1,6 @@
 //! The command line: what is asked for, and what is answered. Knows reports and the activator, never a store.
 
+mod quarantine;
 mod render;
 mod tombstones;
 
@@ -22,6 +23,7 @@ use crate::reconcile::{RunError, reconcile};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{events, subscriber};
 use crate::{adopt, app, clock, serve};
+use quarantine::{QuarantineCommand, RestoreArguments};
 use tombstones::TombstonesCommand;
 
 /// Exit code: something could not be done at all.
@@ -98,6 +100,11 @@ enum Command {
     },
     /// End a pause.
     Resume,
+    /// Look at what was deleted, and is kept until it expires.
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
+    /// Bring back what was deleted, as it was, from quarantine. What exists anew stays, unless told otherwise.
+    Restore(RestoreArguments),
     /// Create the ledger's tables, or bring them up to date.
     Migrate,
     /// Record deletes where they happen, so that what is known to be deleted waits less.
@@ -186,6 +193,8 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
             app::ledger(&config)?.migrate().await?;
             answer(cli.output, "the ledger's tables are up to date", || serde_json::json!({ "migrated": true }))
         }
+        Command::Quarantine(ref command) => quarantine::quarantine(cli.output, &config, command).await,
+        Command::Restore(ref arguments) => quarantine::restore(cli.output, &config, arguments).await,
         Command::Tombstones(command) => tombstones::tombstones(cli.output, &config, command).await,
         Command::Config(_) => Ok(0),
     }
@@ -240,7 +249,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         return USAGE;
     }
     match error.downcast_ref::<RunError>() {
-        Some(RunError::Locked(_)) => HELD,
+        Some(RunError::Locked(_) | RunError::Misplaced(_)) => HELD,
         Some(RunError::Stopped) => PARTLY,
         _ if matches!(error.downcast_ref(), Some(ApproveError::Changed(_))) => HELD,
         _ => FAILED,

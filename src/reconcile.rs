@@ -4,6 +4,7 @@ mod copies;
 mod graves;
 mod orphans;
 mod places;
+pub mod restore;
 mod stages;
 
 use std::collections::BTreeMap;
@@ -112,6 +113,9 @@ pub enum RunError {
     /// The ledger could not be asked.
     #[error("the ledger cannot be used; without it nothing is deleted")]
     Ledger(#[source] LedgerError),
+    /// It is not where it was adopted (S7).
+    #[error("nothing was touched: {0}")]
+    Misplaced(String),
     /// It was asked to stop before it touched anything.
     #[error("stopped before any store was touched")]
     Stopped,

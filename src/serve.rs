@@ -225,7 +225,7 @@ impl Activator {
         let pause = match &ended {
             Ok(_) | Err(RunError::Stopped) => Duration::ZERO,
             Err(RunError::Locked(_)) => PAUSE_LOCKED,
-            Err(RunError::Liveness(_) | RunError::Ledger(_)) => PAUSE_FAILED,
+            Err(RunError::Liveness(_) | RunError::Ledger(_) | RunError::Misplaced(_)) => PAUSE_FAILED,
         };
         match ended {
             Ok(report) => events::run_finished(&self.metrics, &report, clock::wall()),

@@ -8,7 +8,7 @@ use crate::adopt::Adopted;
 use crate::domain::approvals::HoldKind;
 use crate::domain::holds::HoldReport;
 use crate::domain::plan::{Decision, Hold};
-use crate::domain::report::{Mode, OrphanReport, RunReport, SourceReport, StoreReport, Tally};
+use crate::domain::report::{Mode, OrphanReport, QuarantineReport, RunReport, SourceReport, StoreReport, Tally};
 use crate::ledger::{Approval, Pause, RunSummary};
 
 /// How many orphans are listed one by one.
@@ -49,6 +49,9 @@ pub(super) fn report(report: &RunReport) -> String {
     }
     for store in &report.stores {
         problems(&mut text, store);
+    }
+    if let Some(quarantine) = &report.quarantine {
+        kept(&mut text, quarantine);
     }
     // What halted has said so, with its command.
     if report.halts.is_empty() && !report.holds.is_empty() {
@@ -289,11 +292,32 @@ fn problems(text: &mut String, store: &StoreReport) {
     for course in &store.live_after_delete {
         let _ = writeln!(text, "ALERT, store {name}: course {course} is live, and its resources were just deleted");
     }
+    if store.put_back > 0 {
+        let _ = writeln!(text, "store {name}: {} resources of live courses were put back", store.put_back);
+    }
     for source in store.sources.iter().filter(|source| source.unrecognised.count > 0) {
         let unrecognised = &source.unrecognised;
         let samples = unrecognised.samples.join("  ");
         let _ =
             writeln!(text, "unrecognised in {name}/{}: {}, never deleted: {samples}", source.name, unrecognised.count);
+    }
+}
+
+/// What is in quarantine, if anything is or was.
+fn kept(text: &mut String, quarantine: &QuarantineReport) {
+    let QuarantineReport { copies, bytes, purged, reclaimed_bytes, live_again, errors } = quarantine;
+    if copies + purged > 0 {
+        let _ = writeln!(
+            text,
+            "quarantine before this sweep: {copies} copies, {bytes} bytes; {purged} expired and were purged, {reclaimed_bytes} bytes"
+        );
+    }
+    for course in live_again {
+        let _ =
+            writeln!(text, "ALERT, quarantine: course {course} is live again; its copy is kept (`course-gc restore`)");
+    }
+    for error in errors {
+        let _ = writeln!(text, "quarantine, {error}");
     }
 }
 
