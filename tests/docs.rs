@@ -18,7 +18,9 @@ use course_gc::domain::ids::CourseId;
 use course_gc::domain::inventory::Unrecognised;
 use course_gc::domain::live_set::{Halt, Halts};
 use course_gc::domain::plan::{Breaker, Decision, Hold};
-use course_gc::domain::report::{LiveReport, Mode, OrphanReport, RunReport, SourceReport, StoreReport, Tally, Verdict};
+use course_gc::domain::report::{
+    LiveReport, Mode, OrphanReport, QuarantineReport, RunReport, SourceReport, StoreReport, Tally, Verdict,
+};
 use course_gc::ledger::{Approval, Pause, RunSummary};
 use course_gc::tombstones::{Coverage, Relation, Status};
 use serde_json::{Value, json};
@@ -91,11 +93,14 @@ fn status() -> Value {
         sources: vec![source],
         unclaimed: Unrecognised::default(),
         failures: Vec::new(),
+        quarantined: true,
+        put_back: 0,
         live_after_delete: Vec::new(),
         inventory_seconds: 1.0,
         sweep_seconds: 1.0,
     };
     let mut report = RunReport::begin(Uuid::nil(), Mode::Run, "campus", DateTime::UNIX_EPOCH);
+    report.quarantine = Some(QuarantineReport::default());
     let source_name = || "union".to_owned();
     let halts = vec![
         Halt::Empty { source_name: source_name() },

@@ -248,11 +248,12 @@ mod tests {
     use super::super::inventory::{Amount, Found};
     use super::*;
 
-    const HOLDS: [Hold; 13] = [
+    const HOLDS: [Hold; 14] = [
         Hold::Incomplete,
         Hold::NotAdopted,
         Hold::Discontinuity,
         Hold::Paused,
+        Hold::Restored,
         Hold::NotExclusive,
         Hold::Breaker { breaker: Breaker::Share },
         Hold::Breaker { breaker: Breaker::StrangerShare },

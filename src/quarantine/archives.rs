@@ -23,6 +23,9 @@ use crate::stores::{Handle, StoreError};
 /// A part is closed once its contents are so large; what is kept in memory is one part, and an item.
 const PART_BYTES: usize = 8 << 20;
 
+/// What is smaller takes less than a millisecond.
+const AT_ONCE: usize = 64 << 10;
+
 /// Why a copy cannot be kept, read or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum QuarantineError {
@@ -186,6 +189,7 @@ impl Archives {
     /// If anything of it is not as it was written.
     pub async fn items(&self, part: &PartHeader) -> Result<Vec<Item>, QuarantineError> {
         let content = self.place.get(&part.name).await?;
+        let bytes = content.len();
         let (expected, encrypted, key) = (part.sha256.clone(), part.encrypted, self.key.clone());
         let id_type = self.id_type;
         let unpack = move || {
@@ -194,7 +198,7 @@ impl Archives {
             }
             part::read(&content, encrypted, key.as_ref(), id_type)
         };
-        self.work(&part.name, unpack).await
+        self.work((&part.name, bytes), unpack).await
     }
 
     /// Removes a copy, its header last: what is cut off half way is still listed.
@@ -247,14 +251,20 @@ impl Archives {
         QuarantineError::Unusable { name: name.to_owned(), place: self.place.shown(), source }
     }
 
-    /// Packs or unpacks beside the tasks.
+    /// Packs or unpacks so many bytes: beside the tasks, if they would be kept waiting.
     async fn work<T: Send + 'static>(
         &self,
-        name: &str,
+        (name, bytes): (&str, usize),
         job: impl FnOnce() -> Result<T, PartError> + Send + 'static,
     ) -> Result<T, QuarantineError> {
-        let done = tokio::task::spawn_blocking(job).await;
-        done.map_err(|error| QuarantineError::Lost(name.to_owned(), error))?.map_err(|error| self.unusable(name, error))
+        let done = match bytes {
+            ..AT_ONCE => job(),
+            _ => {
+                let done = tokio::task::spawn_blocking(job).await;
+                done.map_err(|error| QuarantineError::Lost(name.to_owned(), error))?
+            }
+        };
+        done.map_err(|error| self.unusable(name, error))
     }
 
     async fn write(&self, name: &str, content: Bytes) -> Result<u64, QuarantineError> {
@@ -342,9 +352,9 @@ impl Writer<'_> {
         let ending = format!("{:03}.tar.zst{}", self.archive.parts.len(), if encrypted { ".age" } else { "" });
         let name = archives.name(&self.archive.store, self.archive.id, &ending);
         let (items, key) = (std::mem::take(&mut self.items), archives.key.clone());
-        self.waiting = 0;
+        let bytes = std::mem::take(&mut self.waiting);
         let (content, checksum) = archives
-            .work(&name, move || {
+            .work((&name, bytes), move || {
                 let content = part::write(&items, key.as_ref())?;
                 let checksum = sha256(&content);
                 Ok((content, checksum))

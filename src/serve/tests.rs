@@ -21,6 +21,7 @@ use crate::http::tests::{Answer, ask};
 use crate::ledger::PostgresLedger;
 use crate::liveness::{LivenessSource, PostgresSources};
 use crate::postgres::Postgres;
+use crate::quarantine::{Archives, ObjectPlace, Quarantine, Room};
 use crate::reconcile::ManagedStore;
 use crate::schedule::Schedule;
 use crate::stores::{Handle, Marker, Outcome, Removed, Store, StoreError, Targets};
@@ -122,6 +123,14 @@ async fn execute(database: &Database, statement: &'static str) {
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
 }
 
+/// Nothing goes into it.
+fn quarantine() -> Quarantine {
+    let place = Arc::new(ObjectPlace::folder("/nonexistent/quarantine".into(), Duration::from_secs(10)));
+    let room = Room { max_bytes: 0, min_free_percent: 0 };
+    let archives = Archives::new(place, "test".into(), IdType::Integer, None, room);
+    Quarantine { archives, keep: Duration::from_secs(60) }
+}
+
 fn ledger(database: &Database) -> PostgresLedger {
     PostgresLedger::new(postgres(database, "the ledger"), IdType::Integer).unwrap()
 }
@@ -170,7 +179,7 @@ impl Serving {
             id_type: IdType::Integer,
             liveness: Arc::new(PostgresSources { id_type: IdType::Integer, sources: vec![source] }),
             ledger: Arc::new(ledger(database)),
-            stores: vec![ManagedStore { store: shelf.clone(), exclusive: vec![true] }],
+            stores: vec![ManagedStore { store: shelf.clone(), exclusive: vec![true], quarantined: false }],
             limits: Limits {
                 graces,
                 breaker_share: 100,
@@ -179,6 +188,7 @@ impl Serving {
                 breaker_bytes: 1_000_000,
                 cap_courses: None,
             },
+            quarantine: Arc::new(quarantine()),
             refuse_below: 1,
             refuse_drop: 50,
             confirmation: Duration::from_secs(5),

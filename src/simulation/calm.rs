@@ -73,7 +73,9 @@ async fn pass_beside(
     meanwhile(&plan, &stop);
     let (swept, ()) = tokio::join!(pass.sweep(&plan, &stop), beside);
     let report = pass.end(swept).await.unwrap();
-    let observer = &mut stage.world.state().observer;
+    let state = &mut *stage.world.state();
+    state.judge_put_back(WHO, &report);
+    let observer = &mut state.observer;
     observer.ended(WHO, &report);
     assert_eq!(observer.violations, [""; 0]);
     report

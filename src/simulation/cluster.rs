@@ -52,6 +52,8 @@ pub struct Tables {
     pub intents: Vec<Intent>,
     /// Why deleting is paused, and since when.
     pub paused: Option<(String, DateTime<Utc>)>,
+    /// Who was put back from quarantine, and until when nothing of it goes.
+    pub exempt: BTreeMap<CourseId, DateTime<Utc>>,
     /// What was adopted.
     pub adoption: Option<Adoption>,
     /// Liveness sources whose tombstones are younger than every sighting.

@@ -54,8 +54,10 @@ impl Bench for ShelfBench {
         Some(self.plant(source, None, Vec::new()))
     }
 
-    async fn rewrite(&self, _: SourceIndex, _: CourseId, _: &[u8]) -> bool {
-        false
+    async fn rewrite(&self, _: SourceIndex, _: CourseId, name: &[u8]) -> bool {
+        let mut state = self.world.state();
+        state.shelves[0].resources.get_mut(name).unwrap().mentions = vec![CourseId::Integer(-1)];
+        true
     }
 
     async fn contents(&self) -> Contents {

@@ -20,8 +20,8 @@ use crate::domain::live_set::{LiveSet, Population};
 use crate::domain::plan::Decided;
 use crate::domain::report::{Mode, RunReport};
 use crate::ledger::{
-    AskedAgain, BatchOutcome, Graves, Intent as Meant, Intents, Known, KnownIds, Ledger, LedgerError, OpenIntent,
-    Orphans, Pause, Pauses, Place, Runs,
+    AskedAgain, BatchOutcome, Exemptions, Graves, Intent as Meant, Intents, Interrupted, Known, KnownIds, Ledger,
+    LedgerError, OpenIntent, Orphans, Pause, Pauses, Place, Runs,
 };
 use crate::postgres::{AdvisoryLock, Lock};
 
@@ -92,6 +92,29 @@ impl Ledger for MemoryLedger {
 
     async fn lock(&self) -> Result<Box<dyn Lock>, LedgerError> {
         Ok(Box::new(take(&self.world, self.who, self.cluster, AdvisoryLock::Ledger).await?))
+    }
+}
+
+#[async_trait]
+impl Exemptions for MemoryLedger {
+    async fn exempt(&self, courses: &BTreeSet<CourseId>, lasts: std::time::Duration) -> Result<(), LedgerError> {
+        let until = self.now() + lasts;
+        self.write(|tables| {
+            for course in courses {
+                let exempt = tables.exempt.entry(*course).or_insert(until);
+                *exempt = (*exempt).max(until);
+            }
+        })
+        .await
+    }
+
+    async fn exempted(&self) -> Result<BTreeSet<CourseId>, LedgerError> {
+        let now = self.now();
+        self.write(|tables| {
+            tables.exempt.retain(|_, until| *until > now);
+            tables.exempt.keys().copied().collect()
+        })
+        .await
     }
 }
 

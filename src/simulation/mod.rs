@@ -22,6 +22,7 @@ mod safeguards;
 mod shelf;
 mod stage;
 mod story;
+mod vault;
 mod world;
 
 use safeguards::Safeguard;

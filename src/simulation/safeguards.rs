@@ -41,11 +41,15 @@ pub enum Safeguard {
     ReferencesWithBatch,
     /// S10: an answer counts only while the lock is held.
     LockWithQuestion,
+    /// S1: what should not have gone is put back.
+    PutBack,
+    /// S12: what goes is copied first.
+    CopyFirst,
 }
 
 impl Safeguard {
     /// All of them, each with what breaks without it, and a seed whose story shows it.
-    pub const ALL: [(Self, &'static str, u64); 19] = [
+    pub const ALL: [(Self, &'static str, u64); 21] = [
         (Self::AskAgain, "S2: ", 0),
         (Self::ConfirmBeforeDelete, "S2: ", 4),
         (Self::ConfirmAgain, "S1: ", 30),
@@ -65,5 +69,7 @@ impl Safeguard {
         (Self::Pause, "S8: ", 4),
         (Self::ReferencesWithBatch, "S9: ", 6),
         (Self::LockWithQuestion, "S10: ", 113),
+        (Self::PutBack, "S1: ", 0),
+        (Self::CopyFirst, "S12: ", 0),
     ];
 }

@@ -11,10 +11,12 @@ use futures::TryStreamExt;
 use tokio::sync::mpsc;
 
 use super::safeguards::Safeguard;
+use super::vault;
 use super::world::{Lost, State, Who, World};
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Amount, Census, SourceIndex};
 use crate::domain::markers::{Owner, truths};
+use crate::stores::copies::{Copied, Copies, CopyId, Item, PutBack, Receipt, Restoring};
 use crate::stores::{Handle, Marker, Outcome, References, Removed, Store, StoreError, Targets};
 use crate::sweep::Condemned;
 
@@ -203,24 +205,69 @@ impl Store for MemoryStore {
         .await
     }
 
+    async fn copy(&self, _: &CopyId, handles: &[Handle], copies: &mut dyn Copies) -> Result<Vec<Copied>, StoreError> {
+        let mut copied = Vec::with_capacity(handles.len());
+        for handle in handles {
+            let found = self.call("copying", |state| state.shelves[self.shelf].resources.get(&handle.key[..]).cloned());
+            copied.push(match found.await? {
+                Some(resource) => {
+                    copies.add(vault::item(&self.sources, handle.owner, &handle.key, &resource)).await?;
+                    Copied::Whole(Receipt(vault::written(&resource)))
+                }
+                None => Copied::Absent,
+            });
+        }
+        Ok(copied)
+    }
+
+    async fn put_back(&self, items: &[Item], restoring: Restoring) -> Vec<PutBack> {
+        let mut outcomes = Vec::with_capacity(items.len());
+        for item in items {
+            let resource = vault::resource(&self.sources, item);
+            let blind = self.without == Some(Safeguard::PutBack);
+            let put = self.call("putting back", |state| {
+                let resources = &mut state.shelves[self.shelf].resources;
+                let exists = resources.contains_key(&item.name[..]) && restoring != Restoring::Overwrite;
+                if !exists && restoring != Restoring::Look && !blind {
+                    resources.insert(item.name.to_vec(), resource);
+                }
+                exists
+            });
+            outcomes.push(match put.await {
+                Ok(true) => PutBack::Exists,
+                Ok(false) => PutBack::Restored,
+                Err(error) => PutBack::Failed(crate::errors::chain(&error)),
+            });
+        }
+        outcomes
+    }
+
     async fn delete(&self, batch: &Condemned) -> Removed {
         let mut broken = false;
         let mut outcomes = Vec::new();
-        for handle in batch.handles() {
+        for (n, handle) in batch.handles().iter().enumerate() {
             if broken || !batch.is_fresh() {
                 outcomes.push(Outcome::Unattempted);
                 continue;
             }
             let sent_at = self.world.now();
-            let gone = self.call("deleting", |state| state.delete(self.who, self.shelf, handle, sent_at)).await;
-            outcomes.push(match gone {
-                Ok(true) => Outcome::Deleted { resources: 1, bytes: Some(1) },
-                Ok(false) => Outcome::Absent,
-                Err(error) => {
-                    broken = true;
-                    Outcome::Failed(crate::errors::chain(&error))
-                }
+            let copied = batch.safe().map(|safe| &safe.receipts[n]);
+            let gone = self.call("deleting", |state| {
+                let there = state.shelves[self.shelf].resources.get(&handle.key[..]);
+                let is_as_copied = |resource| copied.is_none_or(|receipt| receipt.0 == vault::written(resource));
+                there.is_none_or(is_as_copied).then(|| state.delete(self.who, self.shelf, handle, sent_at))
             });
+            outcomes.push(
+                match gone.await.map(|gone| gone.ok_or(Outcome::Partly { resources: 0, bytes: None, left: 1 })) {
+                    Ok(Err(changed)) => changed,
+                    Ok(Ok(true)) => Outcome::Deleted { resources: 1, bytes: Some(1) },
+                    Ok(Ok(false)) => Outcome::Absent,
+                    Err(error) => {
+                        broken = true;
+                        Outcome::Failed(crate::errors::chain(&error))
+                    }
+                },
+            );
         }
         Removed { outcomes }
     }

@@ -14,6 +14,7 @@ use super::liveness::MemorySources;
 use super::observer::Contract;
 use super::safeguards::Safeguard;
 use super::shelf::{MemoryStore, Resource, Shelf};
+use super::vault::MemoryPlace;
 use super::world::{Home, State, Who, World, WorldClock};
 use crate::adopt::adopt;
 use crate::approve;
@@ -23,6 +24,7 @@ use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::SourceIndex;
 use crate::domain::plan::Limits;
 use crate::domain::report::{Mode, RunReport, Verdict};
+use crate::quarantine::{Archives, Quarantine, Room};
 use crate::reconcile::{Collector, ManagedStore, RunError, reconcile};
 use crate::schedule::Schedule;
 use crate::stores::Marker;
@@ -39,6 +41,8 @@ const SOURCES: usize = 2;
 pub const PERSON: Who = Who(9);
 /// A run a minute.
 pub const INTERVAL: Duration = Duration::from_secs(60);
+/// Longer than any story.
+const KEEP: Duration = Duration::from_secs(1000 * 24 * 3600);
 /// How many courses there are in the beginning.
 const COURSES: i64 = 24;
 
@@ -105,6 +109,7 @@ impl Stage {
         let store = |shelf: usize| ManagedStore {
             store: Arc::new(self.store(who, shelf)),
             exclusive: vec![EXCLUSIVE[shelf]; SOURCES],
+            quarantined: without != Some(Safeguard::CopyFirst),
         };
         let no_grace = without == Some(Safeguard::Grace);
         let grace = |grace| if no_grace { Duration::ZERO } else { grace };
@@ -114,6 +119,16 @@ impl Stage {
             liveness: Arc::new(MemorySources { world: Arc::clone(&world), who, cluster: home.campus, without }),
             ledger: Arc::new(MemoryLedger { world: Arc::clone(&world), who, cluster: home.ledger, without }),
             stores: (0..STORES.len()).map(store).collect(),
+            quarantine: Arc::new(Quarantine {
+                archives: Archives::new(
+                    Arc::new(MemoryPlace { world: Arc::clone(&world), who }),
+                    "campus".to_owned(),
+                    IdType::Integer,
+                    None,
+                    Room { max_bytes: u64::MAX, min_free_percent: 0 },
+                ),
+                keep: KEEP,
+            }),
             limits: Limits {
                 graces: Graces {
                     tombstoned: grace(CONTRACT.tombstoned),
@@ -152,7 +167,9 @@ impl Stage {
     pub async fn pass(&self, who: Who, mode: Mode) -> Result<RunReport, RunError> {
         let ended = reconcile(&self.collector(who), mode, &CancellationToken::new()).await;
         if let Ok(report) = &ended {
-            self.world.state().observer.ended(who, report);
+            let mut state = self.world.state();
+            state.judge_put_back(who, report);
+            state.observer.ended(who, report);
         }
         ended
     }

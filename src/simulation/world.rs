@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -35,6 +36,8 @@ pub struct State {
     pub clusters: Vec<Cluster>,
     /// The stores.
     pub shelves: Vec<Shelf>,
+    /// Where archives lie.
+    pub vault: BTreeMap<String, Bytes>,
     /// Who watches the contract.
     pub observer: Observer,
     /// Where each process finds the campus and its ledger.
@@ -69,6 +72,7 @@ impl World {
             random: fastrand::Rng::with_seed(seed),
             clusters,
             shelves,
+            vault: BTreeMap::new(),
             observer: Observer::default(),
             homes: BTreeMap::new(),
             frozen: BTreeMap::new(),

@@ -76,6 +76,8 @@ fn store(name: &str, orphans: Vec<OrphanReport>, swept: Tally) -> StoreReport {
         sources: vec![source],
         unclaimed: Unrecognised { count: 9, samples: Vec::new() },
         failures: Vec::new(),
+        quarantined: true,
+        put_back: 0,
         live_after_delete: Vec::new(),
         inventory_seconds: 0.2,
         sweep_seconds: 0.3,

@@ -236,8 +236,12 @@ async fn s11_an_outcome_whose_intent_a_failover_lost_is_written_anew_and_counts(
     };
     ledger.close_intent(&lost, &outcome, AskedAgain::Unanswered).await?;
     assert_eq!(ledger.recent().await?, Recent { courses: BTreeSet::from([gone, other]), bytes: 20 });
-    let open = BTreeMap::from([("cache".to_owned(), BTreeSet::from([gone, other]))]);
-    assert_eq!(ledger.open_intents().await?, open, "nobody answered, and the other one's is as it was");
+    let open = ledger.open_intents().await?;
+    assert_eq!(
+        open["cache"].courses,
+        BTreeSet::from([gone, other]),
+        "nobody answered, and the other one's is as it was"
+    );
     ledger.settle_intents("cache").await?;
     assert_eq!(ledger.open_intents().await?, BTreeMap::new());
     Ok(())

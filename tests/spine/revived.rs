@@ -177,7 +177,7 @@ async fn s11_who_could_not_be_asked_about_again_is_asked_about_by_the_next_run()
     scene.installation.unlocked().await?;
     let open = scene.installation.ledger()?.open_intents().await?;
     assert_eq!(
-        open.get("cache").map(|courses| courses.iter().map(ToString::to_string).collect()),
+        open.get("cache").map(|open| open.courses.iter().map(ToString::to_string).collect()),
         Some(vec![back.to_string()])
     );
 

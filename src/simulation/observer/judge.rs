@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{Asking, Contract, Observer, Pass, Place};
 use crate::domain::approvals::HoldKind;
 use crate::domain::ids::CourseId;
+use crate::domain::report::RunReport;
 use crate::simulation::cluster::{Cluster, Tables};
 use crate::simulation::shelf::Resource;
 use crate::simulation::stage::{EXCLUSIVE, REFERENCES, STORES};
@@ -51,11 +52,38 @@ impl State {
         if counts {
             self.observer.gone.entry(ledger).or_default().push((pass.started, owner));
         }
+        if !self.is_copied(pass.run, STORES[shelf], owner) {
+            let what = format!("{} of {} went without a copy", key.escape_ascii(), STORES[shelf]);
+            self.observer.violation("S12", what);
+        }
         let current = self.observer.pass(who);
+        current.went.push((shelf, key.to_vec(), named.clone()));
         current.unconfirmed.extend(named);
         current.harmed.extend(harmed);
         for (line, what) in broken {
             self.observer.violation(line, what);
+        }
+    }
+}
+
+impl State {
+    /// S1: what went and names somebody who was told to be live is back, unless something else says that it is not.
+    pub fn judge_put_back(&mut self, who: Who, report: &RunReport) {
+        let told: BTreeSet<CourseId> =
+            report.stores.iter().flat_map(|store| &store.live_after_delete).copied().collect();
+        let pass = self.observer.pass(who).clone();
+        let Home { campus, ledger } = self.homes[&who];
+        let is_owed = self.clusters[ledger].ledger.intents.iter().any(|it| it.open && it.intent.run == pass.run);
+        if is_owed || report.stores.iter().any(|store| !store.failures.is_empty()) {
+            return;
+        }
+        for (shelf, key, named) in &pass.went {
+            let lives = |id: &&CourseId| told.contains(id) && self.clusters[campus].courses.contains_key(id);
+            let Some(id) = named.iter().find(lives) else { continue };
+            if !self.shelves[*shelf].resources.contains_key(key) {
+                let what = format!("{id} turned out live, and {} was not put back", key.escape_ascii());
+                self.observer.violation("S1", what);
+            }
         }
     }
 }
