@@ -75,8 +75,8 @@ struct Pass {
     harmed: BTreeSet<CourseId>,
     /// Found live by the question after the delete: somebody must be told.
     to_tell: BTreeSet<CourseId>,
-    /// What went, and whom it names: shelf, key, everybody.
-    went: Vec<(usize, Vec<u8>, Vec<CourseId>)>,
+    /// What went though somebody was live whom it names: shelf, key, and who.
+    owed: Vec<(usize, Vec<u8>, Vec<CourseId>)>,
 }
 
 /// The last answer about a course.

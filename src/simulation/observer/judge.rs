@@ -57,7 +57,9 @@ impl State {
             self.observer.violation("S12", what);
         }
         let current = self.observer.pass(who);
-        current.went.push((shelf, key.to_vec(), named.clone()));
+        if !harmed.is_empty() {
+            current.owed.push((shelf, key.to_vec(), harmed.clone()));
+        }
         current.unconfirmed.extend(named);
         current.harmed.extend(harmed);
         for (line, what) in broken {
@@ -67,7 +69,7 @@ impl State {
 }
 
 impl State {
-    /// S1: what went and names somebody who was told to be live is back, unless something else says that it is not.
+    /// S1: what went though somebody whom it names was live is back, or the report or the ledger says that it is not.
     pub fn judge_put_back(&mut self, who: Who, report: &RunReport) {
         let told: BTreeSet<CourseId> =
             report.stores.iter().flat_map(|store| &store.live_after_delete).copied().collect();
@@ -77,9 +79,9 @@ impl State {
         if is_owed || report.stores.iter().any(|store| !store.failures.is_empty()) {
             return;
         }
-        for (shelf, key, named) in &pass.went {
+        for (shelf, key, harmed) in &pass.owed {
             let lives = |id: &&CourseId| told.contains(id) && self.clusters[campus].courses.contains_key(id);
-            let Some(id) = named.iter().find(lives) else { continue };
+            let Some(id) = harmed.iter().find(lives) else { continue };
             if !self.shelves[*shelf].resources.contains_key(key) {
                 let what = format!("{id} turned out live, and {} was not put back", key.escape_ascii());
                 self.observer.violation("S1", what);
