@@ -16,7 +16,7 @@ use prometheus::{
 use crate::clock;
 use crate::domain::evidence::Evidence;
 use crate::domain::plan::Hold;
-use crate::domain::report::{Mode, RunReport, StoreReport, Verdict};
+use crate::domain::report::{Mode, QuarantineReport, RunReport, StoreReport, Verdict};
 
 /// The media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -106,6 +106,22 @@ metrics! {
         spared: IntCounterVec = "course_gc_spared_total" ["store"];
         /// Courses that were live when asked again after their batch was deleted: look at each.
         live_after_delete: IntCounterVec = "course_gc_live_after_delete_total" ["store"];
+        /// Resources put back, since somebody whom they name turned out live after they went.
+        put_back: IntCounterVec = "course_gc_put_back_total" ["store"];
+        /// Whether what goes from the store is copied into quarantine first.
+        store_quarantined: IntGaugeVec = "course_gc_store_quarantined" ["store"];
+        /// Copies in quarantine, before the last run's own.
+        quarantine_copies: IntGauge = "course_gc_quarantine_copies" [];
+        /// What these copies take.
+        quarantine_bytes: IntGauge = "course_gc_quarantine_bytes" [];
+        /// Copies that expired and were purged.
+        purged: IntCounter = "course_gc_quarantine_purged_total" [];
+        /// What purging freed.
+        reclaimed_bytes: IntCounter = "course_gc_reclaimed_bytes_total" [];
+        /// Courses that were live when a copy of theirs expired: it is kept, look at each.
+        live_again: IntCounter = "course_gc_quarantine_live_again_total" [];
+        /// Runs in which something of the quarantine could not be listed or purged.
+        quarantine_errors: IntCounter = "course_gc_quarantine_errors_total" [];
         /// The configured stores and their kinds.
         store_info: IntGaugeVec = "course_gc_store_info" ["store", "kind"];
         /// The version of this program.
@@ -145,7 +161,7 @@ impl Metrics {
     }
 
     /// The counters whose one label is the store.
-    fn by_store(&self) -> [&IntCounterVec; 8] {
+    fn by_store(&self) -> [&IntCounterVec; 9] {
         [
             &self.store_errors,
             &self.deleted,
@@ -155,6 +171,7 @@ impl Metrics {
             &self.unattempted,
             &self.spared,
             &self.live_after_delete,
+            &self.put_back,
         ]
     }
 
@@ -185,6 +202,9 @@ impl Metrics {
         if report.mode == Mode::Plan {
             return;
         }
+        if let Some(quarantine) = &report.quarantine {
+            self.record_quarantine(quarantine);
+        }
         self.last_run_start.set(report.started_at.timestamp_millis() as f64 / 1000.0);
         if matches!(report.verdict, Verdict::Clean | Verdict::Done) {
             self.last_success.set(now);
@@ -192,6 +212,15 @@ impl Metrics {
         if report.verdict == Verdict::Clean {
             self.last_clean.set(now);
         }
+    }
+
+    fn record_quarantine(&self, quarantine: &QuarantineReport) {
+        self.quarantine_copies.set(gauge(quarantine.copies));
+        self.quarantine_bytes.set(gauge(quarantine.bytes));
+        self.purged.inc_by(quarantine.purged);
+        self.reclaimed_bytes.inc_by(quarantine.reclaimed_bytes);
+        self.live_again.inc_by(quarantine.live_again.len() as u64);
+        self.quarantine_errors.inc_by(u64::from(!quarantine.errors.is_empty()));
     }
 
     fn record_store(&self, store: &StoreReport, mode: Mode) {
@@ -206,6 +235,8 @@ impl Metrics {
         }
         self.store_errors.with_label_values(label).inc_by(u64::from(store.error.is_some()));
         self.live_after_delete.with_label_values(label).inc_by(store.live_after_delete.len() as u64);
+        self.put_back.with_label_values(label).inc_by(store.put_back);
+        self.store_quarantined.with_label_values(label).set(i64::from(store.quarantined));
         let swept = store.swept();
         self.deleted.with_label_values(label).inc_by(swept.deleted);
         self.deleted_bytes.with_label_values(label).inc_by(swept.bytes);

@@ -152,6 +152,7 @@ fn everything_that_counts_is_there_at_zero_before_anything_happens() {
         "unattempted_total",
         "spared_total",
         "live_after_delete_total",
+        "put_back_total",
         "inventory_duration_seconds_count",
         "sweep_duration_seconds_sum",
     ] {
@@ -169,7 +170,8 @@ fn everything_that_counts_is_there_at_zero_before_anything_happens() {
 #[test]
 fn what_only_a_run_can_know_appears_with_it() {
     let metrics = metrics();
-    let state = ["live_courses", "orphans", "orphans_held", "unrecognised", "unclaimed", "store_complete"];
+    let state =
+        ["live_courses", "orphans", "orphans_held", "unrecognised", "unclaimed", "store_complete", "store_quarantined"];
     let family = |name: &str| name.split('{').next().unwrap().trim_start_matches("course_gc_").to_owned();
     let before = series(&metrics);
     assert!(before.keys().all(|name| !state.contains(&family(name).as_str())), "{before:?}");

@@ -15,8 +15,9 @@ use qdrant_client::qdrant::facet_value::Variant;
 use qdrant_client::qdrant::points_client::PointsClient;
 use qdrant_client::qdrant::qdrant_client::QdrantClient;
 use qdrant_client::qdrant::{
-    CollectionInfo, CountPoints, DeletePoints, FacetCounts, Filter, GetCollectionInfoRequest, HealthCheckRequest,
-    ListAliasesRequest, PointId, PointsSelector, RetrievedPoint, ScrollPoints, UpdateCollection, UpdateStatus, Value,
+    CollectionInfo, CountPoints, DeletePoints, FacetCounts, Filter, GetCollectionInfoRequest, GetPoints,
+    HealthCheckRequest, ListAliasesRequest, PointId, PointStruct, PointsSelector, RetrievedPoint, ScrollPoints,
+    UpdateCollection, UpdateStatus, UpsertPoints, Value,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tonic::metadata::{Ascii, MetadataValue};
@@ -190,6 +191,62 @@ impl Client {
         Ok((answer.result, answer.next_page_offset))
     }
 
+    /// A page of points with everything that they have, and where the next one starts.
+    pub(super) async fn scroll_whole(
+        &self,
+        collection: &str,
+        page: Page,
+    ) -> Result<(Vec<RetrievedPoint>, Option<PointId>), StoreError> {
+        let mut client = self.points.clone();
+        let request = ScrollPoints {
+            collection_name: collection.to_owned(),
+            filter: page.filter,
+            offset: page.offset,
+            limit: Some(page.limit),
+            with_payload: Some(true.into()),
+            with_vectors: Some(true.into()),
+            ..ScrollPoints::default()
+        };
+        let answer = self.call("copy points", Some(collection), client.scroll(request)).await?;
+        Ok((answer.result, answer.next_page_offset))
+    }
+
+    /// Which of these points there are.
+    pub(super) async fn existing(&self, collection: &str, ids: Vec<PointId>) -> Result<Vec<PointId>, StoreError> {
+        let mut client = self.points.clone();
+        let request = GetPoints {
+            collection_name: collection.to_owned(),
+            ids,
+            with_payload: Some(false.into()),
+            with_vectors: Some(false.into()),
+            ..GetPoints::default()
+        };
+        let answer = self.call("look for points", Some(collection), client.get(request)).await?;
+        Ok(answer.result.into_iter().filter_map(|point| point.id).collect())
+    }
+
+    /// Writes points, in place of those with the same ids, and waits until that is applied.
+    ///
+    /// # Errors
+    /// Also if the server has not yet applied it.
+    pub(super) async fn upsert(&self, collection: &str, points: Vec<PointStruct>) -> Result<(), StoreError> {
+        const ACTION: &str = "write points";
+        let mut client = self.points.clone();
+        let request = UpsertPoints {
+            collection_name: collection.to_owned(),
+            wait: Some(true),
+            points,
+            timeout: Some(self.call_timeout.as_secs().max(1)),
+            ..UpsertPoints::default()
+        };
+        let answer = self.call(ACTION, Some(collection), client.upsert(request)).await?;
+        let status = answer.result.map_or(UpdateStatus::UnknownUpdateStatus, |result| result.status());
+        match unfinished(status) {
+            None => Ok(()),
+            Some(cause) => Err(StoreError::Unusable(format!("{}: {cause}", self.could_not(ACTION, Some(collection))))),
+        }
+    }
+
     /// Deletes what matches, once, and waits until it is applied, for at most `limit`.
     ///
     /// # Errors
@@ -325,13 +382,13 @@ fn address(url: &Url) -> String {
     format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
 }
 
-/// Why a delete with this status cannot be taken for done, or `None` if it can.
+/// Why a delete or a write with this status cannot be taken for done, or `None` if it can.
 fn unfinished(status: UpdateStatus) -> Option<&'static str> {
     match status {
         UpdateStatus::Completed => None,
-        UpdateStatus::Acknowledged => Some("the server queued the delete but did not wait for it"),
-        UpdateStatus::WaitTimeout => Some("the server did not finish the delete in time and may still be at it"),
-        UpdateStatus::ClockRejected => Some("a replica refused the delete as outdated"),
+        UpdateStatus::Acknowledged => Some("the server queued it but did not wait for it"),
+        UpdateStatus::WaitTimeout => Some("the server did not finish it in time and may still be at it"),
+        UpdateStatus::ClockRejected => Some("a replica refused it as outdated"),
         UpdateStatus::UnknownUpdateStatus => Some("the server answered without a status"),
     }
 }

@@ -10,6 +10,8 @@ use crate::domain::ids::IdType;
 
 /// The most values that one condition is given where strict mode names no limit.
 const CONDITION_SIZE: usize = 256;
+/// The most point ids that one condition is given.
+const IDS: usize = 1000;
 /// The most points that one page is asked for where strict mode names no limit.
 const PAGE: u32 = 1000;
 
@@ -85,6 +87,11 @@ impl Collection {
         let allowed =
             self.limits.condition_size.map_or(CONDITION_SIZE, |size| usize::try_from(size).unwrap_or(usize::MAX));
         allowed.clamp(1, CONDITION_SIZE)
+    }
+
+    /// The most point ids to name in one filter; at least one.
+    pub(super) fn ids_a_filter(&self) -> usize {
+        self.limits.condition_size.map_or(IDS, |size| usize::try_from(size).unwrap_or(IDS)).clamp(1, IDS)
     }
 
     /// The most points to ask for in one page; at least one.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::QdrantStore;
+use qdrant_client::qdrant::{Filter, PointId};
+
 use super::collection::Collection;
 use super::values::Which;
+use super::{QdrantStore, copy};
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
 use crate::errors::chain;
@@ -16,6 +18,34 @@ type Place = (usize, CourseId);
 
 /// Nothing more of the batch may be sent.
 struct Stop;
+
+/// What became of a delete that was sent in parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    /// It was sent, and applied, to its end.
+    Sent,
+    /// So were all parts, by the ids that were copied.
+    SentByIds,
+    /// The confirmation grew stale before the last part.
+    Stale,
+}
+
+/// What became of a course's points.
+fn outcome(collection: &Collection, had: u64, left: u64, sent: Whole) -> Outcome {
+    let gone = had.saturating_sub(left);
+    match (left, sent) {
+        (0, _) => Outcome::Deleted { resources: had, bytes: None },
+        // By their ids all went that had been copied: what is left was written since.
+        (left, Whole::SentByIds) => Outcome::Partly { resources: gone, bytes: None, left },
+        (_, Whole::Stale) if gone == 0 => Outcome::Unattempted,
+        (left, Whole::Stale) => Outcome::Partly { resources: gone, bytes: None, left },
+        (left, Whole::Sent) => Outcome::Failed(format!(
+            "{left} points are there after the delete of {had}, in collection `{}`: the course is being written to, or a \
+             replica lags",
+            collection.physical
+        )),
+    }
+}
 
 impl QdrantStore {
     /// Deletes a batch, source by source; what fails ends it.
@@ -45,7 +75,7 @@ impl QdrantStore {
     }
 
     /// The collections, if the configured names still stand for those in which the batch was located.
-    async fn still_located(&self) -> Result<Vec<Collection>, StoreError> {
+    pub(super) async fn still_located(&self) -> Result<Vec<Collection>, StoreError> {
         let Some(located) = self.located() else {
             return Err(self.unusable("nothing was located yet, so nothing is deleted"));
         };
@@ -60,6 +90,32 @@ impl QdrantStore {
             }
         }
         Ok(collections)
+    }
+
+    /// Deletes what was copied, in parts, each of which is sent only while the confirmation is fresh; and makes sure that it went.
+    async fn delete_copied(
+        &self,
+        collection: &Collection,
+        filter: &Filter,
+        ids: &[PointId],
+        batch: &Condemned,
+    ) -> Result<Whole, StoreError> {
+        for ids in ids.chunks(collection.ids_a_filter()) {
+            if !batch.is_fresh() {
+                return Ok(Whole::Stale);
+            }
+            let copied = copy::only(filter.clone(), ids);
+            self.client.delete(&collection.physical, copied.clone(), batch.time_left()).await?;
+            let left = self.client.count(&collection.physical, copied).await?;
+            if left > 0 {
+                return Err(self.unusable(&format!(
+                    "{left} of {} points are there after their delete, in collection `{}`: a replica lags",
+                    ids.len(),
+                    collection.physical
+                )));
+            }
+        }
+        Ok(Whole::SentByIds)
     }
 
     async fn delete_chunk(
@@ -94,28 +150,29 @@ impl QdrantStore {
         if !batch.is_fresh() {
             return Err(Stop);
         }
-        // What has not been sent when the confirmation grows stale is given up, not sent.
-        let sent = self.client.delete(&collection.physical, filter, batch.time_left()).await;
+        let sent = match batch.safe() {
+            // What has not been sent when the confirmation grows stale is given up, not sent.
+            None => {
+                self.client.delete(&collection.physical, filter.clone(), batch.time_left()).await.map(|()| Whole::Sent)
+            }
+            Some(safe) => {
+                let receipts = there.iter().filter_map(|(place, _)| safe.receipts.get(*place));
+                let ids: Vec<PointId> = receipts.flat_map(copy::copied_ids).collect();
+                self.delete_copied(collection, &filter, &ids, batch).await
+            }
+        };
         tracing::debug!(target: "course_gc::moment", store = %self.name, moment = "deleting", courses = courses.len());
         let after = match sent {
-            Ok(()) => self.counts(collection, Which::Owned, &courses).await,
+            Ok(sent) => self.counts(collection, Which::Owned, &courses).await.map(|after| (after, sent)),
             Err(error) => Err(error),
         };
         match after {
-            Ok(after) => {
+            Ok((after, sent)) => {
                 for (place, course) in &there {
-                    let outcome = match after.get(course).copied().unwrap_or(0) {
-                        0 => Outcome::Deleted { resources: had(course), bytes: None },
-                        left => Outcome::Failed(format!(
-                            "{left} points are there after the delete of {}, in collection `{}`: the course is being written \
-                             to, or a replica lags",
-                            had(course),
-                            collection.physical
-                        )),
-                    };
-                    set(*place, outcome);
+                    let left = after.get(course).copied().unwrap_or(0);
+                    set(*place, outcome(collection, had(course), left, sent));
                 }
-                Ok(())
+                if sent == Whole::Stale { Err(Stop) } else { Ok(()) }
             }
             Err(error) => {
                 let cause = chain(&error);

@@ -22,6 +22,7 @@
 
 mod client;
 mod collection;
+mod copy;
 mod delete;
 mod inventory;
 mod marker;
@@ -45,6 +46,7 @@ use self::collection::Collection;
 use self::values::{Owner, Which};
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Census, SourceIndex};
+use crate::stores::copies::{Copied, Copies, CopyId, Item, PutBack, Restoring};
 use crate::stores::{Handle, Marker, Removed, Store, StoreError, Targets};
 use crate::sweep::Condemned;
 
@@ -261,6 +263,14 @@ impl Store for QdrantStore {
             }
         }
         Ok(())
+    }
+
+    async fn copy(&self, _: &CopyId, handles: &[Handle], copies: &mut dyn Copies) -> Result<Vec<Copied>, StoreError> {
+        self.copy_points(handles, copies).await
+    }
+
+    async fn put_back(&self, items: &[Item], restoring: Restoring) -> Vec<PutBack> {
+        self.put_points_back(items, restoring).await
     }
 
     async fn delete(&self, batch: &Condemned) -> Removed {
