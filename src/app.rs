@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use crate::clock::MachineClock;
 use crate::config::{
-    self, Config, CourseIdKind, FilesStore, LivenessAccept, QdrantStore, RedisStore, SecretUrl, StoreConfig,
+    self, BullmqStore, Config, CourseIdKind, FilesStore, LivenessAccept, QdrantStore, RedisStore, SecretUrl, StoreConfig,
 };
 use crate::domain::evidence::Graces;
 use crate::domain::ids::IdType;
@@ -19,7 +19,7 @@ use crate::quarantine::{Archives, Key, ObjectPlace, Quarantine, Room};
 use crate::reconcile::{Collector, ManagedStore};
 use crate::stores::files::{Layout, LayoutError};
 use crate::stores::template::{Template, TemplateError};
-use crate::stores::{StoreError, files, qdrant, redis};
+use crate::stores::{StoreError, bullmq, files, qdrant, redis};
 use crate::tombstones::Tombstones;
 
 /// Why a configuration that was read makes no collector.
@@ -172,6 +172,7 @@ fn managed(config: &Config, name: &str, store: &StoreConfig) -> Result<ManagedSt
     match store {
         StoreConfig::Qdrant(store) => qdrant_store(config, name, store),
         StoreConfig::Redis(store) => redis_store(config, name, store),
+        StoreConfig::Bullmq(store) => bullmq_store(config, name, store),
         StoreConfig::Files(store) => files_store(config, name, store),
     }
 }
@@ -210,6 +211,28 @@ fn redis_store(config: &Config, name: &str, store: &RedisStore) -> Result<Manage
     };
     let made = redis::RedisStore::new(settings).map_err(|source| unusable(name, source))?;
     let exclusive = store.templates.iter().map(|template| template.exclusive).collect();
+    Ok(ManagedStore { store: Arc::new(made), exclusive, quarantined: store.quarantine })
+}
+
+fn bullmq_store(config: &Config, name: &str, store: &BullmqStore) -> Result<ManagedStore, AssemblyError> {
+    let job_ids = store.job_ids.iter().map(|template| Template::compile(template)).collect::<Result<Vec<_>, _>>();
+    let settings = bullmq::BullmqSettings {
+        name: name.to_owned(),
+        url: SecretString::from(store.url.expose()),
+        restore_url: store.restore_url.as_ref().map(|url| SecretString::from(url.expose())),
+        prefix: store.prefix.clone(),
+        queues: store.queues.iter().map(|queue| queue.name.clone()).collect(),
+        reading: bullmq::owner::Reading {
+            pointers: store.job_data.clone(),
+            job_ids: job_ids.map_err(|source| AssemblyError::Template { name: name.to_owned(), source })?,
+            id_type: id_type(config),
+        },
+        scan_count: store.scan_count,
+        batch_limit: batch(store.batch),
+        call_timeout: config.limits.call_timeout,
+    };
+    let made = bullmq::BullmqStore::new(settings).map_err(|source| unusable(name, source))?;
+    let exclusive = store.queues.iter().map(|queue| queue.exclusive).collect();
     Ok(ManagedStore { store: Arc::new(made), exclusive, quarantined: store.quarantine })
 }
 

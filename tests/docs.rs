@@ -52,6 +52,7 @@ fn decisions() -> Vec<Decision> {
         breaker(Breaker::Bytes),
         Hold::Grace { left_seconds: 3 },
         Hold::Referenced,
+        Hold::Locked,
         Hold::Entangled,
         Hold::Cap,
     ];

@@ -13,6 +13,7 @@
 //! what becomes of each resource when given courses are deleted, and a [`Snapshot`] tells what really became of it.
 
 pub mod campus;
+mod bullmq;
 mod cleanup;
 pub mod config;
 mod pgbouncer;
@@ -27,6 +28,7 @@ mod snapshot;
 mod world;
 
 pub use self::{
+    bullmq::Bullmq,
     pgbouncer::{PgBouncer, Pooling},
     ports::free_port,
     postgres::{Database, Postgres},

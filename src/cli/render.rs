@@ -273,6 +273,7 @@ fn explain(hold: Hold) -> &'static str {
         Hold::Breaker { .. } => "breaker: too much would go (`course-gc holds`)",
         Hold::Grace { .. } => "grace",
         Hold::Referenced => "something alive refers to it",
+        Hold::Locked => "jobs of it are being worked on",
         Hold::Entangled => "names a live course too",
         Hold::Cap => "this run's cap is used up",
     }

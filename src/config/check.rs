@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use super::model::{Config, FilesStore, Grace, Limits, QdrantStore, Quarantine, RedisStore, References, StoreConfig};
+use super::model::{BullmqStore, Config, FilesStore, Grace, Limits, QdrantStore, Quarantine, RedisStore, References, StoreConfig};
 use super::read::Reader;
 use super::scalar::{LimitAccept, Scalar};
 use super::secret::SecretUrl;
@@ -39,6 +39,7 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
         match store {
             StoreConfig::Qdrant(store) => check.qdrant(&path, store, &mut places),
             StoreConfig::Redis(store) => check.redis(&path, store, &mut places),
+            StoreConfig::Bullmq(store) => check.bullmq(&path, store, &mut places),
             StoreConfig::Files(store) => check.files(&path, store, &mut places),
         }
     }
@@ -228,6 +229,51 @@ impl Check<'_> {
         }
     }
 
+    fn bullmq<'a>(&mut self, path: &str, store: &'a BullmqStore, places: &mut Vec<Place<'a>>) {
+        self.scheme(&format!("{path}.url"), &store.url, &["redis", "rediss"]);
+        self.range(&format!("{path}.batch"), store.batch, 1, 10_000);
+        self.range(&format!("{path}.scan_count"), store.scan_count, 1, 100_000);
+        if let Some(url) = &store.restore_url {
+            self.scheme(&format!("{path}.restore_url"), url, &["redis", "rediss"]);
+        }
+        let prefix_path = format!("{path}.prefix");
+        if store.prefix.is_empty() || store.prefix.contains('*') {
+            let message = format!("`{}` is no prefix; write it as the queues' workers have it, as in bull", store.prefix);
+            self.refuse(&prefix_path, message);
+        }
+        // All queues of a prefix are one store: it has one marker, and a flow may reach through all of them.
+        places.push(Place {
+            path: prefix_path,
+            claim: Claim::Name(store.url.place(6379, "0"), &store.prefix),
+        });
+        if store.queues.is_empty() {
+            self.refuse(&format!("{path}.queues"), "is empty; name at least one queue");
+        }
+        for (index, queue) in store.queues.iter().enumerate() {
+            let path = format!("{path}.queues[{index}]");
+            if let Err(message) = queue_fits(&queue.name) {
+                self.refuse(&path, message);
+            } else if store.queues.iter().take(index).any(|other| other.name == queue.name) {
+                self.refuse(&path, format!("`{}` is there already; keep one of them", queue.name));
+            }
+        }
+        if store.job_data.is_empty() && store.job_ids.is_empty() {
+            let message = "is empty, as is job_ids; write where the course id is, as in [/courseId]";
+            self.refuse(&format!("{path}.job_data"), message);
+        }
+        for (index, pointer) in store.job_data.iter().enumerate() {
+            if !pointer.starts_with('/') {
+                let message = format!("`{pointer}` is no JSON pointer; write it with a slash, as in /courseId");
+                self.refuse(&format!("{path}.job_data[{index}]"), message);
+            }
+        }
+        for (index, template) in store.job_ids.iter().enumerate() {
+            if let Err(message) = template_fits(template) {
+                self.refuse(&format!("{path}.job_ids[{index}]"), message);
+            }
+        }
+    }
+
     fn files<'a>(&mut self, path: &str, store: &'a FilesStore, places: &mut Vec<Place<'a>>) {
         self.range(&format!("{path}.batch"), store.batch, 1, 10_000);
         let root_path = format!("{path}.root");
@@ -282,6 +328,17 @@ fn table_fits(table: &str) -> Result<(), String> {
         [schema, name] if !schema.is_empty() && !name.is_empty() && !table.contains('"') => Ok(()),
         _ => Err(format!("`{table}` is no schema and table; write both, without quotes, as in public.courses")),
     }
+}
+
+/// Whether a queue can be called so.
+fn queue_fits(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.contains(':') {
+        return Err(format!("`{name}` is no queue's name; write it without its prefix and without colons"));
+    }
+    if name.contains("**") {
+        return Err(format!("`{name}` contains **; write * for any text"));
+    }
+    Ok(())
 }
 
 /// Whether a key template names one course and not everything.

@@ -30,6 +30,7 @@ mod tests;
 
 pub use describe::{check_report, example};
 pub use model::{
+    BullmqStore, Queue,
     Collection, Config, FilesStore, Grace, Http, Ledger, Limits, LivenessSource, Log, QdrantStore, Quarantine,
     RedisStore, References, ScheduleConfig, StoreConfig, Template, Tombstones,
 };

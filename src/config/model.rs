@@ -38,8 +38,8 @@ section! {
         grace: Grace = "{}";
         /// What a run may do at most. Beyond it, a run or a source is held until a person approves.
         limits: Limits = "{}";
-        /// Where courses leave things, by name. The kind of a store is qdrant, redis or files, and decides
-        /// about its other fields.
+        /// Where courses leave things, by name. The kind of a store is qdrant, redis, bullmq or
+        /// files, and decides about its other fields.
         stores: Named<StoreConfig>;
         /// Copies of what was deleted, until they expire.
         quarantine: Quarantine = "{}";
@@ -162,16 +162,19 @@ pub enum StoreConfig {
     Qdrant(QdrantStore),
     /// A Redis server.
     Redis(RedisStore),
+    /// BullMQ queues in a Redis server.
+    Bullmq(BullmqStore),
     /// A directory tree.
     Files(FilesStore),
 }
 
 impl StoreConfig {
-    /// The word for its kind: `qdrant`, `redis` or `files`.
+    /// The word for its kind: `qdrant`, `redis`, `bullmq` or `files`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Qdrant(_) => "qdrant",
             Self::Redis(_) => "redis",
+            Self::Bullmq(_) => "bullmq",
             Self::Files(_) => "files",
         }
     }
@@ -179,7 +182,7 @@ impl StoreConfig {
 
 const KIND: FieldDoc = FieldDoc {
     name: "kind",
-    doc: &[" What it is: qdrant, redis or files."],
+    doc: &[" What it is: qdrant, redis, bullmq or files."],
     shape: &Shape::Scalar,
     default: None,
     example: None,
@@ -190,6 +193,7 @@ impl Value for StoreConfig {
     const SHAPE: Shape = Shape::Kinds(&[
         Kind { name: "qdrant", example: "vectors", fields: QdrantStore::FIELDS },
         Kind { name: "redis", example: "cache", fields: RedisStore::FIELDS },
+        Kind { name: "bullmq", example: "jobs", fields: BullmqStore::FIELDS },
         Kind { name: "files", example: "uploads", fields: FilesStore::FIELDS },
     ]);
 
@@ -201,9 +205,10 @@ impl Value for StoreConfig {
         match kind.as_str() {
             "qdrant" => QdrantStore::read_section(at, reader, &[KIND]).map(Self::Qdrant),
             "redis" => RedisStore::read_section(at, reader, &[KIND]).map(Self::Redis),
+            "bullmq" => BullmqStore::read_section(at, reader, &[KIND]).map(Self::Bullmq),
             "files" => FilesStore::read_section(at, reader, &[KIND]).map(Self::Files),
             _ => {
-                let message = format!("`{kind}` is no kind of store; possible: qdrant, redis, files");
+                let message = format!("`{kind}` is no kind of store; possible: qdrant, redis, bullmq, files");
                 reader.problem(place.origin(), &place.path, message);
                 None
             }
@@ -275,6 +280,45 @@ section! {
         template: String, example "phase1_cache:{course_id}";
         /// Whether only courses of the liveness sources have such keys, so that what was never seen
         /// live may be swept too.
+        exclusive: bool = "false";
+    }
+}
+
+section! {
+    /// Jobs in BullMQ queues, of 5.x and 6.x.
+    pub struct BullmqStore {
+        /// The address of the queues' Redis server, with the database's number as its path.
+        url: SecretUrl, example "redis://localhost:6379/0";
+        /// What the queues' keys begin with, as their workers have it.
+        prefix: String = "bull";
+        /// The queues that hold courses' jobs, by name, with * for any text; only a name is needed.
+        queues: Vec<Queue>, example
+            "course-generation
+             stage6-lesson-content
+             stage7-enrichments
+             qdrant-reindex-*";
+        /// Where in a job's data the course id is: JSON pointers. A value may be an id, or a list of ids.
+        job_data: Vec<String> = "[/courseId, /course_id]";
+        /// Where in a job's own id the course id is: {course_id} once, * for any text.
+        job_ids: Vec<String> = "[\"auto-{course_id}-stage*\"]";
+        /// How many keys one step of SCAN looks at.
+        scan_count: u32 = "1000";
+        /// The most jobs in one batch.
+        batch: u32 = "1000";
+        /// Whether what goes from here is copied first; without, it is gone at once and for ever.
+        quarantine: bool = "true";
+        /// The same server for a user who may RESTORE, which the collector's own user need not. Default: url.
+        restore_url: Option<SecretUrl>, mention "redis://restorer@localhost:6379/0";
+    }
+}
+
+section! {
+    /// One queue, or several of a pattern.
+    pub struct Queue (shorthand) {
+        /// The name, with * for any text.
+        name: String, example "course-generation";
+        /// Whether only courses of the liveness sources have jobs here, so that what was never seen live
+        /// may be swept too.
         exclusive: bool = "false";
     }
 }

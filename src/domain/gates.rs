@@ -66,6 +66,9 @@ fn decide_store(store: StoreView, overall: Overall, limits: &Limits) -> Vec<Deci
             let left_seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
             return Decision::Held(Hold::Grace { left_seconds });
         }
+        if orphan.found.locked {
+            return Decision::Held(Hold::Locked);
+        }
         match (orphan.found.amount.resources, orphan.found.entangled) {
             (0, 1..) => Decision::Held(Hold::Entangled),
             (_, 0) => Decision::Sweep,
@@ -124,7 +127,7 @@ mod tests {
             source: SourceIndex(0),
             course: CourseId::Integer(n),
             evidence: Evidence::Departed,
-            found: Found { amount: Amount { resources: 3, bytes: Some(10), fingerprint: 0 }, entangled: 0 },
+            found: Found { amount: Amount { resources: 3, bytes: Some(10), fingerprint: 0 }, entangled: 0, locked: false },
             accrued: Duration::from_secs(3600),
             clock: OrphanClock::default(),
             referenced: false,
@@ -215,6 +218,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_being_worked_on_waits_once_its_grace_is_over() {
+        let mut working = orphan(1);
+        working.found.locked = true;
+        assert_eq!(held(store(vec![working.clone()])), Some(Hold::Locked));
+        let young = Orphan { accrued: Duration::from_secs(1), ..working.clone() };
+        assert_eq!(held(store(vec![young])), Some(Hold::Grace { left_seconds: 59 }));
+        assert_eq!(held(store(vec![Orphan { referenced: true, ..working.clone() }])), Some(Hold::Referenced));
+        working.found.entangled = 2;
+        assert_eq!(held(store(vec![working.clone()])), Some(Hold::Locked), "what is to go as well as what stays");
+        let limits = Limits { cap_courses: Some(0), ..LIMITS };
+        let plan = decide(vec![store(vec![working])], &World::default(), &limits);
+        assert_eq!(plan.stores[0][0].decision, Decision::Held(Hold::Locked), "and takes nobody's place in a run");
+    }
+
+    #[test]
     fn s5_entangled_resources_stay() {
         let mut some = orphan(1);
         some.found.entangled = 2;
@@ -261,7 +279,7 @@ mod tests {
 
     #[test]
     fn s8_what_stays_anyway_trips_nothing() {
-        let entangled = Found { amount: Amount::default(), entangled: 1 };
+        let entangled = Found { amount: Amount::default(), entangled: 1, locked: false };
         let stays = |n| match n % 2 {
             0 => Orphan { referenced: true, ..orphan(n) },
             _ => Orphan { found: entangled.clone(), ..orphan(n) },
@@ -308,7 +326,7 @@ mod tests {
     #[test]
     fn s8_an_approval_lifts_breakers_and_no_other_gate() {
         let approved = |orphan: Orphan| Orphan { approved: approval(), latched: Some(Breaker::Share), ..orphan };
-        let entangled = Found { amount: Amount::default(), entangled: 1 };
+        let entangled = Found { amount: Amount::default(), entangled: 1, locked: false };
         let gates = [
             (Orphan { across_break: true, ..orphan(1) }, Hold::Discontinuity),
             (Orphan { restored: true, ..orphan(1) }, Hold::Restored),
@@ -345,11 +363,11 @@ mod tests {
     }
 
     prop_compose! {
-        fn any_orphan()(n in 0i64..40, stranger: bool, referenced: bool, accrued in 0u64..1200, resources in 0u64..4, entangled in 0u64..3, latched: bool, approved: bool) -> Orphan {
+        fn any_orphan()(n in 0i64..40, stranger: bool, referenced: bool, accrued in 0u64..1200, resources in 0u64..4, entangled in 0u64..3, locked: bool, latched: bool, approved: bool) -> Orphan {
             Orphan {
                 evidence: if stranger { Evidence::Stranger } else { Evidence::Departed },
                 accrued: Duration::from_secs(accrued),
-                found: Found { amount: Amount { resources, bytes: Some(10), fingerprint: 0 }, entangled },
+                found: Found { amount: Amount { resources, bytes: Some(10), fingerprint: 0 }, entangled, locked },
                 referenced,
                 latched: latched.then_some(Breaker::Courses),
                 approved: approval().filter(|_| approved),
@@ -368,7 +386,7 @@ mod tests {
             let swept: BTreeSet<_> = plan.sweeps(0).map(|orphan| orphan.course).collect();
             prop_assert!(cap.is_none_or(|cap| swept.len() as u64 <= cap));
             for orphan in plan.sweeps(0) {
-                prop_assert!(complete && !orphan.referenced);
+                prop_assert!(complete && !orphan.referenced && !orphan.found.locked);
                 prop_assert!(exclusive || orphan.evidence == Evidence::Departed);
                 prop_assert!(orphan.accrued >= limits.graces.of(orphan.evidence));
                 prop_assert!(orphan.found.amount.resources > 0 || orphan.found.entangled == 0);

@@ -3,7 +3,7 @@
 //! What belongs to a live course is dropped at once; memory is the live set plus the orphans, never the keys.
 //! A census ends complete or it is thrown away (S4): a failed inventory returns an error, and nobody sees its census.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -87,6 +87,8 @@ pub struct Found {
     pub amount: Amount,
     /// Resources that also name a live course: they stay (S5).
     pub entangled: u64,
+    /// Something of the course in this store, in whichever source, is being worked on: all of it stays for now.
+    pub locked: bool,
 }
 
 /// The inventory of one source.
@@ -116,6 +118,7 @@ pub struct Inventory {
 pub struct Census {
     live: Arc<LiveSet>,
     sources: Vec<SourceCensus>,
+    locked: BTreeSet<CourseId>,
     unclaimed: Unrecognised,
 }
 
@@ -137,7 +140,7 @@ impl Census {
             unrecognised: Unrecognised::default(),
         };
         let sources = std::iter::repeat_with(source).take(sources).collect();
-        Self { live, sources, unclaimed: Unrecognised::default() }
+        Self { live, sources, locked: BTreeSet::new(), unclaimed: Unrecognised::default() }
     }
 
     /// True if the course was live when the live set was read; a store need not measure what such a course has.
@@ -179,6 +182,13 @@ impl Census {
         }
     }
 
+    /// A course of which something is being worked on. It is held as a whole, in every source of the store.
+    pub fn locked(&mut self, course: CourseId) {
+        if !self.live.contains(course) {
+            self.locked.insert(course);
+        }
+    }
+
     /// `count` resources of a source that hold no canonical id, or more than one; `name` is shown.
     pub fn unrecognised(&mut self, source: SourceIndex, name: &[u8], count: u64) {
         if let Some(census) = self.sources.get_mut(source.0) {
@@ -192,7 +202,12 @@ impl Census {
     }
 
     /// The inventory, once the store has listed everything.
-    pub fn finish(self) -> Inventory {
+    pub fn finish(mut self) -> Inventory {
+        for course in &self.locked {
+            for found in self.sources.iter_mut().filter_map(|source| source.dead.get_mut(course)) {
+                found.locked = true;
+            }
+        }
         let sources = self
             .sources
             .into_iter()
@@ -276,6 +291,22 @@ mod tests {
         let dead = census.finish().sources.remove(0).dead;
         let entangled: Vec<_> = dead.iter().map(|(id, found)| (*id, found.entangled, found.amount.resources)).collect();
         assert_eq!(entangled, [(id(9), 5, 0)]);
+    }
+
+    #[test]
+    fn what_is_being_worked_on_holds_its_course_in_every_source_and_nobody_else() {
+        let live = Arc::new(LiveSet::from_ids(IdType::Integer, [id(1)]));
+        let mut census = Census::new(live, 2);
+        for (source, n) in [(0, 8), (0, 9), (1, 9)] {
+            census.observe(SourceIndex(source), id(n), Amount::one(b"x", None), Vec::new);
+        }
+        [1, 7, 9].into_iter().for_each(|n| census.locked(id(n)));
+        let inventory = census.finish();
+        let locked = |source: usize| -> Vec<_> {
+            inventory.sources[source].dead.iter().map(|(id, found)| (*id, found.locked)).collect()
+        };
+        assert_eq!(locked(0), [(id(8), false), (id(9), true)]);
+        assert_eq!(locked(1), [(id(9), true)], "and no other course is found by being locked");
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub enum Hold {
         /// Seconds that are missing.
         left_seconds: u64,
     },
+    /// Something of its course in its store is being worked on, or is what a schedule that stays works on next: all of it waits.
+    Locked,
     /// All of its resources also name a live course, or cannot be told from another's (S5).
     Entangled,
     /// The run's cap is used up; a later run goes on.
@@ -79,7 +81,7 @@ impl Breaker {
 
 impl Hold {
     /// Every name that [`Hold::as_str`] gives, for metrics that exist from the start.
-    pub const NAMES: [&'static str; 14] = [
+    pub const NAMES: [&'static str; 15] = [
         "incomplete",
         "not_adopted",
         "discontinuity",
@@ -92,6 +94,7 @@ impl Hold {
         "breaker_bytes",
         "referenced",
         "grace",
+        "locked",
         "entangled",
         "cap",
     ];
@@ -111,6 +114,7 @@ impl Hold {
             Self::Breaker { breaker: Breaker::Bytes } => "breaker_bytes",
             Self::Referenced => "referenced",
             Self::Grace { .. } => "grace",
+            Self::Locked => "locked",
             Self::Entangled => "entangled",
             Self::Cap => "cap",
         }
@@ -248,7 +252,7 @@ mod tests {
     use super::super::inventory::{Amount, Found};
     use super::*;
 
-    const HOLDS: [Hold; 14] = [
+    const HOLDS: [Hold; 15] = [
         Hold::Incomplete,
         Hold::NotAdopted,
         Hold::Discontinuity,
@@ -261,6 +265,7 @@ mod tests {
         Hold::Breaker { breaker: Breaker::Bytes },
         Hold::Referenced,
         Hold::Grace { left_seconds: 5 },
+        Hold::Locked,
         Hold::Entangled,
         Hold::Cap,
     ];
@@ -270,7 +275,7 @@ mod tests {
             source: SourceIndex(0),
             course: CourseId::Integer(1),
             evidence,
-            found: Found { amount: Amount::one(b"x", None), entangled: 0 },
+            found: Found { amount: Amount::one(b"x", None), entangled: 0, locked: false },
             accrued,
             clock: OrphanClock::default(),
             referenced: false,
@@ -311,7 +316,7 @@ mod tests {
         let stays: Vec<_> = HOLDS.into_iter().map(|hold| decided(Decision::Held(hold))).collect();
         let plan = Plan { stores: vec![goes, stays] };
         assert_eq!([0, 1, 2].map(|store| plan.sweeps(store).count()), [2, 0, 0]);
-        assert_eq!(plan.iter().count(), 16);
+        assert_eq!(plan.iter().count(), 17);
     }
 
     #[test]

@@ -392,7 +392,7 @@ mod tests {
             source: SourceIndex(0),
             course: CourseId::Integer(1),
             evidence: Evidence::Departed,
-            found: Found { amount: Amount::one(b"x", None), entangled: 0 },
+            found: Found { amount: Amount::one(b"x", None), entangled: 0, locked: false },
             accrued: Duration::ZERO,
             clock: Default::default(),
             referenced: false,

@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+pub mod bullmq;
 pub mod copies;
 pub mod files;
 pub mod qdrant;
@@ -153,7 +154,7 @@ pub trait Store: Send + Sync {
     /// Its name in the configuration.
     fn name(&self) -> &str;
 
-    /// `qdrant`, `redis` or `files`.
+    /// `qdrant`, `redis`, `bullmq` or `files`.
     fn kind(&self) -> &'static str;
 
     /// Its sources' names, in the order of [`SourceIndex`]: collections, templates, the root.

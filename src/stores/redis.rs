@@ -23,7 +23,7 @@ use redis::RedisResult;
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 
-use self::link::{Call, Lease, Link};
+use self::link::{Call, Kind, Lease, Link};
 use self::pass::Pass;
 use super::copies::{Copied, Copies, CopyId, Item, PutBack, Restoring};
 use super::template::{Claim, Template, Templates};
@@ -34,14 +34,20 @@ use crate::errors::chain;
 use crate::sweep::Condemned;
 
 mod copy;
-mod link;
-mod marker;
-mod pass;
+pub(in crate::stores) mod link;
+pub(in crate::stores) mod marker;
+pub(in crate::stores) mod pass;
 
 /// How many keys one pipeline of a delete holds; freshness is asked before each.
 const PIPELINE: usize = 100;
 /// What a delete is called in errors.
 const DELETE: &str = "delete keys";
+
+static KIND: Kind = Kind {
+    name: "redis",
+    needs: "grant its user PING, INFO, SELECT, SCAN, UNLINK, GET, SET and EVAL, all of the templates' keys, and \
+            course-gc:marker",
+};
 
 /// What a Redis store is built from.
 #[derive(Debug)]
@@ -85,8 +91,8 @@ impl RedisStore {
         let RedisSettings { name, url, restore_url, templates, id_type, scan_count, batch_limit, call_timeout } =
             settings;
         Ok(Self {
-            restore_link: restore_url.map(|url| Link::new(name.clone(), &url, call_timeout)).transpose()?,
-            link: Link::new(name, &url, call_timeout)?,
+            restore_link: restore_url.map(|url| Link::new(&KIND, name.clone(), &url, call_timeout)).transpose()?,
+            link: Link::new(&KIND, name, &url, call_timeout)?,
             sources: templates.iter().map(|template| template.text().to_owned()).collect(),
             templates: Templates::new(templates, id_type),
             id_type,
@@ -205,11 +211,11 @@ impl Store for RedisStore {
     }
 
     async fn marker(&self) -> Result<Option<Marker>, StoreError> {
-        marker::read(&self.link).await
+        marker::read(&self.link, marker::KEY).await
     }
 
     async fn move_marker(&self, from: Option<&Marker>, to: &Marker) -> Result<bool, StoreError> {
-        marker::replace(&self.link, from, to).await
+        marker::replace(&self.link, marker::KEY, from, to).await
     }
 
     async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {
@@ -296,10 +302,10 @@ impl Store for RedisStore {
 
 /// Which keys a pass has met, by their hashes.
 #[derive(Default)]
-struct Seen(HashSet<u64>);
+pub(in crate::stores) struct Seen(HashSet<u64>);
 
 impl Seen {
-    fn first_time(&mut self, key: &[u8]) -> bool {
+    pub(in crate::stores) fn first_time(&mut self, key: &[u8]) -> bool {
         self.0.insert(fingerprint(key))
     }
 }

@@ -142,8 +142,8 @@ pub fn visible(protocol: &Protocol, live: Set, slot: usize, version: u8) -> u8 {
 
 fn found(version: u8) -> Found {
     match version {
-        0 => Found { amount: Amount::default(), entangled: 1 },
-        _ => Found { amount: Amount { resources: 1, bytes: None, fingerprint: version.into() }, entangled: 0 },
+        0 => Found { amount: Amount::default(), entangled: 1, locked: false },
+        _ => Found { amount: Amount { resources: 1, bytes: None, fingerprint: version.into() }, entangled: 0, locked: false },
     }
 }
 

@@ -10,8 +10,17 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::StoreError;
 
+/// What the stores of a kind are called in errors, and what they need.
+#[derive(Debug)]
+pub(in crate::stores) struct Kind {
+    pub(in crate::stores) name: &'static str,
+    /// Commands and keys that its user must be allowed, in words.
+    pub(in crate::stores) needs: &'static str,
+}
+
 /// Connects to one server, with a timeout on every call.
-pub(super) struct Link {
+pub(in crate::stores) struct Link {
+    kind: &'static Kind,
     name: String,
     /// Host, port and database; never the user or the password.
     address: String,
@@ -23,29 +32,29 @@ pub(super) struct Link {
 
 /// A connection that one operation has for itself. Dropped, it is closed, whatever it had still to send; only after
 /// everything went well it is [given back](Link::give_back).
-pub(super) struct Lease {
+pub(in crate::stores) struct Lease {
     connection: MultiplexedConnection,
     call: Call,
 }
 
 /// What a call is for, in words, and how long its answer is waited for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Call {
-    pub(super) doing: &'static str,
+pub(in crate::stores) struct Call {
+    pub(in crate::stores) doing: &'static str,
     limit: Duration,
 }
 
 impl Lease {
-    pub(super) fn call(&self) -> Call {
+    pub(in crate::stores) fn call(&self) -> Call {
         self.call
     }
 
-    pub(super) fn connection(&mut self) -> &mut MultiplexedConnection {
+    pub(in crate::stores) fn connection(&mut self) -> &mut MultiplexedConnection {
         &mut self.connection
     }
 
     /// Waits no longer than `time` for the answers of all further calls.
-    pub(super) fn limit(&mut self, time: Duration) {
+    pub(in crate::stores) fn limit(&mut self, time: Duration) {
         self.call.limit = self.call.limit.min(time);
         self.connection.set_response_timeout(self.call.limit);
     }
@@ -53,38 +62,43 @@ impl Lease {
 
 /// What a server says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Server {
-    pub(super) version: String,
+pub(in crate::stores) struct Server {
+    pub(in crate::stores) version: String,
     /// New at each start of the process.
-    pub(super) run_id: String,
+    pub(in crate::stores) run_id: String,
 }
 
 impl Link {
     /// # Errors
     /// If the URL is none.
-    pub(super) fn new(name: String, url: &SecretString, call_timeout: Duration) -> Result<Self, StoreError> {
+    pub(in crate::stores) fn new(
+        kind: &'static Kind,
+        name: String,
+        url: &SecretString,
+        call_timeout: Duration,
+    ) -> Result<Self, StoreError> {
         let client = Client::open(url.expose_secret()).map_err(|error| {
             let advice = "write its url as redis://user:password@host:port/database, with special characters escaped";
-            StoreError::server(format!("redis store `{name}` has no usable address; {advice}"), error)
+            StoreError::server(format!("{} store `{name}` has no usable address; {advice}", kind.name), error)
         })?;
         let info = client.get_connection_info();
         let address = format!("{}/{}", info.addr(), info.redis_settings().db());
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(call_timeout))
             .set_response_timeout(Some(call_timeout));
-        Ok(Self { name, address, client, config, call_timeout, spare: Mutex::new(None) })
+        Ok(Self { kind, name, address, client, config, call_timeout, spare: Mutex::new(None) })
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::stores) fn name(&self) -> &str {
         &self.name
     }
 
-    pub(super) fn address(&self) -> &str {
+    pub(in crate::stores) fn address(&self) -> &str {
         &self.address
     }
 
     /// The spare connection, if it still answers, or a new one. `doing` is what it is for, in words.
-    pub(super) async fn lease(&self, doing: &'static str) -> Result<Lease, StoreError> {
+    pub(in crate::stores) async fn lease(&self, doing: &'static str) -> Result<Lease, StoreError> {
         let call = Call { doing, limit: self.call_timeout };
         let spare = self.spare().take();
         if let Some(mut connection) = spare {
@@ -101,7 +115,7 @@ impl Link {
     }
 
     /// Keeps a connection on which everything went well for the next operation.
-    pub(super) fn give_back(&self, lease: Lease) {
+    pub(in crate::stores) fn give_back(&self, lease: Lease) {
         *self.spare() = Some(lease.connection);
     }
 
@@ -113,7 +127,7 @@ impl Link {
     ///
     /// # Errors
     /// If it is no primary, or holds only a part of the keys.
-    pub(super) async fn server(&self, lease: &mut Lease) -> Result<Server, StoreError> {
+    pub(in crate::stores) async fn server(&self, lease: &mut Lease) -> Result<Server, StoreError> {
         let server = self.info(lease, "server").await?;
         let replication = self.info(lease, "replication").await?;
         Server::read(&server, &replication).map_err(|why| self.unusable(lease.call, format_args!("{why}")))
@@ -125,17 +139,17 @@ impl Link {
     }
 
     /// An answer that makes no sense, or a server that cannot serve.
-    pub(super) fn unusable(&self, call: Call, why: fmt::Arguments<'_>) -> StoreError {
-        let Self { name, address, .. } = self;
-        StoreError::Unusable(format!("redis store `{name}` at {address} could not {}: {why}", call.doing))
+    pub(in crate::stores) fn unusable(&self, call: Call, why: fmt::Arguments<'_>) -> StoreError {
+        let Self { kind, name, address, .. } = self;
+        StoreError::Unusable(format!("{} store `{name}` at {address} could not {}: {why}", kind.name, call.doing))
     }
 
     /// A call that failed, with what to do about it.
-    pub(super) fn failed(&self, call: Call, error: RedisError) -> StoreError {
-        let Self { name, address, .. } = self;
+    pub(in crate::stores) fn failed(&self, call: Call, error: RedisError) -> StoreError {
+        let Self { kind: Kind { name: kind, needs }, name, address, .. } = self;
         let Call { doing, limit } = call;
         if error.is_timeout() {
-            let action = format!("redis store `{name}` at {address} could not {doing}; see whether it is up and busy");
+            let action = format!("{kind} store `{name}` at {address} could not {doing}; see whether it is up and busy");
             return StoreError::Timeout { action, seconds: limit.as_secs_f64() };
         }
         let advice = match (error.kind(), error.code()) {
@@ -143,8 +157,7 @@ impl Link {
                 "check the user and the password in its url"
             }
             (ErrorKind::Server(ServerErrorKind::NoPerm), _) => {
-                "grant its user PING, INFO, SELECT, SCAN, UNLINK, GET, SET and EVAL, all of the templates' keys, and \
-                 course-gc:marker"
+                needs
             }
             (ErrorKind::Server(ServerErrorKind::ReadOnly), _) => "it is a replica: use the primary's address",
             (ErrorKind::Server(ServerErrorKind::BusyLoading), _) => "it is loading its data: wait for the next run",
@@ -152,13 +165,13 @@ impl Link {
             (ErrorKind::Parse | ErrorKind::UnexpectedReturnType, _) => "check that its address is a Redis server's",
             _ => "see the server's log",
         };
-        StoreError::server(format!("redis store `{name}` at {address} could not {doing}; {advice}"), error)
+        StoreError::server(format!("{kind} store `{name}` at {address} could not {doing}; {advice}"), error)
     }
 }
 
 impl Server {
     /// Reads INFO's sections `server` and `replication`, or says why such a server is refused.
-    pub(super) fn read(server: &str, replication: &str) -> Result<Self, String> {
+    pub(in crate::stores) fn read(server: &str, replication: &str) -> Result<Self, String> {
         let role = field(replication, "role").unwrap_or("unknown");
         if role != "master" {
             return Err(format!("its role is `{role}`, so it may lag and refuses deletes; use the primary's address"));

@@ -6,8 +6,13 @@
 use super::link::{Lease, Link};
 use crate::stores::{Marker, StoreError};
 
-/// Where it is. No course's key, whatever the templates say: every pass leaves it out.
-pub(super) const KEY: &str = "course-gc:marker";
+/// Where it is of a store of keys.
+pub(in crate::stores) const KEY: &str = "course-gc:marker";
+
+/// True of a marker of any store in the server. No course's key, whatever the templates say: every pass leaves it out.
+pub(in crate::stores) fn is_one(key: &[u8]) -> bool {
+    key.strip_prefix(KEY.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b":"))
+}
 
 /// Sets the key to its first argument, if it holds the second; without a second, if it does not exist.
 const MOVE: &str = "\
@@ -17,27 +22,32 @@ redis.call('SET', KEYS[1], ARGV[1])
 return 1";
 
 /// The marker, if there is one.
-pub(super) async fn read(link: &Link) -> Result<Option<Marker>, StoreError> {
+pub(in crate::stores) async fn read(link: &Link, key: &str) -> Result<Option<Marker>, StoreError> {
     let mut lease = link.lease("read its marker").await?;
     // A replica may lag behind.
     link.server(&mut lease).await?;
-    let there = get(link, &mut lease).await?;
+    let there = get(link, key, &mut lease).await?;
     link.give_back(lease);
     Ok(there.map(|(_, marker)| marker))
 }
 
 /// Replaces `from` by `to`; `false` if something else is there.
-pub(super) async fn replace(link: &Link, from: Option<&Marker>, to: &Marker) -> Result<bool, StoreError> {
+pub(in crate::stores) async fn replace(
+    link: &Link,
+    key: &str,
+    from: Option<&Marker>,
+    to: &Marker,
+) -> Result<bool, StoreError> {
     let mut lease = link.lease("move its marker").await?;
     link.server(&mut lease).await?;
     let json = serde_json::to_vec(to)
-        .map_err(|error| StoreError::server(format!("redis store `{}`: write its marker", link.name()), error))?;
-    let there = get(link, &mut lease).await?;
+        .map_err(|error| StoreError::server(format!("store `{}`: write its marker", link.name()), error))?;
+    let there = get(link, key, &mut lease).await?;
     let is_from = there.as_ref().map(|(_, marker)| marker) == from;
     let mut moved = false;
     if is_from {
         let mut script = redis::cmd("EVAL");
-        script.arg(MOVE).arg(1).arg(KEY).arg(json);
+        script.arg(MOVE).arg(1).arg(key).arg(json);
         // The bytes as they were read: JSON may be spelled in several ways.
         if let Some((bytes, _)) = there {
             script.arg(bytes);
@@ -50,19 +60,19 @@ pub(super) async fn replace(link: &Link, from: Option<&Marker>, to: &Marker) -> 
 }
 
 /// What the key holds, as it is spelled and as it is read.
-async fn get(link: &Link, lease: &mut Lease) -> Result<Option<(Vec<u8>, Marker)>, StoreError> {
-    let answer = redis::cmd("GET").arg(KEY).query_async::<Option<Vec<u8>>>(lease.connection()).await;
+async fn get(link: &Link, key: &str, lease: &mut Lease) -> Result<Option<(Vec<u8>, Marker)>, StoreError> {
+    let answer = redis::cmd("GET").arg(key).query_async::<Option<Vec<u8>>>(lease.connection()).await;
     let there = match answer {
         Ok(there) => there,
         Err(error) if error.code() == Some("WRONGTYPE") => {
-            return Err(link.unusable(lease.call(), format_args!("the key `{KEY}` holds no string; {ADVICE}")));
+            return Err(link.unusable(lease.call(), format_args!("the key `{key}` holds no string; {ADVICE}")));
         }
         Err(error) => return Err(link.failed(lease.call(), error)),
     };
     let Some(bytes) = there else { return Ok(None) };
     match serde_json::from_slice(&bytes) {
         Ok(marker) => Ok(Some((bytes, marker))),
-        Err(why) => Err(link.unusable(lease.call(), format_args!("the key `{KEY}` holds no marker ({why}); {ADVICE}"))),
+        Err(why) => Err(link.unusable(lease.call(), format_args!("the key `{key}` holds no marker ({why}); {ADVICE}"))),
     }
 }
 

@@ -1,11 +1,11 @@
-//! One SCAN pass over all keys but the store's own.
+//! One SCAN pass over all keys but the markers.
 
 use super::StoreError;
 use super::link::{Lease, Link, Server};
 use super::marker;
 
 /// Pages of keys; complete only when [`Pass::page`] has returned `None`.
-pub(super) struct Pass<'a> {
+pub(in crate::stores) struct Pass<'a> {
     link: &'a Link,
     /// Taken when the pass is over.
     lease: Option<Lease>,
@@ -19,7 +19,7 @@ impl<'a> Pass<'a> {
     ///
     /// # Errors
     /// If the server cannot be reached, is no primary, or holds only a part of the keys.
-    pub(super) async fn begin(link: &'a Link, count: u32, doing: &'static str) -> Result<Self, StoreError> {
+    pub(in crate::stores) async fn begin(link: &'a Link, count: u32, doing: &'static str) -> Result<Self, StoreError> {
         let mut lease = link.lease(doing).await?;
         let server = link.server(&mut lease).await?;
         Ok(Self { link, lease: Some(lease), server, cursor: Some(0), count })
@@ -29,7 +29,7 @@ impl<'a> Pass<'a> {
     ///
     /// # Errors
     /// If a call fails, or the server is not the one that the pass began with.
-    pub(super) async fn page(&mut self) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
+    pub(in crate::stores) async fn page(&mut self) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
         let Some(mut lease) = self.lease.take() else { return Ok(None) };
         let Some(cursor) = self.cursor else {
             let server = self.link.server(&mut lease).await?;
@@ -49,7 +49,7 @@ impl<'a> Pass<'a> {
         if next != 0 && next == cursor {
             return Err(self.link.unusable(lease.call(), format_args!("SCAN stands still at cursor {cursor}")));
         }
-        keys.retain(|key| key != marker::KEY.as_bytes());
+        keys.retain(|key| !marker::is_one(key));
         self.cursor = (next != 0).then_some(next);
         self.lease = Some(lease);
         Ok(Some(keys))
