@@ -11,6 +11,7 @@ pub mod copies;
 pub mod files;
 pub mod qdrant;
 pub mod redis;
+pub mod table;
 pub mod template;
 
 use std::collections::{BTreeSet, HashSet};
