@@ -31,7 +31,8 @@ mod tests;
 pub use describe::{check_report, example};
 pub use model::{
     Collection, Config, FilesStore, Grace, Http, Ledger, Limits, LivenessSource, Log, QdrantStore, Quarantine,
-    RedisStore, References, ScheduleConfig, StoreConfig, Template, Tombstones,
+    RedisStore, References, ScheduleConfig, StoreConfig, Table, TableStore, Template,
+    Tombstones,
 };
 pub use named::Named;
 pub use problem::ConfigErrors;

@@ -38,8 +38,8 @@ section! {
         grace: Grace = "{}";
         /// What a run may do at most. Beyond it, a run or a source is held until a person approves.
         limits: Limits = "{}";
-        /// Where courses leave things, by name. The kind of a store is qdrant, redis or files, and decides
-        /// about its other fields.
+        /// Where courses leave things, by name. The kind of a store is qdrant, redis, files or table, and
+        /// decides about its other fields.
         stores: Named<StoreConfig>;
         /// Copies of what was deleted, until they expire.
         quarantine: Quarantine = "{}";
@@ -164,22 +164,25 @@ pub enum StoreConfig {
     Redis(RedisStore),
     /// A directory tree.
     Files(FilesStore),
+    /// Tables of a Postgres database.
+    Table(TableStore),
 }
 
 impl StoreConfig {
-    /// The word for its kind: `qdrant`, `redis` or `files`.
+    /// The word for its kind: `qdrant`, `redis`, `files` or `table`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Qdrant(_) => "qdrant",
             Self::Redis(_) => "redis",
             Self::Files(_) => "files",
+            Self::Table(_) => "table",
         }
     }
 }
 
 const KIND: FieldDoc = FieldDoc {
     name: "kind",
-    doc: &[" What it is: qdrant, redis or files."],
+    doc: &[" What it is: qdrant, redis, files or table."],
     shape: &Shape::Scalar,
     default: None,
     example: None,
@@ -191,6 +194,7 @@ impl Value for StoreConfig {
         Kind { name: "qdrant", example: "vectors", fields: QdrantStore::FIELDS },
         Kind { name: "redis", example: "cache", fields: RedisStore::FIELDS },
         Kind { name: "files", example: "uploads", fields: FilesStore::FIELDS },
+        Kind { name: "table", example: "rows", fields: TableStore::FIELDS },
     ]);
 
     fn read(at: &At<'_>, reader: &mut Reader) -> Option<Self> {
@@ -202,8 +206,9 @@ impl Value for StoreConfig {
             "qdrant" => QdrantStore::read_section(at, reader, &[KIND]).map(Self::Qdrant),
             "redis" => RedisStore::read_section(at, reader, &[KIND]).map(Self::Redis),
             "files" => FilesStore::read_section(at, reader, &[KIND]).map(Self::Files),
+            "table" => TableStore::read_section(at, reader, &[KIND]).map(Self::Table),
             _ => {
-                let message = format!("`{kind}` is no kind of store; possible: qdrant, redis, files");
+                let message = format!("`{kind}` is no kind of store; possible: qdrant, redis, files, table");
                 reader.problem(place.origin(), &place.path, message);
                 None
             }
@@ -314,9 +319,39 @@ section! {
 }
 
 section! {
+    /// Rows of a Postgres database that name a course without a foreign key.
+    pub struct TableStore {
+        /// A Postgres URL of a role that may SELECT, DELETE and INSERT. It must lead to a primary.
+        url: SecretUrl, example "postgres://course_gc@localhost:5432/campus";
+        /// The tables; only a table is needed.
+        tables: Vec<Table>, example "public.rag_context_cache";
+        /// The most courses in one batch.
+        batch: u32 = "100";
+        /// Whether what goes from here is copied first; without, it is gone at once and for ever.
+        quarantine: bool = "true";
+    }
+}
+
+section! {
+    /// A table whose rows name courses.
+    pub struct Table (shorthand) {
+        /// The table with its schema. Not a view or a foreign table.
+        table: String, example "public.rag_context_cache";
+        /// Its column with the course's id: a uuid, an integer or a text, or an array of them. It should have an
+        /// index.
+        column: String = "course_id";
+        /// An SQL expression that is true of the rows that are meant. Default: all.
+        r#where: Option<String>, mention "kind = 'course'";
+        /// Whether only courses of the liveness sources have rows here, so that what was never seen live
+        /// may be swept too.
+        exclusive: bool = "false";
+    }
+}
+
+section! {
     /// Copies of what was deleted, until they expire: what course-gc restore brings back.
     pub struct Quarantine {
-        /// The folder for copies of points and keys; an absolute path that outlives the program. Files keep
+        /// The folder for copies of points, keys and rows; an absolute path that outlives the program. Files keep
         /// theirs beneath their own root.
         folder: PathBuf = "/var/lib/course-gc/quarantine";
         /// How long a copy is kept. At least 1d, unless short_quarantine is accepted.
