@@ -288,14 +288,13 @@ async fn s11_killed_while_keys_go() -> Result<()> {
     killed_in("cache", 4).await
 }
 
-/// A directory has two such moments, when it was moved to the trash and when its first file went from there: the sixth is
-/// half way through the third directory.
+/// A directory has one such moment, when it was moved into quarantine.
 #[tokio::test]
 async fn s11_killed_while_uploads_go() -> Result<()> {
-    killed_in("uploads", 6).await
+    killed_in("uploads", 3).await
 }
 
 #[tokio::test]
 async fn s11_killed_while_enrichments_go() -> Result<()> {
-    killed_in("enrichments", 5).await
+    killed_in("enrichments", 4).await
 }
