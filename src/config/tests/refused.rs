@@ -99,7 +99,7 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
         ),
         (
             least("limits: { i_accept: [everything] }\n"),
-            "config.yaml:12:22: limits.i_accept[0]: `everything` is no limit that can be passed; possible: short_grace, large_drop, large_share",
+            "config.yaml:12:22: limits.i_accept[0]: `everything` is no limit that can be passed; possible: short_grace, short_quarantine, large_drop, large_share",
         ),
         (
             least("http: { listen: 9090 }\n"),
