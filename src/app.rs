@@ -7,8 +7,7 @@ use secrecy::SecretString;
 
 use crate::clock::MachineClock;
 use crate::config::{
-    self, Config, CourseIdKind, FilesStore, LivenessAccept, QdrantStore, RedisStore, SecretUrl, StoreConfig,
-    TableStore,
+    self, Config, CourseIdKind, FilesStore, LivenessAccept, QdrantStore, RedisStore, SecretUrl, StoreConfig, TableStore,
 };
 use crate::domain::evidence::Graces;
 use crate::domain::ids::IdType;

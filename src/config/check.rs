@@ -4,7 +4,9 @@ use std::fmt::Display;
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use super::model::{Config, FilesStore, Grace, Limits, QdrantStore, Quarantine, RedisStore, References, StoreConfig, TableStore};
+use super::model::{
+    Config, FilesStore, Grace, Limits, QdrantStore, Quarantine, RedisStore, References, StoreConfig, TableStore,
+};
 use super::read::Reader;
 use super::scalar::{LimitAccept, Scalar};
 use super::secret::SecretUrl;

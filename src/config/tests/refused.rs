@@ -228,7 +228,9 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
             "config.yaml:12:63: stores.rows.tables[0].table: `cache` is no schema and table; write both, without quotes, as in public.courses",
         ),
         (
-            least("  rows: { kind: table, url: \"postgres://db/campus\", tables: [a.b, { table: a.b, column: other }] }\n"),
+            least(
+                "  rows: { kind: table, url: \"postgres://db/campus\", tables: [a.b, { table: a.b, column: other }] }\n",
+            ),
             "config.yaml:12:68: stores.rows.tables[1]: `a.b` is claimed by stores.rows.tables[0] already; keep one of them",
         ),
         (

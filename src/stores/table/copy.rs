@@ -123,7 +123,8 @@ async fn copy_one(
         .map_err(|error| StoreError::server(format!("table store `{}`: copy rows", store.name), error))?;
     let (mut places, mut same) = (Vec::new(), HashMap::<[u8; 32], u64>::new());
     loop {
-        let fetch = sqlx::query(AssertSqlSafe(format!("FETCH {PAGE} FROM course_gc_rows"))).fetch_all(&mut session.connection);
+        let fetch =
+            sqlx::query(AssertSqlSafe(format!("FETCH {PAGE} FROM course_gc_rows"))).fetch_all(&mut session.connection);
         let rows = postgres.call(ACTION, fetch).await.map_err(&failed)?;
         for row in &rows {
             let (mut place, text, key) = read(row).map_err(|error| failed(postgres.failed(ACTION, error)))?;

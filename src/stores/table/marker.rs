@@ -87,7 +87,8 @@ async fn is_made(session: &mut Session<'_>) -> Result<bool, PostgresError> {
 async fn make(store: &TableStore, session: &mut Session<'_>) -> Result<(), StoreError> {
     // To create what exists needs the right to create it, too.
     let exists = sqlx::query_scalar::<_, bool>("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'course_gc')");
-    let exists = session.postgres.call("looking for the schema course_gc", exists.fetch_one(&mut session.connection)).await;
+    let exists =
+        session.postgres.call("looking for the schema course_gc", exists.fetch_one(&mut session.connection)).await;
     let sql = match (exists.map_err(store.failed("make the table of markers"))?, SQL.split_once(';')) {
         (true, Some((_, table))) => table,
         _ => SQL,
@@ -178,9 +179,7 @@ fn may_move(there: &[There], from: Option<&Marker>, to: &Marker) -> bool {
     };
     match from {
         Some(from) => there.iter().all(|there| there.as_ref().is_some_and(|(_, marker)| marker == from)),
-        None => {
-            there.contains(&None) && there.iter().flatten().all(|(_, marker)| is_left(marker))
-        }
+        None => there.contains(&None) && there.iter().flatten().all(|(_, marker)| is_left(marker)),
     }
 }
 

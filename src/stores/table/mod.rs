@@ -258,4 +258,3 @@ impl Store for TableStore {
         Ok(remaining)
     }
 }
-

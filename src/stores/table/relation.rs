@@ -160,7 +160,8 @@ impl Relation {
 
     /// What a row takes, in bytes, as it is stored.
     pub(super) fn size(&self) -> String {
-        let sizes = self.columns.iter().map(|column| format!("coalesce(pg_column_size({ROW}.{}), 0)", quoted(&column.name)));
+        let sizes =
+            self.columns.iter().map(|column| format!("coalesce(pg_column_size({ROW}.{}), 0)", quoted(&column.name)));
         // A row's own header.
         std::iter::once("24".to_owned()).chain(sizes).collect::<Vec<_>>().join(" + ")
     }

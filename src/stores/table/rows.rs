@@ -82,7 +82,8 @@ pub(super) async fn count(
 }
 
 fn amount(relation: &Relation, row: &PgRow) -> Result<(Vec<Option<String>>, Amount), sqlx::Error> {
-    let fingerprint: i128 = row.try_get::<String, _>(3)?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    let fingerprint: i128 =
+        row.try_get::<String, _>(3)?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
     let amount = Amount {
         resources: u64::try_from(row.try_get::<i64, _>(1)?).unwrap_or(0),
         bytes: u64::try_from(row.try_get::<i64, _>(2)?).ok(),
@@ -91,12 +92,7 @@ fn amount(relation: &Relation, row: &PgRow) -> Result<(Vec<Option<String>>, Amou
     Ok((relation.naming.read(row, 0)?, amount))
 }
 
-fn enter(
-    id_type: IdType,
-    (source, census): (SourceIndex, &mut Census),
-    names: &[Option<String>],
-    amount: Amount,
-) {
+fn enter(id_type: IdType, (source, census): (SourceIndex, &mut Census), names: &[Option<String>], amount: Amount) {
     match owners(id_type, names) {
         Owners::Courses(courses) => {
             for course in &courses {

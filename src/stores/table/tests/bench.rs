@@ -46,7 +46,9 @@ impl TableBench {
             Shape::Many => format!("{{{}}}", ids.join(",")),
         };
         let table = TABLES[source.0];
-        self.bed.run(&format!("INSERT INTO {table} (n, course_id, body) VALUES ({n}, '{id}', 'body {n}, \"of it\"')")).await;
+        self.bed
+            .run(&format!("INSERT INTO {table} (n, course_id, body) VALUES ({n}, '{id}', 'body {n}, \"of it\"')"))
+            .await;
         format!("{table}:{n}").into_bytes()
     }
 }

@@ -87,10 +87,8 @@ async fn s4_a_policy_that_would_hide_rows_is_an_error() {
     let (role, url) = bed.role().await;
     bed.run(&format!("GRANT SELECT, INSERT, DELETE ON t TO {role}; ALTER TABLE t ENABLE ROW LEVEL SECURITY")).await;
     let store = store(&url, IdType::Integer, &[table("t")]);
-    for error in [
-        inventory(&store, &[]).await.unwrap_err(),
-        store.remaining(&targets([integer(1)])).await.unwrap_err(),
-    ] {
+    for error in [inventory(&store, &[]).await.unwrap_err(), store.remaining(&targets([integer(1)])).await.unwrap_err()]
+    {
         let words = words(&error);
         assert!(words.contains("would be affected by row-level security"), "{words}");
     }
@@ -110,7 +108,10 @@ async fn s4_an_answer_that_takes_too_long_is_an_error() {
 
 #[tokio::test]
 async fn s11_a_trigger_that_keeps_rows_is_told_and_nothing_goes() {
-    for body in ["IF OLD.n = 2 THEN RETURN NULL; END IF; RETURN OLD;", "UPDATE t SET deleted = true WHERE n = OLD.n; RETURN NULL;"] {
+    for body in [
+        "IF OLD.n = 2 THEN RETURN NULL; END IF; RETURN OLD;",
+        "UPDATE t SET deleted = true WHERE n = OLD.n; RETURN NULL;",
+    ] {
         let bed = Bed::with(TABLE).await;
         bed.run(&format!(
             "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$; \
@@ -139,9 +140,15 @@ async fn s11_a_row_that_others_need_fails_alone() {
         let store = bed.store(IdType::Integer, &[table("t")]);
         let (handles, safe, _) = copy(&store, &[integer(1), integer(2)]).await;
         let outcomes = delete(&store, handles, safe).await;
-        let [Outcome::Failed(why), Outcome::Deleted { resources: 1, .. }] = &outcomes[..] else { panic!("{outcomes:?}") };
+        let [Outcome::Failed(why), Outcome::Deleted { resources: 1, .. }] = &outcomes[..] else {
+            panic!("{outcomes:?}")
+        };
         assert!(why.contains("violates foreign key constraint \"u_n_fkey\" on table \"u\""), "{why}");
-        assert_eq!(bed.texts("SELECT n::text FROM t ORDER BY n").await, [Some("1".into()), Some("2".into())], "all or none");
+        assert_eq!(
+            bed.texts("SELECT n::text FROM t ORDER BY n").await,
+            [Some("1".into()), Some("2".into())],
+            "all or none"
+        );
     }
 }
 
@@ -199,7 +206,10 @@ async fn s5_what_names_several_courses_goes_when_all_are_dead() {
     let left = bed.texts("SELECT n::text FROM t ORDER BY n").await;
     assert_eq!(left, [4, 5, 6, 7, 8, 9].map(|n: i32| Some(n.to_string())));
     let remaining = store.remaining(&targets([integer(1), integer(2)])).await.unwrap();
-    assert_eq!(remaining.iter().map(|(_, course, count)| (*course, *count)).collect::<BTreeMap<_, _>>()[&integer(1)], 3);
+    assert_eq!(
+        remaining.iter().map(|(_, course, count)| (*course, *count)).collect::<BTreeMap<_, _>>()[&integer(1)],
+        3
+    );
 }
 
 #[tokio::test]
@@ -253,7 +263,10 @@ async fn a_domain_and_a_small_integer_name_courses() {
 
 #[tokio::test]
 async fn more_rows_than_a_page_are_copied_and_deleted_whole() {
-    let bed = Bed::with("CREATE TABLE t (course_id bigint, n int); INSERT INTO t SELECT 1, n % 7 FROM generate_series(1, 2300) n").await;
+    let bed = Bed::with(
+        "CREATE TABLE t (course_id bigint, n int); INSERT INTO t SELECT 1, n % 7 FROM generate_series(1, 2300) n",
+    )
+    .await;
     let store = bed.store(IdType::Integer, &[table("t")]);
     let (handles, safe, items) = copy(&store, &[integer(1)]).await;
     assert_eq!(items.len(), 2300);

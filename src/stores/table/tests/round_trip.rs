@@ -82,7 +82,10 @@ async fn s12_values_of_every_type_come_back_byte_for_byte() {
 
 #[tokio::test]
 async fn s12_rows_come_back_into_a_table_that_was_altered() {
-    let bed = Bed::with("CREATE TABLE t (a text, course_id bigint, b text); INSERT INTO t VALUES ('x', 1, NULL), ('', 1, 'y\"')").await;
+    let bed = Bed::with(
+        "CREATE TABLE t (a text, course_id bigint, b text); INSERT INTO t VALUES ('x', 1, NULL), ('', 1, 'y\"')",
+    )
+    .await;
     let store = bed.store(IdType::Integer, &[table("t")]);
     let (handles, safe, items) = copy(&store, &[integer(1)]).await;
     delete(&store, handles, safe).await;
@@ -99,7 +102,10 @@ async fn s12_rows_come_back_into_a_table_that_was_altered() {
 /// Without a key only their number tells rows that are the same from one another.
 #[tokio::test]
 async fn s12_as_many_rows_without_a_key_come_back_as_went() {
-    let bed = Bed::with("CREATE TABLE t (course_id bigint, b text); INSERT INTO t VALUES (1, 'x'), (1, 'x'), (1, 'x'), (1, 'y')").await;
+    let bed = Bed::with(
+        "CREATE TABLE t (course_id bigint, b text); INSERT INTO t VALUES (1, 'x'), (1, 'x'), (1, 'x'), (1, 'y')",
+    )
+    .await;
     let store = bed.store(IdType::Integer, &[table("t")]);
     let (handles, safe, items) = copy(&store, &[integer(1)]).await;
     assert_eq!(delete(&store, handles, safe).await.len(), 1);
@@ -116,7 +122,10 @@ async fn s12_as_many_rows_without_a_key_come_back_as_went() {
 
 #[tokio::test]
 async fn s1_a_row_of_another_course_is_not_replaced() {
-    let bed = Bed::with("CREATE TABLE t (course_id bigint, hash text UNIQUE, n int PRIMARY KEY); INSERT INTO t VALUES (1, 'h', 1)").await;
+    let bed = Bed::with(
+        "CREATE TABLE t (course_id bigint, hash text UNIQUE, n int PRIMARY KEY); INSERT INTO t VALUES (1, 'h', 1)",
+    )
+    .await;
     let store = bed.store(IdType::Integer, &[table("t")]);
     let (handles, safe, items) = copy(&store, &[integer(1)]).await;
     delete(&store, handles, safe).await;
@@ -132,7 +141,9 @@ async fn s1_a_row_of_another_course_is_not_replaced() {
 
 #[tokio::test]
 async fn s12_a_trigger_that_changes_what_comes_back_is_told() {
-    let bed = Bed::with("CREATE TABLE t (n int PRIMARY KEY, course_id bigint, at text); INSERT INTO t VALUES (1, 1, 'then')").await;
+    let bed =
+        Bed::with("CREATE TABLE t (n int PRIMARY KEY, course_id bigint, at text); INSERT INTO t VALUES (1, 1, 'then')")
+            .await;
     let store = bed.store(IdType::Integer, &[table("t")]);
     let (handles, safe, items) = copy(&store, &[integer(1)]).await;
     delete(&store, handles, safe).await;
