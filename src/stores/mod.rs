@@ -154,7 +154,7 @@ pub trait Store: Send + Sync {
     /// Its name in the configuration.
     fn name(&self) -> &str;
 
-    /// `qdrant`, `redis` or `files`.
+    /// `qdrant`, `redis`, `files` or `table`.
     fn kind(&self) -> &'static str;
 
     /// Its sources' names, in the order of [`SourceIndex`]: collections, templates, the root.

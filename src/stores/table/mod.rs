@@ -206,8 +206,7 @@ impl Store for TableStore {
             return Ok(());
         }
         let postgres = self.patient();
-        let (mut session, relations) = self.read(&postgres, DOING).await?;
-        for (index, relation) in relations.iter().enumerate() {
+        for index in 0..self.tables.len() {
             let source = SourceIndex(index);
             let mut courses: Vec<CourseId> = targets.of(source).collect();
             courses.sort_unstable();
@@ -215,14 +214,17 @@ impl Store for TableStore {
                 if handles.is_closed() {
                     return Err(StoreError::Stopped);
                 }
+                // Whoever takes the handles may be busy for long: no transaction waits for it.
+                let (mut session, relations) = self.read(&postgres, DOING).await?;
+                let Some(relation) = relations.get(index) else { continue };
                 let found = rows::find(&mut session, relation, some).await.map_err(self.failed(DOING))?;
+                session.close().await;
                 let wanted = |course: CourseId| targets.contains(source, course);
                 for handle in rows::handles(self.id_type, source, (some, found), wanted) {
                     handles.send(handle).await.map_err(|_| StoreError::Stopped)?;
                 }
             }
         }
-        session.close().await;
         Ok(())
     }
 

@@ -73,7 +73,7 @@ impl<'a> Session<'a> {
     /// If nobody knows that it is.
     pub(super) async fn commit(&mut self) -> Result<(), PostgresError> {
         let commit = sqlx::raw_sql("COMMIT").execute(&mut self.connection);
-        self.postgres.call("committing", commit).await?;
+        self.postgres.call("committing; nobody knows whether it was done", commit).await?;
         Ok(())
     }
 
