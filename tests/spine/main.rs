@@ -21,6 +21,7 @@ mod revived;
 mod serve;
 mod sharing;
 mod support;
+mod tables;
 mod tombstones;
 mod trigger;
 mod truth;
