@@ -12,7 +12,6 @@
 
 mod beneath;
 mod delete;
-mod layout;
 mod marker;
 mod references;
 mod tree;
@@ -35,9 +34,10 @@ use tokio::sync::mpsc;
 
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Amount, Census, SourceIndex, fingerprint};
+use crate::stores::layout;
+pub use crate::stores::layout::{Layout, LayoutError};
 use crate::stores::{Handle, Marker, Outcome, References, Removed, Store, StoreError, Targets};
 use crate::sweep::Condemned;
-pub use layout::{Layout, LayoutError};
 pub use references::{Mapping, Reference, ReferenceSettings};
 use tree::Measure;
 use walk::{Entry, Walk, open_root};
