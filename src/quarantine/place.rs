@@ -9,7 +9,13 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
+
+use crate::stores::objects::{Bucket, Said};
+
+/// Where the archives in a bucket are.
+const BUCKET_FOLDER: &str = ".course-gc/archives";
 
 /// Why the place could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -90,9 +96,10 @@ impl ObjectPlace {
         Self { objects, shown: folder.display().to_string(), folder: Some(folder), call_timeout }
     }
 
-    /// A bucket; `shown` is where it is, without secrets.
-    pub fn bucket(objects: Arc<dyn ObjectStore>, shown: String, call_timeout: Duration) -> Self {
-        Self { objects, shown, folder: None, call_timeout }
+    /// The folder `.course-gc/archives` in a bucket, which no store of objects takes for a course's.
+    pub fn bucket(bucket: &Bucket) -> Self {
+        let objects = Arc::new(PrefixStore::new(bucket.s3().clone(), BUCKET_FOLDER));
+        Self { objects, shown: bucket.shown().to_owned(), folder: None, call_timeout: bucket.call_timeout() }
     }
 
     fn path(&self, name: &str) -> Result<Path, PlaceError> {
@@ -121,7 +128,11 @@ impl ObjectPlace {
         call: impl Future<Output = Result<T, object_store::Error>> + Send,
     ) -> Result<T, PlaceError> {
         match tokio::time::timeout(self.call_timeout, call).await {
-            Ok(done) => done.map_err(|source| self.refused(action, source)),
+            // What a bucket's service answers may repeat who asked.
+            Ok(done) => done.map_err(|source| match self.folder {
+                Some(_) => self.refused(action, source),
+                None => self.refused(action, Said::of(&source)),
+            }),
             Err(_) => {
                 let seconds = self.call_timeout.as_secs_f64();
                 Err(PlaceError::Timeout { place: self.shown.clone(), action, seconds })

@@ -3,7 +3,6 @@
 //! The client tries nothing twice: a delete must not be sent again, and what else fails is asked again by the next run.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -25,10 +24,10 @@ pub struct BucketSettings {
     pub bucket: String,
     /// The region that requests are signed for.
     pub region: String,
-    /// The key's id.
-    pub access_key: SecretString,
+    /// The key's id; without it and the key, requests are not signed.
+    pub access_key: Option<SecretString>,
     /// The key.
-    pub secret_key: SecretString,
+    pub secret_key: Option<SecretString>,
     /// How long to wait for a connection, and for the answer of each call.
     pub call_timeout: Duration,
 }
@@ -56,12 +55,17 @@ impl Bucket {
             .with_connect_timeout(*call_timeout)
             .with_allow_http(url.starts_with("http://"));
         let retry = RetryConfig { max_retries: 0, retry_timeout: *call_timeout, ..RetryConfig::default() };
-        let s3 = AmazonS3Builder::new()
+        let builder = match (access_key, secret_key) {
+            (Some(id), Some(key)) => AmazonS3Builder::new()
+                .with_access_key_id(id.expose_secret())
+                .with_secret_access_key(key.expose_secret()),
+            // Otherwise the client would look for a key that the machine has.
+            _ => AmazonS3Builder::new().with_skip_signature(true),
+        };
+        let s3 = builder
             .with_endpoint(url.trim_end_matches('/'))
             .with_bucket_name(bucket)
             .with_region(region)
-            .with_access_key_id(access_key.expose_secret())
-            .with_secret_access_key(secret_key.expose_secret())
             .with_virtual_hosted_style_request(false)
             .with_client_options(client)
             .with_retry(retry)
@@ -75,16 +79,13 @@ impl Bucket {
         &self.shown
     }
 
-    /// The objects themselves, without this module's timeouts beyond those of its client.
-    pub fn objects(&self) -> Arc<dyn ObjectStore> {
-        Arc::new(self.s3.clone())
-    }
-
-    pub(super) fn s3(&self) -> &AmazonS3 {
+    /// The client, which has timeouts of its own.
+    pub fn s3(&self) -> &AmazonS3 {
         &self.s3
     }
 
-    pub(super) fn call_timeout(&self) -> Duration {
+    /// How long one call may take.
+    pub fn call_timeout(&self) -> Duration {
         self.call_timeout
     }
 
