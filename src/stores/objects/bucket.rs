@@ -51,7 +51,8 @@ impl Bucket {
         // Of rustls' several cryptographies one must be named once in a process; where that was done before, it stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = ClientOptions::new()
-            .with_timeout(*call_timeout)
+            // Each call has its own time; this only ends what nobody waits for.
+            .with_timeout(*call_timeout * 2)
             .with_connect_timeout(*call_timeout)
             .with_allow_http(url.starts_with("http://"));
         let retry = RetryConfig { max_retries: 0, retry_timeout: *call_timeout, ..RetryConfig::default() };
@@ -70,7 +71,7 @@ impl Bucket {
             .with_client_options(client)
             .with_retry(retry)
             .build()
-            .map_err(|error| StoreError::server(format!("{shown}: prepare a client"), Said::of(&error)))?;
+            .map_err(|error| StoreError::server(format!("{shown}: could not prepare a client"), Said::of(&error)))?;
         Ok(Self { s3, shown, call_timeout: *call_timeout })
     }
 
@@ -102,11 +103,11 @@ impl Bucket {
     }
 
     pub(super) fn failed(&self, doing: impl fmt::Display, error: &object_store::Error) -> StoreError {
-        StoreError::server(format!("{}: {doing}", self.shown), Said::of(error))
+        StoreError::server(format!("{}: could not {doing}", self.shown), Said::of(error))
     }
 
     pub(super) fn timeout(&self, doing: impl fmt::Display, limit: Duration) -> StoreError {
-        StoreError::Timeout { action: format!("{}: {doing}", self.shown), seconds: limit.as_secs_f64() }
+        StoreError::Timeout { action: format!("{}: could not {doing}", self.shown), seconds: limit.as_secs_f64() }
     }
 
     pub(super) fn unusable(&self, why: impl fmt::Display) -> StoreError {

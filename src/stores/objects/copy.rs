@@ -72,7 +72,7 @@ impl Batches<'_> {
             let CopyId { run, batch, taken_at, expires_at } = *id;
             let said = Manifest { run, batch, taken_at, expires_at, objects };
             let json = serde_json::to_vec_pretty(&said)
-                .map_err(|error| StoreError::server(format!("{}: write `{manifest}`", bucket.shown()), error))?;
+                .map_err(|error| StoreError::server(format!("{}: could not write `{manifest}`", bucket.shown()), error))?;
             let put = bucket.s3().put(&manifest, json.into());
             bucket.call(format!("write `{manifest}`"), put).await?;
         }

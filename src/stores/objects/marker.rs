@@ -32,7 +32,7 @@ pub(super) async fn replace(bucket: &Bucket, from: Option<&Marker>, to: &Marker)
         return Ok(false);
     }
     let json = serde_json::to_vec(to)
-        .map_err(|error| StoreError::server(format!("{}: write the marker", bucket.shown()), error))?;
+        .map_err(|error| StoreError::server(format!("{}: could not write the marker", bucket.shown()), error))?;
     let json = Bytes::from(json);
     let mode = match there {
         None => PutMode::Create,
