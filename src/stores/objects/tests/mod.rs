@@ -31,6 +31,7 @@ struct Direct(AmazonS3);
 
 impl Direct {
     fn to(server: &Objects, bucket: &str) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let s3 = AmazonS3Builder::new()
             .with_endpoint(server.url())
             .with_allow_http(true)
