@@ -209,17 +209,18 @@ impl Place for ObjectPlace {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use sandbox::Objects;
 
-    #[tokio::test]
-    async fn s12_what_is_there_is_never_written_over() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = ObjectPlace::folder(folder.path().join("not yet/there"), Duration::from_secs(10));
+    use super::*;
+    use crate::stores::objects::BucketSettings;
+
+    /// What every place promises; it must be empty.
+    async fn keeps(place: &dyn Place) {
         assert_eq!(place.list("a").await.unwrap(), vec![]);
-        assert!(place.free_percent().await.unwrap().unwrap() <= 100);
         place.put_new("a/b/1.tar", Bytes::from("one")).await.unwrap();
         assert!(place.put_new("a/b/1.tar", Bytes::from("two")).await.is_err());
         place.put_new("a/c/2.tar", Bytes::from("two")).await.unwrap();
+        place.put_new("ab/3.tar", Bytes::from("three")).await.unwrap();
         assert_eq!(place.get("a/b/1.tar").await.unwrap(), "one");
         let mut names = place.list("a").await.unwrap();
         names.sort();
@@ -229,5 +230,45 @@ mod tests {
         place.remove("a/b/1.tar").await.unwrap();
         assert!(place.get("a/b/1.tar").await.is_err());
         assert_eq!(place.list("a").await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn s12_what_is_there_is_never_written_over_in_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = ObjectPlace::folder(folder.path().join("not yet/there"), Duration::from_secs(10));
+        assert!(place.free_percent().await.unwrap().unwrap() <= 100);
+        keeps(&place).await;
+    }
+
+    fn bucket(server: &Objects, secret_key: &str) -> ObjectPlace {
+        let bucket = Bucket::new(&BucketSettings {
+            url: server.url(),
+            bucket: Objects::OTHER_BUCKET.to_owned(),
+            region: Objects::REGION.to_owned(),
+            access_key: Some(Objects::ACCESS_KEY.into()),
+            secret_key: Some(secret_key.into()),
+            call_timeout: Duration::from_millis(500),
+        });
+        ObjectPlace::bucket(&bucket.unwrap())
+    }
+
+    #[tokio::test]
+    async fn s12_what_is_there_is_never_written_over_in_a_bucket() {
+        let server = Objects::start().await.unwrap();
+        let place = bucket(&server, Objects::SECRET_KEY);
+        assert_eq!(place.free_percent().await.unwrap(), None);
+        keeps(&place).await;
+    }
+
+    #[tokio::test]
+    async fn a_bucket_that_refuses_or_is_silent_says_so_in_time() {
+        let server = Objects::start().await.unwrap();
+        let refused = bucket(&server, "wrong").put_new("a", Bytes::new()).await.unwrap_err();
+        let refused = crate::errors::chain(&refused);
+        assert!(refused.contains("could not write `a`: SignatureDoesNotMatch"), "{refused}");
+        assert!(!refused.contains(Objects::ACCESS_KEY), "{refused}");
+        server.pause().unwrap();
+        let silent = bucket(&server, Objects::SECRET_KEY).list("a").await.unwrap_err();
+        assert!(matches!(silent, PlaceError::Timeout { seconds: 0.5, .. }), "{silent}");
     }
 }

@@ -49,7 +49,7 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
         ),
         (
             LEAST.replace("kind: redis", "kind: mysql"),
-            "config.yaml:8:11: stores.cache.kind: `mysql` is no kind of store; possible: qdrant, redis, files",
+            "config.yaml:8:11: stores.cache.kind: `mysql` is no kind of store; possible: qdrant, redis, files, objects",
         ),
         (LEAST.replace("    kind: redis\n", ""), "config.yaml:8:5: stores.cache.kind: is missing"),
         (
