@@ -46,6 +46,7 @@ fn decisions() -> Vec<Decision> {
         Hold::Discontinuity,
         Hold::NotExclusive,
         Hold::Paused,
+        Hold::Restored,
         breaker(Breaker::Share),
         breaker(Breaker::StrangerShare),
         breaker(Breaker::Courses),

@@ -26,6 +26,8 @@ pub struct Settings {
     pub tombstoned: Option<String>,
     /// Further lines of `limits`, each `name: value`.
     pub limits: Vec<String>,
+    /// Further lines of `quarantine`, each `name: value`.
+    pub quarantine: Vec<String>,
     /// Further liveness sources, by name and URL: other platforms that share the stores.
     pub neighbours: Vec<(String, String)>,
 }
@@ -42,6 +44,7 @@ impl Default for Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             tombstoned: None,
             limits: Vec::new(),
+            quarantine: Vec::new(),
             neighbours: Vec::new(),
         }
     }
@@ -54,7 +57,9 @@ const ENRICHMENTS_LAYOUT: &str = "{course_id}";
 /// The text of the configuration file. The URLs are not in it, since they may hold passwords: see [`environment`]. Only the
 /// neighbours' are.
 pub fn file(addresses: &Addresses, settings: &Settings) -> String {
-    let Settings { departed, stranger, exclusive, cron, listen, limits, ids, tombstoned, neighbours } = settings;
+    let Settings { departed, stranger, exclusive, cron, listen, limits, ids, tombstoned, neighbours, quarantine } =
+        settings;
+    let quarantine: String = quarantine.iter().map(|line| format!("  {line}\n")).collect();
     let course_id = match ids {
         IdKind::Uuid => "uuid",
         IdKind::Integer => "integer",
@@ -82,7 +87,7 @@ liveness:
 {grace}  departed: {departed}
   stranger: {stranger}
 limits:
-  i_accept: [short_grace]
+  i_accept: [short_grace, short_quarantine]
 {limits}stores:
   vectors:
     kind: qdrant
@@ -104,7 +109,10 @@ limits:
     root: {files}/enrichments
     layout: \"{ENRICHMENTS_LAYOUT}\"
     exclusive: {exclusive}
-http:
+quarantine:
+  folder: {files}/.course-gc/archives
+  min_free: 0%
+{quarantine}http:
   listen: {listen}
 "
     )

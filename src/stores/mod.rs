@@ -221,19 +221,10 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// If copying had to end: then nothing of the batch is deleted.
-    async fn copy(
-        &self,
-        _id: &CopyId,
-        _handles: &[Handle],
-        _copies: &mut dyn Copies,
-    ) -> Result<Vec<Copied>, StoreError> {
-        Err(StoreError::Unusable(format!("store {} keeps no copies", self.name())))
-    }
+    async fn copy(&self, id: &CopyId, handles: &[Handle], copies: &mut dyn Copies) -> Result<Vec<Copied>, StoreError>;
 
     /// Puts back items that [`Store::copy`] gave to an archive, one outcome an item, in their order. Twice is harmless.
-    async fn put_back(&self, items: &[Item], _restoring: Restoring) -> Vec<PutBack> {
-        items.iter().map(|_| PutBack::Failed(format!("store {} keeps no copies", self.name()))).collect()
-    }
+    async fn put_back(&self, items: &[Item], restoring: Restoring) -> Vec<PutBack>;
 
     /// The copies that the store keeps itself, if it does; then it gives none to an archive.
     fn in_place(&self) -> Option<&dyn InPlace> {

@@ -104,7 +104,7 @@ impl Done {
         self.tallies.push((key, tally));
     }
 
-    fn spare(&mut self, handle: &Handle) {
+    pub(super) fn spare(&mut self, handle: &Handle) {
         let key = (handle.source, handle.owner);
         self.tallies.push((key, Tally { spared: 1, ..Tally::default() }));
         self.kept.insert(key);
@@ -137,6 +137,13 @@ impl Sweeper<'_> {
     ) -> Done {
         let mut done = Done::default();
         let store = share.store;
+        // What names somebody who lives stays, and needs no copy.
+        let is_entangled = |handle: &Handle| handle.mentions.iter().any(|id| self.live.contains(*id));
+        let (entangled, handles): (Vec<Handle>, Vec<Handle>) = handles.into_iter().partition(is_entangled);
+        entangled.iter().for_each(|handle| done.spare(handle));
+        if handles.is_empty() {
+            return done;
+        }
         let orphans: BTreeSet<OrphanKey> = handles.iter().map(|handle| (handle.source, handle.owner)).collect();
         let owners = courses_of(&orphans);
         let counting = orphans.difference(approved).map(|(_, course)| *course).collect();

@@ -16,6 +16,7 @@ mod pause;
 mod places;
 mod pooler;
 mod program;
+mod quarantine;
 mod revived;
 mod serve;
 mod sharing;

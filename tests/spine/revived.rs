@@ -158,6 +158,7 @@ async fn s6_a_course_that_is_found_live_waits_anew_though_nobody_knows_what_is_r
 async fn s11_who_could_not_be_asked_about_again_is_asked_about_by_the_next_run() -> Result<()> {
     let scene = Scene::set().await?;
     scene.only_one_is_dead().await?;
+    let keys = scene.keys().await?;
     let mut collector = scene.installation.collector()?;
     let (campus, stores, back) = (Arc::clone(&scene.campus), scene.installation.stores.clone(), scene.back);
     interpose(&mut collector, "cache", move |call, nth| {
@@ -181,9 +182,14 @@ async fn s11_who_could_not_be_asked_about_again_is_asked_about_by_the_next_run()
         Some(vec![back.to_string()])
     );
 
+    let planned = scene.installation.plan().await?;
+    assert_eq!(store(&planned, "cache")?.put_back, 0, "a plan changes no store");
+    assert_ne!(scene.keys().await?, keys);
     let report = scene.installation.run().await?;
-    let told: Vec<String> = store(&report, "cache")?.live_after_delete.iter().map(ToString::to_string).collect();
+    let cache = store(&report, "cache")?;
+    let told: Vec<String> = cache.live_after_delete.iter().map(ToString::to_string).collect();
     assert_eq!((told, report.verdict), (vec![back.to_string()], Verdict::Partly), "whoever is on call must look");
+    assert_eq!((cache.put_back, scene.keys().await?), (1, keys), "S11: and it has lost nothing");
     assert!(scene.installation.ledger()?.open_intents().await?.is_empty());
     assert_eq!(scene.installation.run().await?.verdict, Verdict::Clean, "once");
     Ok(())

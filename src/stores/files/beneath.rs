@@ -39,6 +39,8 @@ pub(super) struct Stat {
     /// Seconds and nanoseconds.
     pub modified: (i64, u32),
     pub mount: u64,
+    /// Permissions.
+    pub mode: u32,
     /// Major and minor number, inode.
     pub identity: (u32, u32, u64),
 }
@@ -194,6 +196,16 @@ impl Dir {
         }
     }
 
+    /// Moves a name of this directory to another one, in place of what has it there.
+    pub fn replace_in(&self, name: &[u8], to: &Self, new_name: &[u8]) -> Result<()> {
+        rustix::fs::renameat(&self.fd, component(name)?, &to.fd, component(new_name)?)
+    }
+
+    /// Sets this directory's permissions.
+    pub fn set_mode(&self, mode: u32) -> Result<()> {
+        rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode))
+    }
+
     /// Removes a name that is no directory.
     pub fn unlink(&self, name: &[u8]) -> Result<()> {
         rustix::fs::unlinkat(&self.fd, component(name)?, AtFlags::empty())
@@ -232,6 +244,7 @@ impl From<Statx> for Stat {
             allocated: statx.stx_blocks.saturating_mul(512),
             modified: (statx.stx_mtime.tv_sec, statx.stx_mtime.tv_nsec),
             mount: statx.stx_mnt_id,
+            mode: u32::from(statx.stx_mode) & 0o7777,
             identity: (statx.stx_dev_major, statx.stx_dev_minor, statx.stx_ino),
         }
     }

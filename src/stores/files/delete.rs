@@ -1,4 +1,4 @@
-//! The delete of one handle: look again, move into the trash, remove from there.
+//! The delete of one handle: look again, and move away: into quarantine, or into the trash and remove from there.
 //!
 //! The move is the delete: one rename on the same file system, atomic and instant, after which nothing of the course is
 //! where the application looks for it. What is left in the trash by a crash or an error is found by the next inventory
@@ -43,13 +43,13 @@ impl Refusal {
 
 /// A handle whose directory was looked at and may go.
 pub(super) struct Inspected {
-    root: Dir,
-    parent: Dir,
+    pub root: Dir,
+    pub parent: Dir,
     name: Vec<u8>,
-    path: Vec<u8>,
-    seen: Measure,
-    is_trash: bool,
-    owner: String,
+    pub path: Vec<u8>,
+    pub seen: Measure,
+    pub is_trash: bool,
+    pub owner: String,
 }
 
 /// What lies in the trash, ready to be removed.
@@ -99,31 +99,37 @@ pub(super) fn inspect(place: &Place, handle: &Handle, pulse: &Pulse) -> Result<O
 
 /// Moves what was inspected into the trash; `None` if it has gone.
 pub(super) fn discard(inspected: Inspected, pulse: &Pulse) -> Result<Option<Trashed>, Refusal> {
-    let Inspected { root, parent, name, path, seen, is_trash, owner } = inspected;
-    if is_trash {
-        return Ok(Some(Trashed { trash: parent, name }));
+    if inspected.is_trash {
+        return Ok(Some(Trashed { trash: inspected.parent, name: inspected.name }));
     }
+    let (root, owner) = (&inspected.root, &inspected.owner);
     let trash = root.make(OWN_FOLDER).and_then(|own| own.make(TRASH));
     let trash = trash.map_err(Fault::at("make the directory", &join(OWN_FOLDER, TRASH)))?;
     // Sixteen digits: nothing that could be read as an id.
     let new_name = format!("{owner}.{:016x}", Uuid::new_v4().as_u64_pair().1).into_bytes();
     // Nobody waits any more if the confirmation grew stale meanwhile.
     pulse.beat()?;
-    let moved = parent.rename(&name, &trash, &new_name);
-    let arrived = trash.stat(&new_name).ok().map(|stat| stat.identity);
+    Ok(move_away(&inspected, &trash, &new_name)?.then_some(Trashed { trash, name: new_name }))
+}
+
+/// Moves what was inspected to another directory in one step; false if it has gone. What turns out to be another thing than was
+/// inspected stays.
+pub(super) fn move_away(inspected: &Inspected, to: &Dir, new_name: &[u8]) -> Result<bool, Refusal> {
+    let Inspected { parent, name, path, seen, .. } = inspected;
+    let moved = parent.rename(name, to, new_name);
+    let arrived = to.stat(new_name).ok().map(|stat| stat.identity);
     match moved {
-        Ok(()) if arrived == seen.identity => {}
+        Ok(()) if arrived == seen.identity => Ok(true),
         // A network file system may say so of a rename that it did, when it was asked twice.
-        Err(Errno::NOENT | Errno::STALE) if arrived.is_some() && arrived == seen.identity => {}
-        Err(Errno::NOENT) if parent.stat(&name).is_err_and(|errno| errno == Errno::NOENT) => return Ok(None),
+        Err(Errno::NOENT | Errno::STALE) if arrived.is_some() && arrived == seen.identity => Ok(true),
+        Err(Errno::NOENT) if parent.stat(name).is_err_and(|errno| errno == Errno::NOENT) => Ok(false),
         Ok(()) => {
-            trash.rename(&new_name, &parent, &name).map_err(Fault::at("put back", &path))?;
+            to.rename(new_name, parent, name).map_err(Fault::at("put back", path))?;
             let shown = path.escape_ascii();
-            return Err(Refusal::Changed(format!("`{shown}` was replaced while it was looked at, and stays")));
+            Err(Refusal::Changed(format!("`{shown}` was replaced while it was looked at, and stays")))
         }
-        Err(errno) => return Err(Fault::at("move to the trash", &path)(errno).into()),
+        Err(errno) => Err(Fault::at("move away", path)(errno).into()),
     }
-    Ok(Some(Trashed { trash, name: new_name }))
 }
 
 impl Trashed {

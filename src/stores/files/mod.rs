@@ -12,6 +12,7 @@
 
 mod beneath;
 mod delete;
+mod kept;
 mod marker;
 mod references;
 mod tree;
@@ -31,9 +32,12 @@ use bytes::Bytes;
 use futures::StreamExt;
 use rustix::io::Errno;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Amount, Census, SourceIndex, fingerprint};
+use crate::errors::chain;
+use crate::stores::copies::{Copied, Copies, CopyId, InPlace, Item, PlacedCopy, PutBack, Receipt, Restoring};
 use crate::stores::layout;
 pub use crate::stores::layout::{Layout, LayoutError};
 use crate::stores::{Handle, Marker, Outcome, References, Removed, Store, StoreError, Targets};
@@ -182,6 +186,10 @@ impl FilesStore {
         if !batch.is_fresh() {
             return Ok(Outcome::Unattempted);
         }
+        // What was in the trash already was meant to be gone.
+        if let Some(safe) = batch.safe().filter(|_| !inspected.is_trash) {
+            return self.keep(batch, inspected, safe.id, &shown).await;
+        }
         // Given up when the confirmation grows stale, and then not done later either.
         let trashed = self
             .blocking(self.call_timeout.min(batch.time_left()), format!("move `{shown}` to the trash"), |_, pulse| {
@@ -204,6 +212,65 @@ impl FilesStore {
             Ok(taken) => Outcome::Deleted { resources: taken.files.max(1), bytes: Some(taken.bytes) },
             Err(fault) => Outcome::Failed(fault.explain()),
         })
+    }
+}
+
+impl FilesStore {
+    /// Moves a course's directory into quarantine, which is its delete.
+    async fn keep(
+        &self,
+        batch: &Condemned,
+        inspected: delete::Inspected,
+        id: CopyId,
+        shown: &str,
+    ) -> Result<Outcome, StoreError> {
+        let amount = inspected.seen.amount();
+        let limit = self.call_timeout.min(batch.time_left());
+        let keep = self.blocking(limit, format!("move `{shown}` into quarantine"), move |_, pulse| {
+            kept::keep(&inspected, &id, pulse)
+        });
+        let kept = keep.await?;
+        moment(&self.name);
+        Ok(match kept {
+            Ok(true) => Outcome::Deleted { resources: amount.resources, bytes: amount.bytes },
+            Ok(false) => Outcome::Absent,
+            Err(refusal) => Outcome::Failed(refusal.explain()),
+        })
+    }
+}
+
+#[async_trait]
+impl InPlace for FilesStore {
+    async fn copies(&self) -> Result<Vec<PlacedCopy>, StoreError> {
+        let source = self.place.layout.text().to_owned();
+        let list = self.blocking(self.call_timeout, "list the copies in quarantine".to_owned(), move |place, pulse| {
+            kept::list(place, &source, pulse)
+        });
+        list.await?.map_err(|fault| fault.of(&self.place.shown()))
+    }
+
+    async fn put_back(&self, copy: &PlacedCopy, restoring: Restoring) -> PutBack {
+        let action = format!("put back `{}`", copy.name.escape_ascii());
+        let copy = copy.clone();
+        let job = move |place: &Place, pulse: &Pulse| kept::put_back(place, &copy, restoring, pulse);
+        match self.blocking(self.call_timeout, action, job).await {
+            Ok(Ok(put_back)) => put_back,
+            Ok(Err(fault)) => PutBack::Failed(fault.explain()),
+            Err(error) => PutBack::Failed(chain(&error)),
+        }
+    }
+
+    async fn purge(&self, copy: &PlacedCopy) -> Result<(), StoreError> {
+        let action = format!("purge the copy of `{}`", copy.name.escape_ascii());
+        let copy = copy.clone();
+        let job = move |place: &Place, pulse: &Pulse| kept::purge(place, &copy, pulse);
+        self.blocking(self.call_timeout, action, job).await?.map_err(|fault| fault.of(&self.place.shown()))
+    }
+
+    async fn remove_unfinished(&self, current: Uuid) -> Result<(), StoreError> {
+        let action = "remove what stands for nothing in quarantine".to_owned();
+        let job = move |place: &Place, pulse: &Pulse| kept::remove_unfinished(place, |run| run != current, pulse);
+        self.blocking(self.call_timeout, action, job).await?.map_err(|fault| fault.of(&self.place.shown()))
     }
 }
 
@@ -339,6 +406,31 @@ impl Store for FilesStore {
             }
         }
         Ok(held)
+    }
+
+    /// The move into quarantine is the copy; here it is only looked whether it may go.
+    async fn copy(&self, _: &CopyId, handles: &[Handle], _: &mut dyn Copies) -> Result<Vec<Copied>, StoreError> {
+        let mut copied = Vec::with_capacity(handles.len());
+        for handle in handles {
+            let action = format!("look at `{}`", handle.key.escape_ascii());
+            let again = handle.clone();
+            let job = move |place: &Place, pulse: &Pulse| delete::inspect(place, &again, pulse).map(|it| it.is_some());
+            copied.push(match self.blocking(self.call_timeout, action, job).await? {
+                Ok(true) => Copied::Whole(Receipt::default()),
+                Ok(false) => Copied::Absent,
+                Err(refusal) => Copied::Failed(refusal.explain()),
+            });
+        }
+        Ok(copied)
+    }
+
+    async fn put_back(&self, items: &[Item], _: Restoring) -> Vec<PutBack> {
+        let why = || PutBack::Failed("directories lie in no archive: they were never files'".to_owned());
+        items.iter().map(|_| why()).collect()
+    }
+
+    fn in_place(&self) -> Option<&dyn InPlace> {
+        Some(self)
     }
 
     async fn delete(&self, batch: &Condemned) -> Removed {

@@ -143,8 +143,8 @@ impl Link {
                 "check the user and the password in its url"
             }
             (ErrorKind::Server(ServerErrorKind::NoPerm), _) => {
-                "grant its user PING, INFO, SELECT, SCAN, UNLINK, GET, SET and EVAL, all of the templates' keys, and \
-                 course-gc:marker"
+                "grant its user PING, INFO, SELECT, SCAN, UNLINK, DUMP, PTTL, GET, SET, EVAL, EVALSHA and SCRIPT, all of the \
+                 templates' keys, and course-gc:marker"
             }
             (ErrorKind::Server(ServerErrorKind::ReadOnly), _) => "it is a replica: use the primary's address",
             (ErrorKind::Server(ServerErrorKind::BusyLoading), _) => "it is loading its data: wait for the next run",
