@@ -240,14 +240,14 @@ mod tests {
         keeps(&place).await;
     }
 
-    fn bucket(server: &Objects, secret_key: &str) -> ObjectPlace {
+    fn bucket(server: &Objects, secret_key: &str, call_timeout: Duration) -> ObjectPlace {
         let bucket = Bucket::new(&BucketSettings {
             url: server.url(),
             bucket: Objects::OTHER_BUCKET.to_owned(),
             region: Objects::REGION.to_owned(),
             access_key: Some(Objects::ACCESS_KEY.into()),
             secret_key: Some(secret_key.into()),
-            call_timeout: Duration::from_millis(500),
+            call_timeout,
         });
         ObjectPlace::bucket(&bucket.unwrap())
     }
@@ -255,7 +255,7 @@ mod tests {
     #[tokio::test]
     async fn s12_what_is_there_is_never_written_over_in_a_bucket() {
         let server = Objects::start().await.unwrap();
-        let place = bucket(&server, Objects::SECRET_KEY);
+        let place = bucket(&server, Objects::SECRET_KEY, Duration::from_secs(30));
         assert_eq!(place.free_percent().await.unwrap(), None);
         keeps(&place).await;
     }
@@ -263,12 +263,12 @@ mod tests {
     #[tokio::test]
     async fn a_bucket_that_refuses_or_is_silent_says_so_in_time() {
         let server = Objects::start().await.unwrap();
-        let refused = bucket(&server, "wrong").put_new("a", Bytes::new()).await.unwrap_err();
+        let refused = bucket(&server, "wrong", Duration::from_secs(30)).put_new("a", Bytes::new()).await.unwrap_err();
         let refused = crate::errors::chain(&refused);
         assert!(refused.contains("could not write `a`: SignatureDoesNotMatch"), "{refused}");
         assert!(!refused.contains(Objects::ACCESS_KEY), "{refused}");
         server.pause().unwrap();
-        let silent = bucket(&server, Objects::SECRET_KEY).list("a").await.unwrap_err();
+        let silent = bucket(&server, Objects::SECRET_KEY, Duration::from_millis(500)).list("a").await.unwrap_err();
         assert!(matches!(silent, PlaceError::Timeout { seconds: 0.5, .. }), "{silent}");
     }
 }

@@ -39,6 +39,7 @@ fn the_report_shows_each_value_and_where_it_comes_from() {
     stores.cache.quarantine              true                           default
     stores.cache.restore_url             none                           default
     quarantine.folder                    /var/lib/course-gc/quarantine  default
+    quarantine.bucket                    none                           default
     quarantine.keep                      7d                             default
     quarantine.max_size                  10GB                           default
     quarantine.min_free                  10%                            default

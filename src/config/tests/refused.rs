@@ -294,7 +294,7 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
         ),
         (
             objects("http://s3", "media", "{course_id}") + "    access_key_file: Cargo.toml\n",
-            "config.yaml:17:22: stores.media.access_key_file: `/nowhere/Cargo.toml` cannot be read: No such file or directory (os error 2); name a file that holds the secret alone",
+            "config.yaml:17:22: stores.media.access_key_file: cannot read /nowhere/Cargo.toml: No such file or directory (os error 2); name a file that can be read",
         ),
         (
             least("quarantine: { folder: /copies, bucket: { url: http://s3, bucket: archives } }\n"),
@@ -371,8 +371,8 @@ proptest! {
     }
 }
 
-#[test]
-fn a_key_s_id_and_the_key_come_together() {
+#[tokio::test]
+async fn a_key_s_id_and_the_key_come_together() {
     let text = least(
         "  media:\n    kind: objects\n    url: http://s3\n    bucket: media\n    layout: \"{course_id}\"\n\
          quarantine: { bucket: { url: http://s3, bucket: archives } }\n",

@@ -3,13 +3,14 @@
 //! Those of a batch lie in `.course-gc/quarantine/{run}/{batch}/`, numbered, since a long name would not fit there. The
 //! manifest beside them says what each was, and is written last: without it nothing was copied.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::{AT_ONCE, ObjectsStore, Place, SOURCE};
@@ -20,6 +21,8 @@ use crate::stores::{Handle, Store, StoreError};
 
 const FOLDER: &str = ".course-gc/quarantine";
 const MANIFEST: &str = "manifest.json";
+/// How old a copy without a manifest must be to be nobody's: another installation may be making one in the same bucket.
+const UNFINISHED_FOR: TimeDelta = TimeDelta::days(1);
 
 /// What a batch's copies were.
 #[derive(Debug, Serialize, Deserialize)]
@@ -192,6 +195,30 @@ impl Batches<'_> {
         Ok(PutBack::Restored)
     }
 
+    /// Removes what was copied before a time by other runs than the current one, and has no manifest.
+    pub(super) async fn remove_unfinished(&self, current: Uuid, before: DateTime<Utc>) -> Result<(), StoreError> {
+        let bucket = &self.place.bucket;
+        let mut listing = bucket.list(Some(&Path::from(FOLDER)), "look for unfinished copies");
+        let (mut finished, mut copies) = (HashSet::new(), Vec::new());
+        while let Some(object) = listing.next().await? {
+            let Some(folder) = object.location.as_ref().rsplit_once('/').map(|(folder, _)| folder.to_owned()) else {
+                continue;
+            };
+            if object.location.filename() == Some(MANIFEST) {
+                finished.insert(folder);
+            } else if object.last_modified < before {
+                copies.push((folder, object.location));
+            }
+        }
+        let current = format!("{FOLDER}/{current}/");
+        for (folder, name) in copies {
+            if !finished.contains(&folder) && !folder.starts_with(&current) {
+                bucket.remove(&name).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes a copy, and with the last one of a batch its manifest.
     async fn purge(&self, copy: &PlacedCopy) -> Result<(), StoreError> {
         let bucket = &self.place.bucket;
@@ -238,5 +265,9 @@ impl InPlace for ObjectsStore {
 
     async fn purge(&self, copy: &PlacedCopy) -> Result<(), StoreError> {
         Batches { place: &self.place }.purge(copy).await
+    }
+
+    async fn remove_unfinished(&self, current: Uuid) -> Result<(), StoreError> {
+        Batches { place: &self.place }.remove_unfinished(current, Utc::now() - UNFINISHED_FOR).await
     }
 }

@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 
 pub use self::bucket::{Bucket, BucketSettings, Said};
 use self::copy::Batches;
-use super::copies::{Copied, Copies, CopyId, InPlace};
+use super::copies::{Copied, Copies, CopyId, InPlace, Item, PutBack, Restoring};
 use super::layout::{Layout, OWN_FOLDER};
 use super::{Handle, Marker, Removed, Store, StoreError, Targets};
 use crate::domain::ids::{CourseId, IdType};
@@ -214,6 +214,11 @@ impl Store for ObjectsStore {
 
     async fn copy(&self, id: &CopyId, handles: &[Handle], _: &mut dyn Copies) -> Result<Vec<Copied>, StoreError> {
         Batches { place: &self.place }.copy(id, handles).await
+    }
+
+    async fn put_back(&self, items: &[Item], _: Restoring) -> Vec<PutBack> {
+        let why = || PutBack::Failed("objects lie in no archive: they were never an objects store's".to_owned());
+        items.iter().map(|_| why()).collect()
     }
 
     fn in_place(&self) -> Option<&dyn InPlace> {

@@ -1,7 +1,8 @@
 //! Copies beside the originals (S12).
 
+use chrono::{TimeDelta, Utc};
+
 use super::*;
-use crate::stores::copies::{PutBack, Restoring};
 
 /// A course with these objects, all copied in a batch.
 async fn copied(names: &[&str]) -> (Objects, Direct, ObjectsStore, Vec<Handle>, Vec<Copied>) {
@@ -72,6 +73,25 @@ async fn s12_copies_without_their_manifest_are_none() {
     direct.put(&manifest, "{").await;
     let error = store.in_place().unwrap().copies().await.unwrap_err().to_string();
     assert!(error.contains("holds no manifest"), "{error}");
+}
+
+#[tokio::test]
+async fn s12_what_was_never_finished_is_removed_when_it_is_nobody_s_any_more() {
+    let (_server, direct, store, handles, _) = copied(&["a", "b"]).await;
+    copy(&store, 2, &handles).await;
+    direct.remove(&format!(".course-gc/quarantine/{}/manifest.json", copy_id(2))).await;
+    let all = direct.names().await;
+    store.remove_unfinished(Uuid::from_u128(8)).await.unwrap();
+    assert_eq!(direct.names().await, all, "somebody may be copying it at this moment");
+    let later = Utc::now() + TimeDelta::days(1);
+    let batches = Batches { place: &store.place };
+    batches.remove_unfinished(copy_id(2).run, later).await.unwrap();
+    assert_eq!(direct.names().await, all, "it is the run's own");
+    batches.remove_unfinished(Uuid::from_u128(8), later).await.unwrap();
+    let unfinished = format!(".course-gc/quarantine/{}/", copy_id(2));
+    let kept: Vec<_> = all.into_iter().filter(|name| !name.starts_with(&unfinished)).collect();
+    assert_eq!(direct.names().await, kept);
+    assert_eq!(copies(&store).await.len(), 2);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use super::*;
 use crate::domain::live_set::LiveSet;
 use crate::stores::Outcome;
 use crate::stores::contract::{self, Bench, Contents, located};
-use crate::stores::copies::{Item, PlacedCopy, Safe};
+use crate::stores::copies::{PlacedCopy, Safe};
 
 mod copies;
 mod faults;
