@@ -19,8 +19,8 @@ use crate::postgres::{IDLE_TIMEOUT, Postgres};
 use crate::quarantine::{Archives, Key, ObjectPlace, Quarantine, Room};
 use crate::reconcile::{Collector, ManagedStore};
 use crate::stores::layout::{Layout, LayoutError};
-use crate::stores::template::{Template, TemplateError};
 use crate::stores::objects::{Bucket, BucketSettings};
+use crate::stores::template::{Template, TemplateError};
 use crate::stores::{StoreError, files, objects, qdrant, redis};
 use crate::tombstones::Tombstones;
 

@@ -10,13 +10,8 @@ use anyhow::{Context, Result};
 
 use crate::server::{Kind, Server};
 
-static KIND: Kind = Kind {
-    name: "objects",
-    ready: "ready to serve",
-    port_taken: "already in use",
-    stop: "TERM",
-    last: "KILL",
-};
+static KIND: Kind =
+    Kind { name: "objects", ready: "ready to serve", port_taken: "already in use", stop: "TERM", last: "KILL" };
 
 /// The program, which runs on the Python that `scripts/setup` prepares.
 const PROGRAM: &str = include_str!("objects.py");

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
@@ -21,8 +21,6 @@ use crate::stores::{Handle, Store, StoreError};
 
 const FOLDER: &str = ".course-gc/quarantine";
 const MANIFEST: &str = "manifest.json";
-/// How old a copy without a manifest must be to be nobody's: another installation may be making one in the same bucket.
-const UNFINISHED_FOR: TimeDelta = TimeDelta::days(1);
 
 /// What a batch's copies were.
 #[derive(Debug, Serialize, Deserialize)]
@@ -74,8 +72,9 @@ impl Batches<'_> {
         if !objects.is_empty() {
             let CopyId { run, batch, taken_at, expires_at } = *id;
             let said = Manifest { run, batch, taken_at, expires_at, objects };
-            let json = serde_json::to_vec_pretty(&said)
-                .map_err(|error| StoreError::server(format!("{}: could not write `{manifest}`", bucket.shown()), error))?;
+            let json = serde_json::to_vec_pretty(&said).map_err(|error| {
+                StoreError::server(format!("{}: could not write `{manifest}`", bucket.shown()), error)
+            })?;
             let put = bucket.s3().put(&manifest, json.into());
             bucket.call(format!("write `{manifest}`"), put).await?;
         }
@@ -141,7 +140,9 @@ impl Batches<'_> {
         let course = |text: &str| {
             let parsed = self.place.id_type.parse(text.as_bytes());
             parsed.ok_or_else(|| {
-                self.place.bucket.unusable(format_args!("the manifest of copy {id} names `{text}`, which is no course's id"))
+                self.place
+                    .bucket
+                    .unusable(format_args!("the manifest of copy {id} names `{text}`, which is no course's id"))
             })
         };
         let mut placed = Vec::new();
@@ -195,8 +196,9 @@ impl Batches<'_> {
         Ok(PutBack::Restored)
     }
 
-    /// Removes what was copied before a time by other runs than the current one, and has no manifest.
-    pub(super) async fn remove_unfinished(&self, current: Uuid, before: DateTime<Utc>) -> Result<(), StoreError> {
+    /// Removes copies of other runs than the current one that have no manifest. Of all that share a bucket one works at a time
+    /// (S10), so nobody is making one of them.
+    async fn remove_unfinished(&self, current: Uuid) -> Result<(), StoreError> {
         let bucket = &self.place.bucket;
         let mut listing = bucket.list(Some(&Path::from(FOLDER)), "look for unfinished copies");
         let (mut finished, mut copies) = (HashSet::new(), Vec::new());
@@ -206,7 +208,7 @@ impl Batches<'_> {
             };
             if object.location.filename() == Some(MANIFEST) {
                 finished.insert(folder);
-            } else if object.last_modified < before {
+            } else {
                 copies.push((folder, object.location));
             }
         }
@@ -268,6 +270,6 @@ impl InPlace for ObjectsStore {
     }
 
     async fn remove_unfinished(&self, current: Uuid) -> Result<(), StoreError> {
-        Batches { place: &self.place }.remove_unfinished(current, Utc::now() - UNFINISHED_FOR).await
+        Batches { place: &self.place }.remove_unfinished(current).await
     }
 }

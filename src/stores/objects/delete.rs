@@ -104,11 +104,7 @@ async fn send(place: &Place, batch: &Condemned, looked: Vec<Looked>) -> Vec<Outc
 }
 
 /// The one request: an answer a name.
-async fn request(
-    place: &Place,
-    batch: &Condemned,
-    names: Vec<object_store::Result<Path>>,
-) -> Vec<Result<(), String>> {
+async fn request(place: &Place, batch: &Condemned, names: Vec<object_store::Result<Path>>) -> Vec<Result<(), String>> {
     if names.is_empty() {
         return Vec::new();
     }

@@ -1,7 +1,5 @@
 //! Copies beside the originals (S12).
 
-use chrono::{TimeDelta, Utc};
-
 use super::*;
 
 /// A course with these objects, all copied in a batch.
@@ -76,18 +74,14 @@ async fn s12_copies_without_their_manifest_are_none() {
 }
 
 #[tokio::test]
-async fn s12_what_was_never_finished_is_removed_when_it_is_nobody_s_any_more() {
+async fn s12_what_was_never_finished_is_removed_by_the_next_run() {
     let (_server, direct, store, handles, _) = copied(&["a", "b"]).await;
     copy(&store, 2, &handles).await;
     direct.remove(&format!(".course-gc/quarantine/{}/manifest.json", copy_id(2))).await;
     let all = direct.names().await;
-    store.remove_unfinished(Uuid::from_u128(8)).await.unwrap();
-    assert_eq!(direct.names().await, all, "somebody may be copying it at this moment");
-    let later = Utc::now() + TimeDelta::days(1);
-    let batches = Batches { place: &store.place };
-    batches.remove_unfinished(copy_id(2).run, later).await.unwrap();
+    store.remove_unfinished(copy_id(2).run).await.unwrap();
     assert_eq!(direct.names().await, all, "it is the run's own");
-    batches.remove_unfinished(Uuid::from_u128(8), later).await.unwrap();
+    store.remove_unfinished(Uuid::from_u128(8)).await.unwrap();
     let unfinished = format!(".course-gc/quarantine/{}/", copy_id(2));
     let kept: Vec<_> = all.into_iter().filter(|name| !name.starts_with(&unfinished)).collect();
     assert_eq!(direct.names().await, kept);
