@@ -1,8 +1,9 @@
-//! S1: a course that comes back while a run is at work.
+//! What changes while a run is at work: a course comes back (S1), a file is referred to (S9).
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use course_gc::domain::plan::{Decision, Hold};
 use course_gc::domain::report::{Mode, RunReport, StoreReport, Verdict};
 use course_gc::ledger::Intents;
 use course_gc::reconcile::reconcile;
@@ -223,6 +224,50 @@ async fn s1_whoever_is_named_by_what_went_is_asked_about_again() -> Result<()> {
     let report = reconcile(&collector, Mode::Run, &CancellationToken::new()).await?;
     let told: Vec<String> = store(&report, "cache")?.live_after_delete.iter().map(ToString::to_string).collect();
     assert!(told.contains(&named.to_string()), "{told:?} {report:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn s9_what_is_referred_to_after_the_plan_stays_and_the_rest_of_its_directory_goes() -> Result<()> {
+    let scene = Scene::set().await?;
+    let stores = &scene.installation.stores;
+    let deleted = scene.campus.doomed().into_iter().collect();
+    let is_upload = |resource: &Resource| match resource {
+        Resource::File(path) if path.starts_with("uploads/") => Some(path.clone()),
+        _ => None,
+    };
+    let path = scene.campus.gone(&deleted).iter().find_map(is_upload).context("no upload is to go")?;
+    let (wanted, rest) = (stores.addresses.files.join(&path), stores.addresses.files.join(format!("{path}.rest")));
+    std::fs::write(&rest, "nobody refers to it")?;
+
+    let mut collector = scene.installation.collector()?;
+    let (postgres, row) = (stores.postgres.clone(), path.clone());
+    interpose(&mut collector, "uploads", move |call, nth| {
+        let (postgres, row) = (postgres.clone(), row.clone());
+        async move {
+            if (call, nth) == (Call::Locate, 1) {
+                let insert = "INSERT INTO public.file_catalog (id, organization_id, storage_path) \
+                              VALUES (gen_random_uuid(), gen_random_uuid(), $1)";
+                sqlx::query(insert).bind(row).execute(&postgres).await.expect("a row can be written");
+            }
+        }
+        .boxed()
+    });
+    let report = reconcile(&collector, Mode::Run, &CancellationToken::new()).await?;
+    let uploads = store(&report, "uploads")?;
+    let course = path.split('/').nth(2).context("no course")?;
+    let mut planned = uploads.sources.iter().flat_map(|source| &source.orphans);
+    let planned = planned.find(|orphan| orphan.course.to_string() == course).context("it was no orphan")?;
+    assert_eq!((planned.decision, planned.referenced), (Decision::Sweep, 0), "nothing referred to it yet");
+    assert!(wanted.exists());
+    assert!(!rest.exists(), "the rest goes");
+    assert!(uploads.swept().spared > 0, "{:?}", uploads.swept());
+
+    let report = scene.installation.run().await?;
+    let sources = &store(&report, "uploads")?.sources;
+    let held = sources.iter().flat_map(|source| &source.orphans).find(|orphan| orphan.course.to_string() == course);
+    assert_eq!(held.map(|orphan| orphan.decision), Some(Decision::Held(Hold::Referenced)));
+    assert!(wanted.exists());
     Ok(())
 }
 

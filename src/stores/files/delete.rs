@@ -12,9 +12,11 @@ use uuid::Uuid;
 use super::Place;
 use super::beneath::Dir;
 use super::layout::OWN_FOLDER;
+use super::spare::{Sought, part, search};
 use super::tree::{Measure, Taken, join, measure, remove};
 use super::walk::{TRASH, open_root, trash_owner};
 use super::watch::{Fault, Pulse};
+use crate::domain::inventory::Amount;
 use crate::stores::Handle;
 
 /// Why a handle's directory stays.
@@ -50,6 +52,42 @@ pub(super) struct Inspected {
     pub seen: Measure,
     pub is_trash: bool,
     pub owner: String,
+}
+
+/// What goes of a directory, and what stays.
+pub(super) struct Part {
+    /// What goes.
+    pub going: Amount,
+    /// Paths that stay, relative to the directory; empty if all of it goes.
+    pub spared: BTreeSet<Vec<u8>>,
+    /// How many files stay.
+    pub left: u64,
+}
+
+/// Tells what goes of what was inspected from what is referred to, by paths relative to its directory. What is referred to and
+/// not there has another name now: then nothing goes.
+pub(super) fn without(
+    inspected: &Inspected,
+    referenced: BTreeSet<Vec<u8>>,
+    pulse: &Pulse,
+) -> Result<Part, Refusal> {
+    let seen = inspected.seen.amount();
+    if referenced.is_empty() {
+        return Ok(Part { going: seen, spared: referenced, left: 0 });
+    }
+    let sought = Sought { paths: &referenced, names: None };
+    let found = search(&inspected.parent, &inspected.name, &sought, pulse)?.unwrap_or_default();
+    if found.wholly || found.met != referenced || inspected.is_trash {
+        return Ok(Part { going: Amount::default(), spared: [Vec::new()].into(), left: seen.resources });
+    }
+    Ok(Part { going: seen.without(&found.kept.counted()), spared: found.paths, left: found.kept.counted().resources })
+}
+
+impl Part {
+    /// True if nothing goes.
+    pub fn stays(&self) -> bool {
+        self.spared.contains(&Vec::new())
+    }
 }
 
 /// What lies in the trash, ready to be removed.
@@ -98,7 +136,11 @@ pub(super) fn inspect(place: &Place, handle: &Handle, pulse: &Pulse) -> Result<O
 }
 
 /// Moves what was inspected into the trash; `None` if it has gone.
-pub(super) fn discard(inspected: Inspected, pulse: &Pulse) -> Result<Option<Trashed>, Refusal> {
+pub(super) fn discard(
+    inspected: Inspected,
+    spared: &BTreeSet<Vec<u8>>,
+    pulse: &Pulse,
+) -> Result<Option<Trashed>, Refusal> {
     if inspected.is_trash {
         return Ok(Some(Trashed { trash: inspected.parent, name: inspected.name }));
     }
@@ -109,13 +151,34 @@ pub(super) fn discard(inspected: Inspected, pulse: &Pulse) -> Result<Option<Tras
     let new_name = format!("{owner}.{:016x}", Uuid::new_v4().as_u64_pair().1).into_bytes();
     // Nobody waits any more if the confirmation grew stale meanwhile.
     pulse.beat()?;
-    Ok(move_away(&inspected, &trash, &new_name)?.then_some(Trashed { trash, name: new_name }))
+    Ok(move_away(&inspected, spared, (&trash, &new_name), pulse)?.then_some(Trashed { trash, name: new_name }))
 }
 
 /// Moves what was inspected to another directory in one step; false if it has gone. What turns out to be another thing than was
 /// inspected stays.
-pub(super) fn move_away(inspected: &Inspected, to: &Dir, new_name: &[u8]) -> Result<bool, Refusal> {
+///
+/// Where something of it is referred to, it stays with what is, and the rest is moved piece by piece.
+pub(super) fn move_away(
+    inspected: &Inspected,
+    spared: &BTreeSet<Vec<u8>>,
+    (to, new_name): (&Dir, &[u8]),
+    pulse: &Pulse,
+) -> Result<bool, Refusal> {
     let Inspected { parent, name, path, seen, .. } = inspected;
+    if !spared.is_empty() {
+        let from = match parent.open(name) {
+            Ok(from) => from,
+            Err(Errno::NOENT) => return Ok(false),
+            Err(errno) => return Err(Fault::at("open the directory", path)(errno).into()),
+        };
+        if Some(from.own_stat().map_err(Fault::at("look at", path))?.identity) != seen.identity {
+            let shown = path.escape_ascii();
+            return Err(Refusal::Changed(format!("`{shown}` was replaced while it was looked at, and stays")));
+        }
+        let there = to.make(new_name).map_err(Fault::at("make the directory", new_name))?;
+        part((&from, &[]), &there, spared, pulse)?;
+        return Ok(true);
+    }
     let moved = parent.rename(name, to, new_name);
     let arrived = to.stat(new_name).ok().map(|stat| stat.identity);
     match moved {

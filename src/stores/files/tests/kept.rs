@@ -10,7 +10,7 @@ use crate::stores::copies::{Copied, CopyId, InPlace, Item, PlacedCopy, PutBack, 
 
 const LONG: Duration = Duration::from_secs(3600);
 
-fn copy_id(batch: u32) -> CopyId {
+pub(super) fn copy_id(batch: u32) -> CopyId {
     let now = DateTime::UNIX_EPOCH;
     CopyId { run: Uuid::from_u128(7), batch, taken_at: now, expires_at: now + LONG }
 }
