@@ -266,7 +266,9 @@ mod tests {
     fn s9_the_clock_watches_what_may_go_and_what_is_no_longer_referenced_waits_anew() {
         let one = |name: &str| Amount::one(name.as_bytes(), Some(10));
         let mut census = Census::new(Arc::new(set(&[])), 1);
-        ["a", "b", "c"].map(|name| census.observe(SourceIndex(0), id(5), one(name), Vec::new));
+        for name in ["a", "b", "c"] {
+            census.observe(SourceIndex(0), id(5), one(name), Vec::new);
+        }
         let inventory = census.finish();
         let mut rest = one("a");
         rest.add(one("b"));

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::stores::{Handle, Referenced};
 use crate::stores::copies::Safe;
+use crate::stores::{Handle, Referenced};
 
 /// Handles whose owners, and all ids that their names hold, were dead when they were confirmed.
 pub struct Condemned {

@@ -22,7 +22,12 @@ impl Clock for Hand {
 fn s2_a_confirmation_is_good_from_when_it_was_asked_for_until_its_time_is_up() {
     let clock = Arc::new(Hand::default());
     let seconds = Duration::from_secs;
-    let batch = Condemned::new((Vec::new(), None, Referenced::default()), seconds(100), seconds(5), Arc::clone(&clock) as Arc<dyn Clock>);
+    let batch = Condemned::new(
+        (Vec::new(), None, Referenced::default()),
+        seconds(100),
+        seconds(5),
+        Arc::clone(&clock) as Arc<dyn Clock>,
+    );
     for (now, is_fresh, left) in [(100, true, 5), (103, true, 2), (104, true, 1), (105, false, 0), (900, false, 0)] {
         *clock.0.lock().unwrap() = seconds(now);
         assert_eq!((batch.is_fresh(), batch.time_left()), (is_fresh, seconds(left)), "at {now}");

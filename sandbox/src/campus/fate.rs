@@ -90,9 +90,7 @@ impl Campus {
                     Box::new(move |file| directory(file) == directory(path))
                 }
                 // What cannot be mapped holds every file of its base name.
-                StoredPath::Elsewhere(path) => {
-                    Box::new(move |file| file.rsplit('/').next() == path.rsplit('/').next())
-                }
+                StoredPath::Elsewhere(path) => Box::new(move |file| file.rsplit('/').next() == path.rsplit('/').next()),
             };
             all.iter().filter(is_meant).copied().collect::<Vec<_>>()
         })

@@ -41,6 +41,8 @@ pub(super) struct Stat {
     /// Seconds and nanoseconds.
     pub modified: (i64, u32),
     pub mount: u64,
+    /// How many names it has.
+    pub links: u32,
     /// Permissions.
     pub mode: u32,
     /// Major and minor number, inode.
@@ -247,6 +249,7 @@ impl From<Statx> for Stat {
             allocated: statx.stx_blocks.saturating_mul(512),
             modified: (statx.stx_mtime.tv_sec, statx.stx_mtime.tv_nsec),
             mount: statx.stx_mnt_id,
+            links: statx.stx_nlink,
             mode: u32::from(statx.stx_mode) & 0o7777,
             identity: (statx.stx_dev_major, statx.stx_dev_minor, statx.stx_ino),
         }

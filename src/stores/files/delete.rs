@@ -66,11 +66,7 @@ pub(super) struct Part {
 
 /// Tells what goes of what was inspected from what is referred to, by paths relative to its directory. What is referred to and
 /// not there has another name now: then nothing goes.
-pub(super) fn without(
-    inspected: &Inspected,
-    referenced: BTreeSet<Vec<u8>>,
-    pulse: &Pulse,
-) -> Result<Part, Refusal> {
+pub(super) fn without(inspected: &Inspected, referenced: BTreeSet<Vec<u8>>, pulse: &Pulse) -> Result<Part, Refusal> {
     let seen = inspected.seen.amount();
     if referenced.is_empty() {
         return Ok(Part { going: seen, spared: referenced, left: 0 });
@@ -179,19 +175,66 @@ pub(super) fn move_away(
         part((&from, &[]), &there, spared, pulse)?;
         return Ok(true);
     }
-    let moved = parent.rename(name, to, new_name);
-    let arrived = to.stat(new_name).ok().map(|stat| stat.identity);
-    match moved {
-        Ok(()) if arrived == seen.identity => Ok(true),
-        // A network file system may say so of a rename that it did, when it was asked twice.
-        Err(Errno::NOENT | Errno::STALE) if arrived.is_some() && arrived == seen.identity => Ok(true),
-        Err(Errno::NOENT) if parent.stat(name).is_err_and(|errno| errno == Errno::NOENT) => Ok(false),
-        Ok(()) => {
+    let answer = parent.rename(name, to, new_name);
+    let end = |dir: &Dir, name: &[u8]| match dir.stat(name) {
+        Ok(stat) if Some(stat.identity) == seen.identity => End::Same,
+        Err(Errno::NOENT) => End::Nothing,
+        _ => End::Other,
+    };
+    match judge(answer, end(parent, name), end(to, new_name)) {
+        Came::Moved => Ok(true),
+        Came::Gone => Ok(false),
+        Came::Replaced => {
             to.rename(new_name, parent, name).map_err(Fault::at("put back", path))?;
             let shown = path.escape_ascii();
             Err(Refusal::Changed(format!("`{shown}` was replaced while it was looked at, and stays")))
         }
-        Err(errno) => Err(Fault::at("move away", path)(errno).into()),
+        Came::Apart => {
+            let (shown, own) = (path.escape_ascii(), OWN_FOLDER.escape_ascii());
+            Err(Refusal::Changed(format!(
+                "`{shown}` stays: it cannot be moved to `{own}` in one step (another file system or quota, or a lower layer of an \
+                 overlay); put both on one"
+            )))
+        }
+        Came::Failed(errno) => Err(Fault::at("move away", path)(errno).into()),
+    }
+}
+
+/// What is at one end of a move after it was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// What was inspected.
+    Same,
+    /// Something else, or nobody can tell.
+    Other,
+    Nothing,
+}
+
+/// What a move came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Came {
+    /// What was inspected is where it was to go.
+    Moved,
+    /// It had gone before.
+    Gone,
+    /// Something else was moved.
+    Replaced,
+    /// The two ends cannot be reached from each other in one step.
+    Apart,
+    /// It stays.
+    Failed(Errno),
+}
+
+/// What a rename came to, by its answer and by what is at both ends. A network file system that repeats a request whose answer
+/// was lost says that there is nothing to move, or that something is there already, of a move that it made: so what is seen goes
+/// before what is said.
+fn judge(answer: Result<(), Errno>, from: End, to: End) -> Came {
+    match (answer, from, to) {
+        (Ok(()), _, End::Same) | (Err(_), End::Nothing | End::Other, End::Same) => Came::Moved,
+        (Ok(()), ..) => Came::Replaced,
+        (Err(Errno::NOENT | Errno::STALE), End::Nothing, End::Nothing) => Came::Gone,
+        (Err(Errno::XDEV), ..) => Came::Apart,
+        (Err(errno), ..) => Came::Failed(errno),
     }
 }
 
@@ -199,5 +242,38 @@ impl Trashed {
     /// Removes it for good. `halfway` is called once, when the first file has gone.
     pub fn remove(&self, pulse: &Pulse, halfway: impl FnMut()) -> Result<Taken, Fault> {
         remove(&self.trash, &self.name, pulse, halfway)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s11_what_is_seen_after_a_move_goes_before_what_was_said_of_it() {
+        use End::{Nothing, Other, Same};
+        let lost = [Errno::NOENT, Errno::STALE];
+        let other = [Errno::EXIST, Errno::ACCESS, Errno::IO, Errno::NOSPC];
+        for from in [Same, Other, Nothing] {
+            assert_eq!(judge(Ok(()), from, Same), Came::Moved);
+            assert_eq!(judge(Ok(()), from, Other), Came::Replaced);
+            assert_eq!(judge(Ok(()), from, Nothing), Came::Replaced, "then putting it back fails, and is told");
+            for to in [Other, Nothing] {
+                assert_eq!(judge(Err(Errno::XDEV), from, to), Came::Apart);
+                for errno in other {
+                    assert_eq!(judge(Err(errno), from, to), Came::Failed(errno), "{from:?} {to:?}");
+                }
+                for errno in lost {
+                    let expected = if (from, to) == (Nothing, Nothing) { Came::Gone } else { Came::Failed(errno) };
+                    assert_eq!(judge(Err(errno), from, to), expected, "{errno} {from:?} {to:?}");
+                }
+            }
+        }
+        for errno in lost.into_iter().chain(other) {
+            for from in [Other, Nothing] {
+                assert_eq!(judge(Err(errno), from, Same), Came::Moved, "{errno}: it was done, and asked for twice");
+            }
+            assert_eq!(judge(Err(errno), Same, Same), Came::Failed(errno), "no directory is in two places");
+        }
     }
 }

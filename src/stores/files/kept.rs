@@ -304,6 +304,12 @@ fn make_like(root: &Dir, names: &[&[u8]]) -> Result<Dir, Fault> {
 /// Removes a copy for good.
 pub(super) fn purge(place: &Place, copy: &PlacedCopy, pulse: &Pulse) -> Result<(), Fault> {
     if let Some((batch, entry)) = entry_of(place, copy)? {
+        // Asked of all of it before any of it goes.
+        let measured = tree::measure(&batch, &entry, place.id_type, pulse)?;
+        if let Some(mount) = measured.and_then(|measured| measured.mount) {
+            let mount = mount.escape_ascii().to_string();
+            return Err(unreadable(&copy.key, &format!("stays: something is mounted at `{mount}` in it")));
+        }
         tree::remove(&batch, &entry, pulse, || ())?;
     }
     tidy(place, copy)

@@ -206,9 +206,11 @@ impl FilesStore {
         // Given up when the confirmation grows stale, and then not done later either.
         let left = part.left;
         let trashed = self
-            .blocking(self.call_timeout.min(batch.time_left()), format!("move `{shown}` to the trash"), move |_, pulse| {
-                delete::discard(inspected, &part.spared, pulse)
-            })
+            .blocking(
+                self.call_timeout.min(batch.time_left()),
+                format!("move `{shown}` to the trash"),
+                move |_, pulse| delete::discard(inspected, &part.spared, pulse),
+            )
             .await?;
         let trashed = match trashed {
             Ok(Some(trashed)) => trashed,

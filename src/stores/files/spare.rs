@@ -35,12 +35,7 @@ pub(super) struct Spared {
 }
 
 /// Looks for what is referred to in `name` of `parent`; `None` if that is not there.
-pub(super) fn search(
-    parent: &Dir,
-    name: &[u8],
-    sought: &Sought<'_>,
-    pulse: &Pulse,
-) -> Result<Option<Spared>, Fault> {
+pub(super) fn search(parent: &Dir, name: &[u8], sought: &Sought<'_>, pulse: &Pulse) -> Result<Option<Spared>, Fault> {
     let mut spared = Spared { wholly: sought.has_name(name), ..Spared::default() };
     let top = match parent.open(name) {
         Ok(top) => top,

@@ -92,6 +92,8 @@ pub(super) struct Measure {
     files: u64,
     bytes: u64,
     fingerprint: u64,
+    /// What has several names and was counted in `bytes`; as many as there are such, and no more.
+    linked: BTreeSet<(u32, u32, u64)>,
     /// Every id in a name, in any spelling.
     pub mentions: BTreeSet<CourseId>,
     /// The first path at which something is mounted, if there is one.
@@ -125,7 +127,9 @@ impl Measure {
         let (seconds, nanoseconds) = stat.modified;
         let content = [&b"\0"[..], &stat.size.to_le_bytes(), &seconds.to_le_bytes(), &nanoseconds.to_le_bytes()];
         self.files += 1;
-        self.bytes = self.bytes.saturating_add(stat.allocated);
+        if stat.links < 2 || self.linked.insert(stat.identity) {
+            self.bytes = self.bytes.saturating_add(stat.allocated);
+        }
         self.fingerprint = self.fingerprint.wrapping_add(fingerprint(&[path, &content.concat()].concat()));
         Ok(())
     }
@@ -200,7 +204,10 @@ pub(super) fn remove(parent: &Dir, name: &[u8], pulse: &Pulse, mut on_first: imp
             Err(errno) => return Err(fault(errno)),
         }
         taken.files += 1;
-        taken.bytes = taken.bytes.saturating_add(stat.allocated);
+        // Its last name frees it.
+        if stat.links < 2 {
+            taken.bytes = taken.bytes.saturating_add(stat.allocated);
+        }
         if taken.files == 1 {
             on_first();
         }
