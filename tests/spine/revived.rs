@@ -8,7 +8,7 @@ use course_gc::domain::report::{Mode, RunReport, StoreReport, Verdict};
 use course_gc::ledger::Intents;
 use course_gc::reconcile::reconcile;
 use futures::FutureExt;
-use sandbox::campus::{Campus, CampusSize, CourseId};
+use sandbox::campus::{Campus, CampusSize, CourseId, Fate};
 use sandbox::config::Settings;
 use sandbox::{Resource, Snapshot, World};
 use tokio_util::sync::CancellationToken;
@@ -144,14 +144,29 @@ async fn s6_a_course_that_is_found_live_waits_anew_though_nobody_knows_what_is_r
     scene.installation.age("25 minutes").await?;
     let files = scene.files().await?;
     assert!(!files.is_empty());
-    sql(&scene, "ALTER TABLE public.file_catalog RENAME TO hidden").await?;
-    let report = scene.run_until(Call::Inventory).await?;
+    let mut collector = scene.installation.collector()?;
+    let (campus, stores, back) = (Arc::clone(&scene.campus), scene.installation.stores.clone(), scene.back);
+    interpose(&mut collector, "cache", move |call, nth| {
+        let (campus, stores) = (Arc::clone(&campus), stores.clone());
+        async move {
+            if (call, nth) == (Call::Inventory, 1) {
+                campus.revive(&stores, back).await.expect("the row can be put back");
+                let hide = "ALTER TABLE public.file_catalog RENAME TO hidden";
+                sqlx::raw_sql(hide).execute(&stores.postgres).await.expect("a table can be renamed");
+            }
+        }
+        .boxed()
+    });
+    let report = reconcile(&collector, Mode::Run, &CancellationToken::new()).await?;
     assert!(store(&report, "uploads")?.error.is_some(), "{report:?}");
 
     sql(&scene, "ALTER TABLE public.hidden RENAME TO file_catalog").await?;
     scene.dies_again().await?;
     scene.installation.run().await?;
     assert_eq!(scene.files().await?, files, "its grace begins anew");
+    scene.installation.age("25 minutes").await?;
+    scene.installation.run().await?;
+    assert_ne!(scene.files().await?, files, "and is over in the end");
     Ok(())
 }
 
@@ -236,7 +251,13 @@ async fn s9_what_is_referred_to_after_the_plan_stays_and_the_rest_of_its_directo
         Resource::File(path) if path.starts_with("uploads/") => Some(path.clone()),
         _ => None,
     };
-    let path = scene.campus.gone(&deleted).iter().find_map(is_upload).context("no upload is to go")?;
+    let fates = scene.campus.fates(&deleted);
+    let directory = |path: &str| path.split('/').take(3).map(str::to_owned).collect::<Vec<_>>();
+    let stays = fates.iter().filter(|(_, fate)| **fate != Fate::Gone).filter_map(|(resource, _)| is_upload(resource));
+    let stays: Vec<_> = stays.map(|path| directory(&path)).collect();
+    let mut gone =
+        fates.iter().filter(|(_, fate)| **fate == Fate::Gone).filter_map(|(resource, _)| is_upload(resource));
+    let path = gone.find(|path| !stays.contains(&directory(path))).context("no upload is to go with all beside it")?;
     let (wanted, rest) = (stores.addresses.files.join(&path), stores.addresses.files.join(format!("{path}.rest")));
     std::fs::write(&rest, "nobody refers to it")?;
 
