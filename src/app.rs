@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use crate::clock::MachineClock;
 use crate::config::{
     self, Config, CourseIdKind, FilesStore, LivenessAccept, ObjectsStore, QdrantStore, RedisStore, SecretUrl,
-    StoreConfig,
+    StoreConfig, TableStore,
 };
 use crate::domain::evidence::Graces;
 use crate::domain::ids::IdType;
@@ -21,7 +21,7 @@ use crate::reconcile::{Collector, ManagedStore};
 use crate::stores::layout::{Layout, LayoutError};
 use crate::stores::objects::{Bucket, BucketSettings};
 use crate::stores::template::{Template, TemplateError};
-use crate::stores::{StoreError, files, objects, qdrant, redis};
+use crate::stores::{StoreError, files, objects, qdrant, redis, table};
 use crate::tombstones::Tombstones;
 
 /// Why a configuration that was read makes no collector.
@@ -193,6 +193,7 @@ fn managed(config: &Config, name: &str, store: &StoreConfig) -> Result<ManagedSt
         StoreConfig::Redis(store) => redis_store(config, name, store),
         StoreConfig::Files(store) => files_store(config, name, store),
         StoreConfig::Objects(store) => objects_store(config, name, store),
+        StoreConfig::Table(store) => table_store(config, name, store),
     }
 }
 
@@ -273,6 +274,28 @@ fn objects_store(config: &Config, name: &str, store: &ObjectsStore) -> Result<Ma
         batch_limit: batch(store.batch),
     });
     Ok(ManagedStore { store: Arc::new(made), exclusive: vec![store.exclusive], quarantined: store.quarantine })
+}
+
+fn table_store(config: &Config, name: &str, store: &TableStore) -> Result<ManagedStore, AssemblyError> {
+    let source = |table: &config::Table| {
+        let (schema, name) = table.table.split_once('.').unwrap_or(("public", &table.table));
+        table::TableSource {
+            schema: schema.to_owned(),
+            table: name.to_owned(),
+            column: table.column.clone(),
+            filter: table.r#where.clone(),
+        }
+    };
+    let settings = table::TableSettings {
+        name: name.to_owned(),
+        postgres: postgres(config, format!("the database of store {name}"), &store.url),
+        tables: store.tables.iter().map(source).collect(),
+        id_type: id_type(config),
+        batch_limit: batch(store.batch),
+    };
+    let made = table::TableStore::new(settings).map_err(|source| unusable(name, source))?;
+    let exclusive = store.tables.iter().map(|table| table.exclusive).collect();
+    Ok(ManagedStore { store: Arc::new(made), exclusive, quarantined: store.quarantine })
 }
 
 fn batch(configured: u32) -> usize {

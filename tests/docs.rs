@@ -244,6 +244,7 @@ async fn the_configuration_of_the_readme_is_one() {
         "COURSE_GC_LIVENESS_CAMPUS_URL" => "postgres://db/campus",
         "COURSE_GC_STORES_VECTORS_URL" => "http://vectors:6334",
         "COURSE_GC_STORES_CACHE_URL" => "redis://cache:6379/0",
+        "COURSE_GC_STORES_ROWS_URL" => "postgres://db/campus",
         other => panic!("README.md names {other}, which this test does not know"),
     };
     let environment: Vec<(String, String)> = urls.map(|name| (name.to_owned(), values(name).to_owned())).collect();

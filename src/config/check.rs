@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::model::{
     Config, FilesStore, Grace, Limits, ObjectsStore, QdrantStore, Quarantine, RedisStore, References, StoreConfig,
+    TableStore,
 };
 use super::read::Reader;
 use super::scalar::{LimitAccept, Scalar};
@@ -46,6 +47,7 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
             StoreConfig::Redis(store) => check.redis(&path, store, &mut places),
             StoreConfig::Files(store) => check.files(&path, store, &mut places),
             StoreConfig::Objects(store) => check.objects(&path, store, &mut places),
+            StoreConfig::Table(store) => check.table(&path, store, &mut places),
         }
     }
     check.overlaps(&places);
@@ -238,6 +240,26 @@ impl Check<'_> {
                 self.refuse(&path, message);
             }
             let claim = Claim::Name(store.url.place(6379, "0"), &template.template);
+            places.push(Place { path, claim });
+        }
+    }
+
+    fn table<'a>(&mut self, path: &str, store: &'a TableStore, places: &mut Vec<Place<'a>>) {
+        self.scheme(&format!("{path}.url"), &store.url, &["postgres", "postgresql"]);
+        self.range(&format!("{path}.batch"), store.batch, 1, 10_000);
+        if store.tables.is_empty() {
+            self.refuse(&format!("{path}.tables"), "is empty; name at least one table, as in public.rag_context_cache");
+        }
+        for (index, table) in store.tables.iter().enumerate() {
+            let path = format!("{path}.tables[{index}]");
+            if let Err(message) = table_fits(&table.table) {
+                self.refuse(&format!("{path}.table"), message);
+            }
+            if table.table.starts_with("course_gc.") {
+                self.refuse(&format!("{path}.table"), "is in the schema course_gc, which is course-gc's own");
+            }
+            // Whoever is named by two columns of a row would be asked about by one of them only.
+            let claim = Claim::Name(store.url.place(5432, ""), &table.table);
             places.push(Place { path, claim });
         }
     }

@@ -31,7 +31,8 @@ mod tests;
 pub use describe::{check_report, example};
 pub use model::{
     ArchiveBucket, Collection, Config, FilesStore, Grace, Http, Ledger, Limits, LivenessSource, Log, ObjectsStore,
-    QdrantStore, Quarantine, RedisStore, References, ScheduleConfig, StoreConfig, Template, Tombstones,
+    QdrantStore, Quarantine, RedisStore, References, ScheduleConfig, StoreConfig, Table, TableStore, Template,
+    Tombstones,
 };
 pub use named::Named;
 pub use problem::ConfigErrors;

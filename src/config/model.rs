@@ -38,8 +38,8 @@ section! {
         grace: Grace = "{}";
         /// What a run may do at most. Beyond it, a run or a source is held until a person approves.
         limits: Limits = "{}";
-        /// Where courses leave things, by name. The kind of a store is qdrant, redis, files or objects,
-        /// and decides about its other fields.
+        /// Where courses leave things, by name. The kind of a store is qdrant, redis, files, objects or
+        /// table, and decides about its other fields.
         stores: Named<StoreConfig>;
         /// Copies of what was deleted, until they expire.
         quarantine: Quarantine = "{}";
@@ -166,23 +166,26 @@ pub enum StoreConfig {
     Files(FilesStore),
     /// A bucket.
     Objects(ObjectsStore),
+    /// Tables of a Postgres database.
+    Table(TableStore),
 }
 
 impl StoreConfig {
-    /// The word for its kind: `qdrant`, `redis`, `files` or `objects`.
+    /// The word for its kind: `qdrant`, `redis`, `files`, `objects` or `table`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Qdrant(_) => "qdrant",
             Self::Redis(_) => "redis",
             Self::Files(_) => "files",
             Self::Objects(_) => "objects",
+            Self::Table(_) => "table",
         }
     }
 }
 
 const KIND: FieldDoc = FieldDoc {
     name: "kind",
-    doc: &[" What it is: qdrant, redis, files or objects."],
+    doc: &[" What it is: qdrant, redis, files, objects or table."],
     shape: &Shape::Scalar,
     default: None,
     example: None,
@@ -195,6 +198,7 @@ impl Value for StoreConfig {
         Kind { name: "redis", example: "cache", fields: RedisStore::FIELDS },
         Kind { name: "files", example: "uploads", fields: FilesStore::FIELDS },
         Kind { name: "objects", example: "media", fields: ObjectsStore::FIELDS },
+        Kind { name: "table", example: "rows", fields: TableStore::FIELDS },
     ]);
 
     fn read(at: &At<'_>, reader: &mut Reader) -> Option<Self> {
@@ -207,8 +211,9 @@ impl Value for StoreConfig {
             "redis" => RedisStore::read_section(at, reader, &[KIND]).map(Self::Redis),
             "files" => FilesStore::read_section(at, reader, &[KIND]).map(Self::Files),
             "objects" => ObjectsStore::read_section(at, reader, &[KIND]).map(Self::Objects),
+            "table" => TableStore::read_section(at, reader, &[KIND]).map(Self::Table),
             _ => {
-                let message = format!("`{kind}` is no kind of store; possible: qdrant, redis, files, objects");
+                let message = format!("`{kind}` is no kind of store; possible: qdrant, redis, files, objects, table");
                 reader.problem(place.origin(), &place.path, message);
                 None
             }
@@ -346,9 +351,39 @@ section! {
 }
 
 section! {
+    /// Rows of a Postgres database that name a course without a foreign key.
+    pub struct TableStore {
+        /// A Postgres URL of a role that may SELECT, DELETE and INSERT. It must lead to a primary.
+        url: SecretUrl, example "postgres://course_gc@localhost:5432/campus";
+        /// The tables; only a table is needed.
+        tables: Vec<Table>, example "public.rag_context_cache";
+        /// The most courses in one batch.
+        batch: u32 = "100";
+        /// Whether what goes from here is copied first; without, it is gone at once and for ever.
+        quarantine: bool = "true";
+    }
+}
+
+section! {
+    /// A table whose rows name courses.
+    pub struct Table (shorthand) {
+        /// The table with its schema. Not a view or a foreign table.
+        table: String, example "public.rag_context_cache";
+        /// Its column with the course's id: a uuid, an integer or a text, or an array of them. It should have an
+        /// index.
+        column: String = "course_id";
+        /// An SQL expression that is true of the rows that are meant. Default: all.
+        r#where: Option<String>, mention "kind = 'course'";
+        /// Whether only courses of the liveness sources have rows here, so that what was never seen live
+        /// may be swept too.
+        exclusive: bool = "false";
+    }
+}
+
+section! {
     /// Copies of what was deleted, until they expire: what course-gc restore brings back.
     pub struct Quarantine {
-        /// The folder for copies of points and keys; an absolute path that outlives the program. Files keep
+        /// The folder for copies of points, keys and rows; an absolute path that outlives the program. Files keep
         /// theirs beneath their own root.
         folder: PathBuf = "/var/lib/course-gc/quarantine";
         /// A bucket for them, in place of the folder. Default: the folder.

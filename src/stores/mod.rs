@@ -13,6 +13,7 @@ pub mod layout;
 pub mod objects;
 pub mod qdrant;
 pub mod redis;
+pub mod table;
 pub mod template;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -172,7 +173,7 @@ pub trait Store: Send + Sync {
     /// Its name in the configuration.
     fn name(&self) -> &str;
 
-    /// `qdrant`, `redis`, `files` or `objects`.
+    /// `qdrant`, `redis`, `files`, `objects` or `table`.
     fn kind(&self) -> &'static str;
 
     /// Its sources' names, in the order of [`SourceIndex`]: collections, templates, the root.

@@ -22,6 +22,7 @@ mod revived;
 mod serve;
 mod sharing;
 mod support;
+mod tables;
 mod tombstones;
 mod trigger;
 mod truth;

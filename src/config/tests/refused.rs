@@ -53,7 +53,7 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
         ),
         (
             LEAST.replace("kind: redis", "kind: mysql"),
-            "config.yaml:8:11: stores.cache.kind: `mysql` is no kind of store; possible: qdrant, redis, files, objects",
+            "config.yaml:8:11: stores.cache.kind: `mysql` is no kind of store; possible: qdrant, redis, files, objects, table",
         ),
         (LEAST.replace("    kind: redis\n", ""), "config.yaml:8:5: stores.cache.kind: is missing"),
         (
@@ -225,6 +225,25 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
         (
             least("  vectors: { kind: qdrant, url: \"http://q:6334\", collections: a }\n"),
             "config.yaml:12:63: stores.vectors.collections: is not a list; write `- ` before each item",
+        ),
+        // Tables.
+        (
+            least("  rows: { kind: table, url: \"postgres://db/campus\", tables: [cache] }\n"),
+            "config.yaml:12:62: stores.rows.tables[0].table: `cache` is no schema and table; write both, without quotes, as in public.courses",
+        ),
+        (
+            least(
+                "  rows: { kind: table, url: \"postgres://db/campus\", tables: [a.b, { table: a.b, column: other }] }\n",
+            ),
+            "config.yaml:12:67: stores.rows.tables[1]: `a.b` is claimed by stores.rows.tables[0] already; keep one of them",
+        ),
+        (
+            least("  rows: { kind: table, url: \"postgres://db/campus\", tables: [course_gc.runs] }\n"),
+            "config.yaml:12:62: stores.rows.tables[0].table: is in the schema course_gc, which is course-gc's own",
+        ),
+        (
+            least("  rows: { kind: table, url: \"postgres://db/campus\", tables: [] }\n"),
+            "config.yaml:12:61: stores.rows.tables: is empty; name at least one table, as in public.rag_context_cache",
         ),
         // Files.
         (
