@@ -58,7 +58,7 @@ fn decisions() -> Vec<Decision> {
     ];
     let names: BTreeSet<&str> = holds.iter().map(|hold| hold.as_str()).collect();
     assert_eq!(names, BTreeSet::from(Hold::NAMES), "list every hold here");
-    let swept = [Decision::Sweep, Decision::SweepExcept { entangled: 1 }];
+    let swept = [Decision::Sweep, Decision::SweepExcept { entangled: 1, referenced: 0 }];
     holds.map(Decision::Held).into_iter().chain(swept).collect()
 }
 
@@ -71,6 +71,7 @@ fn status() -> Value {
             resources: 1,
             bytes: None,
             entangled: 1,
+            referenced: 1,
             accrued_seconds: 1,
             decision,
         }

@@ -16,7 +16,7 @@ pub mod redis;
 pub mod table;
 pub mod template;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 use self::copies::{Copied, Copies, CopyId, InPlace, Item, PutBack, Restoring};
 use crate::domain::ids::CourseId;
-use crate::domain::inventory::{Census, SourceIndex};
+use crate::domain::inventory::{Census, Referred, SourceIndex};
 pub use crate::domain::markers::Marker;
 use crate::sweep::Condemned;
 
@@ -150,6 +150,23 @@ impl StoreError {
 /// Paths that something alive still refers to, streamed from a liveness source.
 pub type References<'a> = BoxStream<'a, Result<Vec<u8>, StoreError>>;
 
+/// What is referred to in a store (S9).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Referenced {
+    /// How much, of each course of which something is.
+    pub courses: BTreeMap<CourseId, Referred>,
+    /// What a delete of the rest must leave: keys below those of handles, or their own. Opaque to all but the store that gave
+    /// them.
+    pub keys: BTreeSet<Bytes>,
+}
+
+impl Referenced {
+    /// True if nothing of this course may go.
+    pub fn holds(&self, course: CourseId) -> bool {
+        self.courses.get(&course) == Some(&Referred::Wholly)
+    }
+}
+
 /// A store of one kind, at one place.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -203,7 +220,8 @@ pub trait Store: Send + Sync {
         None
     }
 
-    /// Which of `courses` hold something that `references` name.
+    /// What `references` name of `courses`. A delete is given the answer that was asked for with its batch, and leaves what it
+    /// names: [`Condemned::referenced`].
     ///
     /// # Errors
     /// If a reference or a resource cannot be read: then all of the store is held.
@@ -211,8 +229,8 @@ pub trait Store: Send + Sync {
         &self,
         _courses: &BTreeSet<CourseId>,
         _references: References<'_>,
-    ) -> Result<BTreeSet<CourseId>, StoreError> {
-        Ok(BTreeSet::new())
+    ) -> Result<Referenced, StoreError> {
+        Ok(Referenced::default())
     }
 
     /// Copies what the handles stand for, all that they stand for, so that it can be put back byte for byte (S12): into

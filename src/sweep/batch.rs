@@ -17,7 +17,7 @@ use crate::errors::chain;
 use crate::ledger::{AskedAgain, BatchOutcome, Intent};
 use crate::postgres::PostgresError;
 use crate::stores::copies::{CopyId, Receipt};
-use crate::stores::{Handle, Outcome, Store, StoreError};
+use crate::stores::{Handle, Outcome, Referenced, Store, StoreError};
 
 /// Why a batch was not confirmed.
 #[derive(Debug, thiserror::Error)]
@@ -222,7 +222,7 @@ impl Sweeper<'_> {
                 let references = self.liveness.references(query).map_err(reference_error).boxed();
                 store.referenced(owners, references).await.map_err(Unconfirmed::References)?
             }
-            None => BTreeSet::new(),
+            None => Referenced::default(),
         };
         let named: BTreeSet<CourseId> =
             kept.handles.iter().flat_map(|handle| handle.mentions.iter().chain([&handle.owner])).copied().collect();
@@ -232,13 +232,13 @@ impl Sweeper<'_> {
             let found_live = self.found_live();
             let lives = |id: &CourseId| live.contains(*id) || found_live.contains(id);
             let is_dead = |(handle, _): &(Handle, Option<Receipt>)| {
-                !lives(&handle.owner) && !handle.mentions.iter().any(lives) && !referenced.contains(&handle.owner)
+                !lives(&handle.owner) && !handle.mentions.iter().any(lives) && !referenced.holds(handle.owner)
             };
             kept.take().into_iter().partition(is_dead)
         };
         let spared = spared.into_iter().map(|(handle, _)| handle).collect();
         let (dead, receipts): (Vec<Handle>, Vec<_>) = dead.into_iter().unzip();
-        let dead = (dead, Kept::safe(id, receipts));
+        let dead = (dead, Kept::safe(id, receipts), referenced);
         let condemned = (!dead.0.is_empty())
             .then(|| Condemned::new(dead, asked_at, self.confirmation, std::sync::Arc::clone(&self.clock)));
         Ok(Confirmed { condemned, spared, live })

@@ -146,7 +146,7 @@ impl Sweeper<'_> {
         };
         match located {
             Some((Ok(()), End::Exhausted)) => {
-                let whole = orphans.iter().filter(|orphan| orphan.found.entangled == 0);
+                let whole = orphans.iter().filter(|orphan| orphan.found.entangled == 0 && orphan.found.referenced == 0);
                 let keys = whole.map(|orphan| (orphan.source, orphan.course));
                 swept.gone = keys.filter(|key| !kept.contains(key)).collect();
             }

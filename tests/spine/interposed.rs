@@ -8,7 +8,7 @@ use course_gc::domain::ids::CourseId;
 use course_gc::domain::inventory::{Census, SourceIndex};
 use course_gc::reconcile::Collector;
 use course_gc::stores::copies::{Copied, Copies, CopyId, InPlace, Item, PutBack, Restoring};
-use course_gc::stores::{Handle, Marker, References, Removed, Store, StoreError, Targets};
+use course_gc::stores::{Handle, Marker, Referenced, References, Removed, Store, StoreError, Targets};
 use course_gc::sweep::Condemned;
 use futures::future::BoxFuture;
 use tokio::sync::mpsc::Sender;
@@ -101,7 +101,7 @@ impl<F: Fn(Call, usize) -> BoxFuture<'static, ()> + Send + Sync> Store for Inter
         &self,
         courses: &BTreeSet<CourseId>,
         references: References<'_>,
-    ) -> Result<BTreeSet<CourseId>, StoreError> {
+    ) -> Result<Referenced, StoreError> {
         self.before(Call::Referenced).await;
         self.inner.referenced(courses, references).await
     }

@@ -15,8 +15,9 @@ use uuid::Uuid;
 
 use super::Place;
 use super::beneath::{Dir, Kind};
-use super::delete::{Inspected, Refusal, move_away};
+use super::delete::{Inspected, Part, Refusal, move_away};
 use super::layout::OWN_FOLDER;
+use super::spare::clashes;
 use super::tree::{self, join};
 use super::walk::open_root;
 use super::watch::{Fault, Pulse};
@@ -49,10 +50,9 @@ enum PathText {
     Bytes(Vec<u8>),
 }
 
-/// Moves what was inspected into quarantine; false if it has gone.
-pub(super) fn keep(inspected: &Inspected, id: &CopyId, pulse: &Pulse) -> Result<bool, Refusal> {
+/// Moves what was inspected into quarantine, as far as it goes; false if it has gone.
+pub(super) fn keep(inspected: &Inspected, part: &Part, id: &CopyId, pulse: &Pulse) -> Result<bool, Refusal> {
     let path = &inspected.path;
-    let amount = inspected.seen.amount();
     let what = What {
         path: match std::str::from_utf8(path) {
             Ok(text) => PathText::Text(text.to_owned()),
@@ -62,8 +62,8 @@ pub(super) fn keep(inspected: &Inspected, id: &CopyId, pulse: &Pulse) -> Result<
         mentions: inspected.seen.mentions.iter().map(CourseId::to_string).collect(),
         taken_at: id.taken_at,
         expires_at: id.expires_at,
-        resources: amount.resources,
-        bytes: amount.bytes.unwrap_or(0),
+        resources: part.going.resources,
+        bytes: part.going.bytes.unwrap_or(0),
     };
     let json = serde_json::to_vec(&what).map_err(|why| Fault::Unusable(format!("cannot describe a copy: {why}")))?;
     // Sixteen digits: nothing that could be read as an id.
@@ -82,7 +82,8 @@ pub(super) fn keep(inspected: &Inspected, id: &CopyId, pulse: &Pulse) -> Result<
         dir.sync().map_err(Fault::at("sync", OWN_FOLDER))?;
     }
     // Nobody waits any more if the confirmation grew stale meanwhile.
-    let moved = pulse.beat().map_err(Refusal::from).and_then(|()| move_away(inspected, entry, CONTENT));
+    let moved = pulse.beat().map_err(Refusal::from);
+    let moved = moved.and_then(|()| move_away(inspected, &part.spared, (entry, CONTENT), pulse));
     if !matches!(moved, Ok(true)) {
         forget(&dirs, &names);
         return moved;
@@ -95,6 +96,11 @@ pub(super) fn keep(inspected: &Inspected, id: &CopyId, pulse: &Pulse) -> Result<
 /// Takes away the folders of what did not come; those that hold something else stay.
 fn forget(dirs: &[Dir], names: &[String]) {
     let Some(entry) = dirs.last() else { return };
+    // What did come, in part or by mistake, is a copy, and keeps its description.
+    match entry.remove_directory(CONTENT) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(_) => return,
+    }
     let _ = entry.unlink(WHAT);
     for (above, name) in dirs.iter().rev().skip(1).zip(names.iter().rev()) {
         let _ = above.remove_directory(name.as_bytes());
@@ -216,7 +222,10 @@ pub(super) fn put_back(
     let components: Vec<&[u8]> = copy.name.split(|byte| *byte == b'/').collect();
     let Some((name, above)) = components.split_last() else { return Ok(gone()) };
     if restoring == Restoring::Look {
-        let there = open_below(&root, above)?.is_some_and(|parent| parent.stat(name).is_ok());
+        let there = match open_below(&root, above)? {
+            Some(parent) => clashes((&entry, CONTENT), (&parent, name), pulse)?,
+            None => false,
+        };
         return Ok(if there { PutBack::Exists } else { PutBack::Restored });
     }
     let parent = make_like(&root, above)?;
@@ -295,6 +304,12 @@ fn make_like(root: &Dir, names: &[&[u8]]) -> Result<Dir, Fault> {
 /// Removes a copy for good.
 pub(super) fn purge(place: &Place, copy: &PlacedCopy, pulse: &Pulse) -> Result<(), Fault> {
     if let Some((batch, entry)) = entry_of(place, copy)? {
+        // Asked of all of it before any of it goes.
+        let measured = tree::measure(&batch, &entry, place.id_type, pulse)?;
+        if let Some(mount) = measured.and_then(|measured| measured.mount) {
+            let mount = mount.escape_ascii().to_string();
+            return Err(unreadable(&copy.key, &format!("stays: something is mounted at `{mount}` in it")));
+        }
         tree::remove(&batch, &entry, pulse, || ())?;
     }
     tidy(place, copy)

@@ -10,7 +10,7 @@ use crate::stores::copies::{Copied, CopyId, InPlace, Item, PlacedCopy, PutBack, 
 
 const LONG: Duration = Duration::from_secs(3600);
 
-fn copy_id(batch: u32) -> CopyId {
+pub(super) fn copy_id(batch: u32) -> CopyId {
     let now = DateTime::UNIX_EPOCH;
     CopyId { run: Uuid::from_u128(7), batch, taken_at: now, expires_at: now + LONG }
 }
@@ -180,4 +180,72 @@ async fn s12_what_is_purged_is_gone_and_purging_twice_is_harmless() {
     assert_eq!(copies(&bed).await, kept[1..]);
     bed.store.purge(&kept[1]).await.unwrap();
     assert!(!bed.root().join(".course-gc/quarantine").read_dir().unwrap().any(|_| true));
+}
+
+#[tokio::test]
+async fn s13_a_copy_in_which_something_is_mounted_is_not_purged() {
+    if !inside() {
+        again_behind(&["unshare", "-m"], "kept::s13_a_copy_in_which_something_is_mounted_is_not_purged");
+        return;
+    }
+    let bed = Bed::new(BY_ORGANIZATION);
+    for name in ["a", "deep/b", "z"] {
+        bed.write(format!("org/{A}/{name}"), name);
+    }
+    sweep(&bed, A, 1).await;
+    let kept = copies(&bed).await;
+    let key = String::from_utf8(kept[0].key.to_vec()).unwrap();
+    let deep = bed.root().join(".course-gc/quarantine").join(&key).join("content/deep");
+    fs::write(bed.outside().join("ours"), "x").unwrap();
+    run("mount", &["--bind".as_ref(), bed.outside().as_os_str(), deep.as_os_str()]);
+    let before = bed.snapshot();
+    let error = bed.store.purge(&kept[0]).await.unwrap_err().to_string();
+    assert!(error.contains("mounted at") && error.contains(&key), "{error}");
+    assert_eq!(bed.snapshot(), before, "nothing of it goes, and nothing behind it");
+    run("umount", &[deep.as_os_str()]);
+    bed.store.purge(&kept[0]).await.unwrap();
+    assert_eq!(copies(&bed).await, vec![]);
+    assert!(bed.outside().join("ours").exists());
+}
+
+#[tokio::test]
+async fn s12_what_cannot_be_moved_in_one_step_stays_as_it_is() {
+    if !inside() {
+        again_behind(&["unshare", "-m"], "kept::s12_what_cannot_be_moved_in_one_step_stays_as_it_is");
+        return;
+    }
+    // A directory of an overlay's lower layer is on another file system than what is made above it.
+    let bed = Bed::new(BY_ORGANIZATION);
+    let (layers, lower) = (bed.temp.path().join("layers"), bed.outside());
+    fs::create_dir(&layers).unwrap();
+    run("mount", &["-t", "tmpfs", "none"].map(OsStr::new).into_iter().chain([layers.as_os_str()]).collect::<Vec<_>>());
+    for name in ["upper", "work"] {
+        fs::create_dir(layers.join(name)).unwrap();
+    }
+    fs::create_dir_all(lower.join("org").join(A)).unwrap();
+    fs::write(lower.join("org").join(A).join("a"), "a").unwrap();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},redirect_dir=off",
+        lower.display(),
+        layers.join("upper").display(),
+        layers.join("work").display()
+    );
+    let root = bed.root();
+    let mounted = Command::new("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(&root).status().unwrap();
+    if !mounted.success() {
+        eprintln!("skipped: overlays are not permitted here");
+        return;
+    }
+    let outcomes = sweep(&bed, A, 1).await;
+    assert!(matches!(&outcomes[..], [Outcome::Failed(why)] if why.contains("in one step")), "{outcomes:?}");
+    assert_eq!(fs::read(root.join("org").join(A).join("a")).unwrap(), b"a");
+    assert_eq!(copies(&bed).await, vec![]);
+    assert!(
+        !root.join(".course-gc/quarantine").read_dir().unwrap().any(|_| true),
+        "nor is anything left of the attempt"
+    );
+}
+
+fn run(program: &str, arguments: &[&OsStr]) {
+    assert!(Command::new(program).args(arguments).status().unwrap().success(), "{program} {arguments:?}");
 }

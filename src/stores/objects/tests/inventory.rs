@@ -58,17 +58,14 @@ async fn s4_an_inventory_reads_every_page() {
     assert_eq!(direct.names().await.len(), 950);
 }
 
-#[tokio::test]
-async fn s4_a_name_that_cannot_be_asked_for_fails_the_pass() {
-    let (server, direct, store) = bed().await;
-    direct.put("org/7/a", "x").await;
-    // The client itself would not send such a name.
+/// Writes an object under a name that the client itself would not send.
+async fn put_as_it_is(server: &Objects, name: &str) {
     let credential = AwsCredential {
         key_id: Objects::ACCESS_KEY.to_owned(),
         secret_key: Objects::SECRET_KEY.to_owned(),
         token: None,
     };
-    let put = format!("{}/{}/org/7//b", server.url(), Objects::BUCKET);
+    let put = format!("{}/{}/{name}", server.url(), Objects::BUCKET);
     let mut signed = HttpRequest::new("x".to_owned().into());
     *signed.method_mut() = reqwest::Method::PUT;
     *signed.uri_mut() = put.parse().unwrap();
@@ -76,8 +73,29 @@ async fn s4_a_name_that_cannot_be_asked_for_fails_the_pass() {
     let request = reqwest::Client::new().put(put).headers(signed.headers().clone()).body("x");
     let answer = request.send().await.unwrap();
     assert!(answer.status().is_success(), "{answer:?}");
+}
+
+#[tokio::test]
+async fn s4_a_name_that_cannot_be_asked_for_fails_the_pass() {
+    let (server, direct, store) = bed().await;
+    direct.put("org/7/a", "x").await;
+    put_as_it_is(&server, "org/7//b").await;
     let error = crate::errors::chain(&inventory(&store).await.unwrap_err());
     assert!(error.contains("could not take inventory") && error.contains("org/7//b"), "{error}");
+}
+
+#[tokio::test]
+async fn what_ends_with_a_slash_is_counted_and_stays() {
+    let (server, direct, store) = bed().await;
+    put_as_it_is(&server, "org/7/folder/").await;
+    direct.put("org/7/a", "x").await;
+    assert_eq!(inventory(&store).await.unwrap().sources[0].dead[&COURSE].amount.resources, 2);
+    let mut handles = located(&store, &targets([COURSE])).await;
+    handles.sort_by(|a, b| a.key.cmp(&b.key));
+    assert!(matches!(copy(&store, 1, &handles).await[..], [Copied::Whole(_), Copied::Absent]));
+    let outcomes = store.delete(&Condemned::for_test(handles, FRESH)).await.outcomes;
+    assert_eq!(outcomes, [Outcome::Deleted { resources: 1, bytes: Some(1) }, Outcome::Absent]);
+    assert_eq!(store.remaining(&targets([COURSE])).await.unwrap(), vec![(SOURCE, COURSE, 1)], "it is not hidden");
 }
 
 #[tokio::test]
