@@ -1,7 +1,7 @@
 //! What the tests and the demo of `course-gc` run against.
 //!
-//! **Servers.** [`Postgres`], [`Redis`] and [`Qdrant`] are real servers, each in a temporary folder and on a free port, and so is
-//! [`PgBouncer`], a pooler before a Postgres.
+//! **Servers.** [`Postgres`], [`Redis`] and [`Qdrant`] are real servers, each in a temporary folder and on a free port, and so are
+//! [`PgBouncer`], a pooler before a Postgres, and [`Objects`], an S3 service in memory.
 //! A server ends with its handle and with the process that started it, even when that is killed. Tests that stop or
 //! break a server start their own. A [`Proxy`] before a server makes it slow, silent, absent or mad at a chosen moment.
 //!
@@ -15,6 +15,7 @@
 pub mod campus;
 mod cleanup;
 pub mod config;
+mod objects;
 mod pgbouncer;
 mod ports;
 mod postgres;
@@ -27,6 +28,7 @@ mod snapshot;
 mod world;
 
 pub use self::{
+    objects::Objects,
     pgbouncer::{PgBouncer, Pooling},
     ports::free_port,
     postgres::{Database, Postgres},

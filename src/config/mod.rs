@@ -30,8 +30,8 @@ mod tests;
 
 pub use describe::{check_report, example};
 pub use model::{
-    Collection, Config, FilesStore, Grace, Http, Ledger, Limits, LivenessSource, Log, QdrantStore, Quarantine,
-    RedisStore, References, ScheduleConfig, StoreConfig, Template, Tombstones,
+    ArchiveBucket, Collection, Config, FilesStore, Grace, Http, Ledger, Limits, LivenessSource, Log, ObjectsStore,
+    QdrantStore, Quarantine, RedisStore, References, ScheduleConfig, StoreConfig, Template, Tombstones,
 };
 pub use named::Named;
 pub use problem::ConfigErrors;

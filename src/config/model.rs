@@ -38,8 +38,8 @@ section! {
         grace: Grace = "{}";
         /// What a run may do at most. Beyond it, a run or a source is held until a person approves.
         limits: Limits = "{}";
-        /// Where courses leave things, by name. The kind of a store is qdrant, redis or files, and decides
-        /// about its other fields.
+        /// Where courses leave things, by name. The kind of a store is qdrant, redis, files or objects,
+        /// and decides about its other fields.
         stores: Named<StoreConfig>;
         /// Copies of what was deleted, until they expire.
         quarantine: Quarantine = "{}";
@@ -164,22 +164,25 @@ pub enum StoreConfig {
     Redis(RedisStore),
     /// A directory tree.
     Files(FilesStore),
+    /// A bucket.
+    Objects(ObjectsStore),
 }
 
 impl StoreConfig {
-    /// The word for its kind: `qdrant`, `redis` or `files`.
+    /// The word for its kind: `qdrant`, `redis`, `files` or `objects`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Qdrant(_) => "qdrant",
             Self::Redis(_) => "redis",
             Self::Files(_) => "files",
+            Self::Objects(_) => "objects",
         }
     }
 }
 
 const KIND: FieldDoc = FieldDoc {
     name: "kind",
-    doc: &[" What it is: qdrant, redis or files."],
+    doc: &[" What it is: qdrant, redis, files or objects."],
     shape: &Shape::Scalar,
     default: None,
     example: None,
@@ -191,6 +194,7 @@ impl Value for StoreConfig {
         Kind { name: "qdrant", example: "vectors", fields: QdrantStore::FIELDS },
         Kind { name: "redis", example: "cache", fields: RedisStore::FIELDS },
         Kind { name: "files", example: "uploads", fields: FilesStore::FIELDS },
+        Kind { name: "objects", example: "media", fields: ObjectsStore::FIELDS },
     ]);
 
     fn read(at: &At<'_>, reader: &mut Reader) -> Option<Self> {
@@ -202,8 +206,9 @@ impl Value for StoreConfig {
             "qdrant" => QdrantStore::read_section(at, reader, &[KIND]).map(Self::Qdrant),
             "redis" => RedisStore::read_section(at, reader, &[KIND]).map(Self::Redis),
             "files" => FilesStore::read_section(at, reader, &[KIND]).map(Self::Files),
+            "objects" => ObjectsStore::read_section(at, reader, &[KIND]).map(Self::Objects),
             _ => {
-                let message = format!("`{kind}` is no kind of store; possible: qdrant, redis, files");
+                let message = format!("`{kind}` is no kind of store; possible: qdrant, redis, files, objects");
                 reader.problem(place.origin(), &place.path, message);
                 None
             }
@@ -302,6 +307,33 @@ section! {
 }
 
 section! {
+    /// Courses' objects in a bucket of an S3-compatible service.
+    pub struct ObjectsStore {
+        /// The address of the service, without the bucket.
+        url: SecretUrl, example "https://s3.eu-central-1.amazonaws.com";
+        /// The bucket that holds them.
+        bucket: String, example "campus-media";
+        /// The region that requests are signed for.
+        region: String = "us-east-1";
+        /// The id of the key that signs them. Default: they are not signed.
+        access_key: Option<SecretString>;
+        /// The key itself.
+        secret_key: Option<SecretString>;
+        /// With what the names of a course's objects begin: names, {organization_id} or * for any name, and
+        /// {course_id} as the last.
+        layout: String, example "{organization_id}/{course_id}";
+        /// Whether only courses of the liveness sources have objects here, so that what was never seen
+        /// live may be swept too.
+        exclusive: bool = "false";
+        /// The most objects in one batch.
+        batch: u32 = "1000";
+        /// Whether what goes from here is copied to .course-gc/quarantine in the bucket first, or gone at once and
+        /// for ever.
+        quarantine: bool = "true";
+    }
+}
+
+section! {
     /// Files that live things depend on.
     pub struct References {
         /// A query with one column of paths, asked of every liveness source.
@@ -319,6 +351,8 @@ section! {
         /// The folder for copies of points and keys; an absolute path that outlives the program. Files keep
         /// theirs beneath their own root.
         folder: PathBuf = "/var/lib/course-gc/quarantine";
+        /// A bucket for them, in place of the folder. Default: the folder.
+        bucket: Option<ArchiveBucket>, mention "";
         /// How long a copy is kept. At least 1d, unless short_quarantine is accepted.
         keep: Duration = "7d";
         /// The most that the folder may hold. What would need a copy beyond it is not deleted.
@@ -327,6 +361,22 @@ section! {
         min_free: Percent = "10%";
         /// An age identity, as age-keygen writes it, with which the copies in the folder are encrypted.
         key: Option<SecretString>;
+    }
+}
+
+section! {
+    /// A bucket of an S3-compatible service for copies of points and keys.
+    pub struct ArchiveBucket {
+        /// The address of the service, without the bucket.
+        url: SecretUrl, example "https://s3.eu-central-1.amazonaws.com";
+        /// The bucket's name; the copies lie beneath .course-gc/archives in it.
+        bucket: String, example "campus-archives";
+        /// The region that requests are signed for.
+        region: String = "us-east-1";
+        /// The id of the key that signs them. Default: they are not signed.
+        access_key: Option<SecretString>;
+        /// The key itself.
+        secret_key: Option<SecretString>;
     }
 }
 

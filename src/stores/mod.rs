@@ -9,6 +9,8 @@
 pub(crate) mod contract;
 pub mod copies;
 pub mod files;
+pub mod layout;
+pub mod objects;
 pub mod qdrant;
 pub mod redis;
 pub mod template;
@@ -170,7 +172,7 @@ pub trait Store: Send + Sync {
     /// Its name in the configuration.
     fn name(&self) -> &str;
 
-    /// `qdrant`, `redis` or `files`.
+    /// `qdrant`, `redis`, `files` or `objects`.
     fn kind(&self) -> &'static str;
 
     /// Its sources' names, in the order of [`SourceIndex`]: collections, templates, the root.

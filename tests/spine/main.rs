@@ -11,6 +11,7 @@ mod interposed;
 mod killed;
 mod ledger;
 mod liveness;
+mod objects;
 mod outages;
 mod pause;
 mod places;
