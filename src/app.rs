@@ -7,7 +7,8 @@ use secrecy::SecretString;
 
 use crate::clock::MachineClock;
 use crate::config::{
-    self, BullmqStore, Config, CourseIdKind, FilesStore, LivenessAccept, QdrantStore, RedisStore, SecretUrl, StoreConfig,
+    self, BullmqStore, Config, CourseIdKind, FilesStore, LivenessAccept, ObjectsStore, QdrantStore, RedisStore,
+    SecretUrl, StoreConfig, TableStore,
 };
 use crate::domain::evidence::Graces;
 use crate::domain::ids::IdType;
@@ -17,9 +18,10 @@ use crate::liveness::{LivenessSource, PostgresSources, Risk};
 use crate::postgres::{IDLE_TIMEOUT, Postgres};
 use crate::quarantine::{Archives, Key, ObjectPlace, Quarantine, Room};
 use crate::reconcile::{Collector, ManagedStore};
-use crate::stores::files::{Layout, LayoutError};
+use crate::stores::layout::{Layout, LayoutError};
+use crate::stores::objects::{Bucket, BucketSettings};
 use crate::stores::template::{Template, TemplateError};
-use crate::stores::{StoreError, bullmq, files, qdrant, redis};
+use crate::stores::{StoreError, bullmq, files, objects, qdrant, redis, table};
 use crate::tombstones::Tombstones;
 
 /// Why a configuration that was read makes no collector.
@@ -37,6 +39,9 @@ pub enum AssemblyError {
         #[source]
         source: StoreError,
     },
+    /// The bucket of the quarantine.
+    #[error("quarantine.bucket cannot be used")]
+    Bucket(#[source] StoreError),
     /// The key of the quarantine.
     #[error("quarantine.key cannot be used: {0}")]
     Key(String),
@@ -124,7 +129,21 @@ pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
 fn quarantine(config: &Config) -> Result<Quarantine, AssemblyError> {
     let settings = &config.quarantine;
     let key = settings.key.as_ref().map(Key::parse).transpose().map_err(AssemblyError::Key)?;
-    let place = Arc::new(ObjectPlace::folder(settings.folder.clone(), config.limits.call_timeout));
+    let place = match &settings.bucket {
+        None => ObjectPlace::folder(settings.folder.clone(), config.limits.call_timeout),
+        Some(archives) => {
+            let bucket = Bucket::new(&BucketSettings {
+                url: archives.url.expose().to_owned(),
+                bucket: archives.bucket.clone(),
+                region: archives.region.clone(),
+                access_key: archives.access_key.clone(),
+                secret_key: archives.secret_key.clone(),
+                call_timeout: config.limits.call_timeout,
+            });
+            ObjectPlace::bucket(&bucket.map_err(AssemblyError::Bucket)?)
+        }
+    };
+    let place = Arc::new(place);
     let room = Room { max_bytes: settings.max_size.get(), min_free_percent: settings.min_free.get() };
     let archives = Archives::new(place, config.installation.clone(), id_type(config), key, room);
     Ok(Quarantine { archives, keep: settings.keep })
@@ -174,6 +193,8 @@ fn managed(config: &Config, name: &str, store: &StoreConfig) -> Result<ManagedSt
         StoreConfig::Redis(store) => redis_store(config, name, store),
         StoreConfig::Bullmq(store) => bullmq_store(config, name, store),
         StoreConfig::Files(store) => files_store(config, name, store),
+        StoreConfig::Objects(store) => objects_store(config, name, store),
+        StoreConfig::Table(store) => table_store(config, name, store),
     }
 }
 
@@ -255,6 +276,49 @@ fn files_store(config: &Config, name: &str, store: &FilesStore) -> Result<Manage
     };
     let made = files::FilesStore::new(settings).map_err(|source| unusable(name, source))?;
     Ok(ManagedStore { store: Arc::new(made), exclusive: vec![store.exclusive], quarantined: store.quarantine })
+}
+
+fn objects_store(config: &Config, name: &str, store: &ObjectsStore) -> Result<ManagedStore, AssemblyError> {
+    let layout =
+        Layout::parse(&store.layout).map_err(|source| AssemblyError::Layout { name: name.to_owned(), source })?;
+    let bucket = Bucket::new(&BucketSettings {
+        url: store.url.expose().to_owned(),
+        bucket: store.bucket.clone(),
+        region: store.region.clone(),
+        access_key: store.access_key.clone(),
+        secret_key: store.secret_key.clone(),
+        call_timeout: config.limits.call_timeout,
+    });
+    let made = objects::ObjectsStore::new(objects::ObjectsSettings {
+        name: name.to_owned(),
+        bucket: bucket.map_err(|source| unusable(name, source))?,
+        layout,
+        id_type: id_type(config),
+        batch_limit: batch(store.batch),
+    });
+    Ok(ManagedStore { store: Arc::new(made), exclusive: vec![store.exclusive], quarantined: store.quarantine })
+}
+
+fn table_store(config: &Config, name: &str, store: &TableStore) -> Result<ManagedStore, AssemblyError> {
+    let source = |table: &config::Table| {
+        let (schema, name) = table.table.split_once('.').unwrap_or(("public", &table.table));
+        table::TableSource {
+            schema: schema.to_owned(),
+            table: name.to_owned(),
+            column: table.column.clone(),
+            filter: table.r#where.clone(),
+        }
+    };
+    let settings = table::TableSettings {
+        name: name.to_owned(),
+        postgres: postgres(config, format!("the database of store {name}"), &store.url),
+        tables: store.tables.iter().map(source).collect(),
+        id_type: id_type(config),
+        batch_limit: batch(store.batch),
+    };
+    let made = table::TableStore::new(settings).map_err(|source| unusable(name, source))?;
+    let exclusive = store.tables.iter().map(|table| table.exclusive).collect();
+    Ok(ManagedStore { store: Arc::new(made), exclusive, quarantined: store.quarantine })
 }
 
 fn batch(configured: u32) -> usize {

@@ -42,6 +42,8 @@ pub enum AdvisoryLock {
     Liveness,
     /// Held by each write of a run, shared, and by the beginning of a run: none begins in the middle of another's write.
     Fence,
+    /// Held by whoever moves the marker of a store of tables, in that store's database.
+    Marker,
 }
 
 impl AdvisoryLock {
@@ -51,6 +53,7 @@ impl AdvisoryLock {
             Self::Ledger => 1,
             Self::Liveness => 2,
             Self::Fence => 3,
+            Self::Marker => 4,
         }
     }
 }

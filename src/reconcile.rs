@@ -19,6 +19,7 @@ use crate::domain::evidence::Evidence;
 use crate::domain::gates::decide;
 use crate::domain::holds::HeldOrphan;
 use crate::domain::ids::IdType;
+use crate::domain::live_set::LiveSet;
 use crate::domain::plan::{Limits, Plan};
 use crate::domain::report::{Mode, RunReport};
 use crate::errors::chain;
@@ -159,6 +160,8 @@ pub struct Pass<'a> {
     locks: Locks,
     report: RunReport,
     watch: Stopwatch,
+    /// Who lived; nobody until the live set is believed.
+    live: Arc<LiveSet>,
     /// The tombstones that were evidence; none until the live set is believed.
     graves: Option<Graves>,
     /// What was seen counts for the orphans' clocks.
@@ -177,7 +180,8 @@ impl<'a> Pass<'a> {
         let run = Uuid::now_v7();
         let started_at = collector.ledger.begin(run, mode).await?;
         let report = RunReport::begin(run, mode, &collector.installation, started_at);
-        Ok(Self { collector, locks, report, watch, graves: None, judged: false })
+        let live = Arc::new(LiveSet::empty(collector.id_type));
+        Ok(Self { collector, locks, report, watch, live, graves: None, judged: false })
     }
 
     /// Looks and decides; changes no store but for its marker. `None` if the run is halted: the report says why.
@@ -197,7 +201,7 @@ impl<'a> Pass<'a> {
             Truth::Believed(live, graves) => (live, graves),
             Truth::Halted(halt) => return Ok(self.halt(&halt)),
         };
-        let mut inventories = stages::take_inventories(collector, live, &places, stop).await?;
+        let mut inventories = stages::take_inventories(collector, Arc::clone(&live), &places, stop).await?;
         watch.stage(report, "inventory");
         let views = orphans::find(collector, locks, report, &mut inventories, &mut graves).await?;
         watch.stage(report, "orphans");
@@ -205,6 +209,7 @@ impl<'a> Pass<'a> {
         let plan = decide(views, &world, &collector.limits);
         stages::record_plan(collector, &inventories, &plan, report).await?;
         watch.stage(report, "plan");
+        self.live = live;
         self.graves = Some(graves);
         self.judged = true;
         Ok(Some(plan))
@@ -217,7 +222,8 @@ impl<'a> Pass<'a> {
     pub async fn sweep(&mut self, plan: &Plan, stop: &CancellationToken) -> Result<(), RunError> {
         copies::purge(self.collector, &self.locks, &mut self.report).await?;
         self.watch.stage(&mut self.report, "purge");
-        let live = stages::sweep(self.collector, &self.locks, plan, stop, &mut self.report).await?;
+        let sweep = stages::sweep(self.collector, &self.locks, (plan, &self.live), stop, &mut self.report);
+        let live = sweep.await?;
         if let Some(graves) = &mut self.graves {
             graves.void_late(self.collector, &self.locks, &live).await?;
         }

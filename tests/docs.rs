@@ -46,6 +46,7 @@ fn decisions() -> Vec<Decision> {
         Hold::Discontinuity,
         Hold::NotExclusive,
         Hold::Paused,
+        Hold::Restored,
         breaker(Breaker::Share),
         breaker(Breaker::StrangerShare),
         breaker(Breaker::Courses),
@@ -58,7 +59,7 @@ fn decisions() -> Vec<Decision> {
     ];
     let names: BTreeSet<&str> = holds.iter().map(|hold| hold.as_str()).collect();
     assert_eq!(names, BTreeSet::from(Hold::NAMES), "list every hold here");
-    let swept = [Decision::Sweep, Decision::SweepExcept { entangled: 1 }];
+    let swept = [Decision::Sweep, Decision::SweepExcept { entangled: 1, referenced: 0 }];
     holds.map(Decision::Held).into_iter().chain(swept).collect()
 }
 
@@ -71,6 +72,7 @@ fn status() -> Value {
             resources: 1,
             bytes: None,
             entangled: 1,
+            referenced: 1,
             accrued_seconds: 1,
             decision,
         }
@@ -243,6 +245,7 @@ async fn the_configuration_of_the_readme_is_one() {
         "COURSE_GC_LIVENESS_CAMPUS_URL" => "postgres://db/campus",
         "COURSE_GC_STORES_VECTORS_URL" => "http://vectors:6334",
         "COURSE_GC_STORES_CACHE_URL" => "redis://cache:6379/0",
+        "COURSE_GC_STORES_ROWS_URL" => "postgres://db/campus",
         other => panic!("README.md names {other}, which this test does not know"),
     };
     let environment: Vec<(String, String)> = urls.map(|name| (name.to_owned(), values(name).to_owned())).collect();

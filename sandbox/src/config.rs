@@ -26,6 +26,10 @@ pub struct Settings {
     pub tombstoned: Option<String>,
     /// Further lines of `limits`, each `name: value`.
     pub limits: Vec<String>,
+    /// Tables whose rows name courses, each with its schema: the store `rows`, if there are any.
+    pub tables: Vec<String>,
+    /// Further lines of `quarantine`, each `name: value`.
+    pub quarantine: Vec<String>,
     /// Further liveness sources, by name and URL: other platforms that share the stores.
     pub neighbours: Vec<(String, String)>,
 }
@@ -42,6 +46,8 @@ impl Default for Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             tombstoned: None,
             limits: Vec::new(),
+            tables: Vec::new(),
+            quarantine: Vec::new(),
             neighbours: Vec::new(),
         }
     }
@@ -52,9 +58,22 @@ const UPLOADS_LAYOUT: &str = "{organization_id}/{course_id}";
 const ENRICHMENTS_LAYOUT: &str = "{course_id}";
 
 /// The text of the configuration file. The URLs are not in it, since they may hold passwords: see [`environment`]. Only the
-/// neighbours' are.
+/// neighbours' and that of the tables are.
 pub fn file(addresses: &Addresses, settings: &Settings) -> String {
-    let Settings { departed, stranger, exclusive, cron, listen, limits, ids, tombstoned, neighbours } = settings;
+    let Settings {
+        departed,
+        stranger,
+        exclusive,
+        cron,
+        listen,
+        limits,
+        ids,
+        tombstoned,
+        neighbours,
+        quarantine,
+        tables,
+    } = settings;
+    let quarantine: String = quarantine.iter().map(|line| format!("  {line}\n")).collect();
     let course_id = match ids {
         IdKind::Uuid => "uuid",
         IdKind::Integer => "integer",
@@ -65,6 +84,14 @@ pub fn file(addresses: &Addresses, settings: &Settings) -> String {
         None => ("", String::new()),
     };
     let asked = |(name, url): &(String, String)| format!("  {name}:\n    url: {url}\n    query: {QUERY}\n");
+    let rows = match tables.as_slice() {
+        [] => String::new(),
+        tables => {
+            let table = |name: &String| format!("      - {{ table: {name}, exclusive: {exclusive} }}\n");
+            let tables: String = tables.iter().map(table).collect();
+            format!("  rows:\n    kind: table\n    url: {}\n    tables:\n{tables}", addresses.postgres)
+        }
+    };
     let neighbours: String = neighbours.iter().map(asked).collect();
     let template = |text: &&str| format!("      - {{ template: \"{text}\", exclusive: {exclusive} }}\n");
     let templates: String = KEY_TEMPLATES.iter().map(template).collect();
@@ -82,7 +109,7 @@ liveness:
 {grace}  departed: {departed}
   stranger: {stranger}
 limits:
-  i_accept: [short_grace]
+  i_accept: [short_grace, short_quarantine]
 {limits}stores:
   vectors:
     kind: qdrant
@@ -104,7 +131,10 @@ limits:
     root: {files}/enrichments
     layout: \"{ENRICHMENTS_LAYOUT}\"
     exclusive: {exclusive}
-http:
+{rows}quarantine:
+  folder: {files}/.course-gc/archives
+  min_free: 0%
+{quarantine}http:
   listen: {listen}
 "
     )

@@ -1,7 +1,7 @@
 //! What the tests and the demo of `course-gc` run against.
 //!
-//! **Servers.** [`Postgres`], [`Redis`] and [`Qdrant`] are real servers, each in a temporary folder and on a free port, and so is
-//! [`PgBouncer`], a pooler before a Postgres.
+//! **Servers.** [`Postgres`], [`Redis`] and [`Qdrant`] are real servers, each in a temporary folder and on a free port, and so are
+//! [`PgBouncer`], a pooler before a Postgres, and [`Objects`], an S3 service in memory.
 //! A server ends with its handle and with the process that started it, even when that is killed. Tests that stop or
 //! break a server start their own. A [`Proxy`] before a server makes it slow, silent, absent or mad at a chosen moment.
 //!
@@ -12,10 +12,11 @@
 //! **Campus.** A [`campus::Campus`] is a course platform's data with everything that makes cleaning up hard. It knows
 //! what becomes of each resource when given courses are deleted, and a [`Snapshot`] tells what really became of it.
 
-pub mod campus;
 mod bullmq;
+pub mod campus;
 mod cleanup;
 pub mod config;
+mod objects;
 mod pgbouncer;
 mod ports;
 mod postgres;
@@ -29,6 +30,7 @@ mod world;
 
 pub use self::{
     bullmq::Bullmq,
+    objects::Objects,
     pgbouncer::{PgBouncer, Pooling},
     ports::free_port,
     postgres::{Database, Postgres},

@@ -11,11 +11,12 @@ use std::{
 
 use qdrant_client::qdrant::CreateCollectionBuilder;
 use sandbox::{
-    Database, Difference, Keyspace, PgBouncer, Pooling, Postgres, Qdrant, QdrantOptions, Redis, Server, Servers,
-    Snapshot, Stores, World,
+    Database, Difference, Keyspace, Objects, PgBouncer, Pooling, Postgres, Qdrant, QdrantOptions, Redis, Server,
+    Servers, Snapshot, Stores, World,
     campus::{Campus, CampusSize},
 };
 use sqlx::{Connection, PgConnection, Row};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -172,6 +173,32 @@ async fn redis_keeps_its_data_over_a_restart_and_a_crash_and_ends_with_its_handl
     let traces = Traces::of(&redis);
     redis.pause().unwrap();
     drop(redis);
+    assert!(!traces.are_there());
+}
+
+/// The first line that an S3 service answers to whoever has another key.
+async fn s3_answers(server: &Objects) -> std::io::Result<String> {
+    let mut connection = tokio::net::TcpStream::connect(("127.0.0.1", server.port())).await?;
+    let key = "AWS4-HMAC-SHA256 Credential=nobody/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
+    let head = format!("Host: 127.0.0.1\r\nAuthorization: {key}\r\nX-Amz-Date: 20260101T000000Z\r\n\r\n");
+    let ask = format!("GET /{}?list-type=2 HTTP/1.0\r\n{head}", Objects::BUCKET);
+    connection.write_all(ask.as_bytes()).await?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await?;
+    Ok(answer.lines().next().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn an_s3_service_asks_for_its_key_and_ends_with_its_handle() {
+    let objects = Objects::start().await.unwrap();
+    assert_eq!(s3_answers(&objects).await.unwrap(), "HTTP/1.1 403 FORBIDDEN");
+    objects.stop().await.unwrap();
+    s3_answers(&objects).await.unwrap_err();
+    objects.restart().await.unwrap();
+    assert_eq!(s3_answers(&objects).await.unwrap(), "HTTP/1.1 403 FORBIDDEN");
+    let traces = Traces::of(&objects);
+    objects.pause().unwrap();
+    drop(objects);
     assert!(!traces.are_there());
 }
 

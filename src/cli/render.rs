@@ -253,7 +253,15 @@ fn orphans(report: &RunReport) -> String {
 fn decision(decision: Decision) -> String {
     match decision {
         Decision::Sweep => "sweep".to_owned(),
-        Decision::SweepExcept { entangled } => format!("sweep, but for {entangled} that name a live course too"),
+        Decision::SweepExcept { entangled, referenced: 0 } => {
+            format!("sweep, but for {entangled} that name a live course too")
+        }
+        Decision::SweepExcept { entangled: 0, referenced } => {
+            format!("sweep, but for {referenced} that something alive refers to")
+        }
+        Decision::SweepExcept { entangled, referenced } => format!(
+            "sweep, but for {entangled} that name a live course too, and {referenced} that something alive refers to"
+        ),
         Decision::Held(Hold::Grace { left_seconds }) => {
             let left = std::time::Duration::from_secs(left_seconds);
             format!("held: grace, {} left", humantime::format_duration(left))

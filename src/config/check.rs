@@ -4,7 +4,10 @@ use std::fmt::Display;
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use super::model::{BullmqStore, Config, FilesStore, Grace, Limits, QdrantStore, Quarantine, RedisStore, References, StoreConfig};
+use super::model::{
+    BullmqStore, Config, FilesStore, Grace, Limits, ObjectsStore, QdrantStore, Quarantine, RedisStore, References,
+    StoreConfig, TableStore,
+};
 use super::read::Reader;
 use super::scalar::{LimitAccept, Scalar};
 use super::secret::SecretUrl;
@@ -21,6 +24,9 @@ const SHARED: [&str; 12] =
     ["/", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp", "/var", "/var/cache", "/var/lib", "/var/log"];
 
 const COURSE_ID: &str = "{course_id}";
+
+/// Where copies lie if nothing else is said: the default of `quarantine.folder`.
+const FOLDER: &str = "/var/lib/course-gc/quarantine";
 
 /// Records what is wrong with a configuration whose every value could be read.
 pub(super) fn check(config: &Config, reader: &mut Reader) {
@@ -41,6 +47,8 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
             StoreConfig::Redis(store) => check.redis(&path, store, &mut places),
             StoreConfig::Bullmq(store) => check.bullmq(&path, store, &mut places),
             StoreConfig::Files(store) => check.files(&path, store, &mut places),
+            StoreConfig::Objects(store) => check.objects(&path, store, &mut places),
+            StoreConfig::Table(store) => check.table(&path, store, &mut places),
         }
     }
     check.overlaps(&places);
@@ -48,7 +56,7 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
 
 /// What a source of a store claims as its own.
 enum Claim<'a> {
-    /// A collection or a template at an endpoint.
+    /// A collection, a template or a bucket at an endpoint.
     Name(String, &'a str),
     /// A directory with all that is beneath it.
     Root(&'a Path),
@@ -191,6 +199,14 @@ impl Check<'_> {
             let message = format!("`{shown}` is no folder of its own; write its whole path, without `..`");
             self.refuse("quarantine.folder", message);
         }
+        if let Some(bucket) = &quarantine.bucket {
+            let keys = [bucket.access_key.is_some(), bucket.secret_key.is_some()];
+            self.bucket("quarantine.bucket", (&bucket.url, &bucket.bucket), keys);
+            if *folder != Path::new(FOLDER) {
+                let message = "is given, and so is quarantine.folder; copies lie in one of them";
+                self.refuse("quarantine.bucket", message);
+            }
+        }
         if let Some(Err(why)) = quarantine.key.as_ref().map(Key::parse) {
             self.refuse("quarantine.key", why);
         }
@@ -238,14 +254,12 @@ impl Check<'_> {
         }
         let prefix_path = format!("{path}.prefix");
         if store.prefix.is_empty() || store.prefix.contains('*') {
-            let message = format!("`{}` is no prefix; write it as the queues' workers have it, as in bull", store.prefix);
+            let message =
+                format!("`{}` is no prefix; write it as the queues' workers have it, as in bull", store.prefix);
             self.refuse(&prefix_path, message);
         }
         // All queues of a prefix are one store: it has one marker, and a flow may reach through all of them.
-        places.push(Place {
-            path: prefix_path,
-            claim: Claim::Name(store.url.place(6379, "0"), &store.prefix),
-        });
+        places.push(Place { path: prefix_path, claim: Claim::Name(store.url.place(6379, "0"), &store.prefix) });
         if store.queues.is_empty() {
             self.refuse(&format!("{path}.queues"), "is empty; name at least one queue");
         }
@@ -274,6 +288,26 @@ impl Check<'_> {
         }
     }
 
+    fn table<'a>(&mut self, path: &str, store: &'a TableStore, places: &mut Vec<Place<'a>>) {
+        self.scheme(&format!("{path}.url"), &store.url, &["postgres", "postgresql"]);
+        self.range(&format!("{path}.batch"), store.batch, 1, 10_000);
+        if store.tables.is_empty() {
+            self.refuse(&format!("{path}.tables"), "is empty; name at least one table, as in public.rag_context_cache");
+        }
+        for (index, table) in store.tables.iter().enumerate() {
+            let path = format!("{path}.tables[{index}]");
+            if let Err(message) = table_fits(&table.table) {
+                self.refuse(&format!("{path}.table"), message);
+            }
+            if table.table.starts_with("course_gc.") {
+                self.refuse(&format!("{path}.table"), "is in the schema course_gc, which is course-gc's own");
+            }
+            // Whoever is named by two columns of a row would be asked about by one of them only.
+            let claim = Claim::Name(store.url.place(5432, ""), &table.table);
+            places.push(Place { path, claim });
+        }
+    }
+
     fn files<'a>(&mut self, path: &str, store: &'a FilesStore, places: &mut Vec<Place<'a>>) {
         self.range(&format!("{path}.batch"), store.batch, 1, 10_000);
         let root_path = format!("{path}.root");
@@ -286,6 +320,33 @@ impl Check<'_> {
         }
         if let Some(references) = &store.references {
             self.references(&format!("{path}.references"), references);
+        }
+    }
+
+    fn objects<'a>(&mut self, path: &str, store: &'a ObjectsStore, places: &mut Vec<Place<'a>>) {
+        let keys = [store.access_key.is_some(), store.secret_key.is_some()];
+        self.bucket(path, (&store.url, &store.bucket), keys);
+        self.range(&format!("{path}.batch"), store.batch, 1, 10_000);
+        if let Err(message) = layout_fits(&store.layout) {
+            self.refuse(&format!("{path}.layout"), message);
+        }
+        // The marker and the copies lie in it once, so no two stores can share it.
+        let claim = Claim::Name(format!("bucket at {}", store.url.place(443, "")), &store.bucket);
+        places.push(Place { path: format!("{path}.bucket"), claim });
+    }
+
+    /// What every bucket needs; `keys` says whether the key's id and the key are given.
+    fn bucket(&mut self, path: &str, (url, name): (&SecretUrl, &str), keys: [bool; 2]) {
+        self.scheme(&format!("{path}.url"), url, &["http", "https"]);
+        let fits = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.'));
+        if !fits || !(3..=63).contains(&name.len()) {
+            let message = format!("`{name}` is no bucket's name; use a to z, 0 to 9, hyphens and dots, 3 to 63");
+            self.refuse(&format!("{path}.bucket"), message);
+        }
+        match keys {
+            [true, false] => self.refuse(&format!("{path}.access_key"), "is given without secret_key; give both"),
+            [false, true] => self.refuse(&format!("{path}.secret_key"), "is given without access_key; give both"),
+            [true, true] | [false, false] => {}
         }
     }
 

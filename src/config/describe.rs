@@ -133,7 +133,11 @@ fn items(out: &mut String, list: &[FieldDoc], example: &str, indent: &str) {
     for (index, field) in list.iter().enumerate() {
         comment(out, field.doc, &format!("{indent}{}", if index == 0 { "" } else { "  " }));
         let shown = if index == 0 { first } else { field.default.or(field.example).unwrap_or_default() };
-        let dash = if index == 0 { "- " } else { "  " };
+        let (dash, shown) = match field.mention {
+            Some(mention) => ("  # ", mention),
+            None if index == 0 => ("- ", shown),
+            None => ("  ", shown),
+        };
         let _ = writeln!(out, "{indent}{dash}{}: {}", field.name, quoted(shown));
     }
     for line in lines {

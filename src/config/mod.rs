@@ -30,9 +30,9 @@ mod tests;
 
 pub use describe::{check_report, example};
 pub use model::{
-    BullmqStore, Queue,
-    Collection, Config, FilesStore, Grace, Http, Ledger, Limits, LivenessSource, Log, QdrantStore, Quarantine,
-    RedisStore, References, ScheduleConfig, StoreConfig, Template, Tombstones,
+    ArchiveBucket, BullmqStore, Collection, Config, FilesStore, Grace, Http, Ledger, Limits, LivenessSource, Log,
+    ObjectsStore, QdrantStore, Quarantine, Queue, RedisStore, References, ScheduleConfig, StoreConfig, Table,
+    TableStore, Template, Tombstones,
 };
 pub use named::Named;
 pub use problem::ConfigErrors;

@@ -38,8 +38,8 @@ section! {
         grace: Grace = "{}";
         /// What a run may do at most. Beyond it, a run or a source is held until a person approves.
         limits: Limits = "{}";
-        /// Where courses leave things, by name. The kind of a store is qdrant, redis, bullmq or
-        /// files, and decides about its other fields.
+        /// Where courses leave things, by name. The kind of a store is qdrant, redis, bullmq, files,
+        /// objects or table, and decides about its other fields.
         stores: Named<StoreConfig>;
         /// Copies of what was deleted, until they expire.
         quarantine: Quarantine = "{}";
@@ -166,23 +166,29 @@ pub enum StoreConfig {
     Bullmq(BullmqStore),
     /// A directory tree.
     Files(FilesStore),
+    /// A bucket.
+    Objects(ObjectsStore),
+    /// Tables of a Postgres database.
+    Table(TableStore),
 }
 
 impl StoreConfig {
-    /// The word for its kind: `qdrant`, `redis`, `bullmq` or `files`.
+    /// The word for its kind: `qdrant`, `redis`, `bullmq`, `files`, `objects` or `table`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Qdrant(_) => "qdrant",
             Self::Redis(_) => "redis",
             Self::Bullmq(_) => "bullmq",
             Self::Files(_) => "files",
+            Self::Objects(_) => "objects",
+            Self::Table(_) => "table",
         }
     }
 }
 
 const KIND: FieldDoc = FieldDoc {
     name: "kind",
-    doc: &[" What it is: qdrant, redis, bullmq or files."],
+    doc: &[" What it is: qdrant, redis, bullmq, files, objects or table."],
     shape: &Shape::Scalar,
     default: None,
     example: None,
@@ -195,6 +201,8 @@ impl Value for StoreConfig {
         Kind { name: "redis", example: "cache", fields: RedisStore::FIELDS },
         Kind { name: "bullmq", example: "jobs", fields: BullmqStore::FIELDS },
         Kind { name: "files", example: "uploads", fields: FilesStore::FIELDS },
+        Kind { name: "objects", example: "media", fields: ObjectsStore::FIELDS },
+        Kind { name: "table", example: "rows", fields: TableStore::FIELDS },
     ]);
 
     fn read(at: &At<'_>, reader: &mut Reader) -> Option<Self> {
@@ -207,8 +215,11 @@ impl Value for StoreConfig {
             "redis" => RedisStore::read_section(at, reader, &[KIND]).map(Self::Redis),
             "bullmq" => BullmqStore::read_section(at, reader, &[KIND]).map(Self::Bullmq),
             "files" => FilesStore::read_section(at, reader, &[KIND]).map(Self::Files),
+            "objects" => ObjectsStore::read_section(at, reader, &[KIND]).map(Self::Objects),
+            "table" => TableStore::read_section(at, reader, &[KIND]).map(Self::Table),
             _ => {
-                let message = format!("`{kind}` is no kind of store; possible: qdrant, redis, bullmq, files");
+                let message =
+                    format!("`{kind}` is no kind of store; possible: qdrant, redis, bullmq, files, objects, table");
                 reader.problem(place.origin(), &place.path, message);
                 None
             }
@@ -346,6 +357,33 @@ section! {
 }
 
 section! {
+    /// Courses' objects in a bucket of an S3-compatible service.
+    pub struct ObjectsStore {
+        /// The address of the service, without the bucket.
+        url: SecretUrl, example "https://s3.eu-central-1.amazonaws.com";
+        /// The bucket that holds them.
+        bucket: String, example "campus-media";
+        /// The region that requests are signed for.
+        region: String = "us-east-1";
+        /// The id of the key that signs them. Default: they are not signed.
+        access_key: Option<SecretString>;
+        /// The key itself.
+        secret_key: Option<SecretString>;
+        /// With what the names of a course's objects begin: names, {organization_id} or * for any name, and
+        /// {course_id} as the last.
+        layout: String, example "{organization_id}/{course_id}";
+        /// Whether only courses of the liveness sources have objects here, so that what was never seen
+        /// live may be swept too.
+        exclusive: bool = "false";
+        /// The most objects in one batch.
+        batch: u32 = "1000";
+        /// Whether what goes from here is copied to .course-gc/quarantine in the bucket first, or gone at once and
+        /// for ever.
+        quarantine: bool = "true";
+    }
+}
+
+section! {
     /// Files that live things depend on.
     pub struct References {
         /// A query with one column of paths, asked of every liveness source.
@@ -358,11 +396,43 @@ section! {
 }
 
 section! {
+    /// Rows of a Postgres database that name a course without a foreign key.
+    pub struct TableStore {
+        /// A Postgres URL of a role that may SELECT, DELETE and INSERT. It must lead to a primary.
+        url: SecretUrl, example "postgres://course_gc@localhost:5432/campus";
+        /// The tables; only a table is needed.
+        tables: Vec<Table>, example "public.rag_context_cache";
+        /// The most courses in one batch.
+        batch: u32 = "100";
+        /// Whether what goes from here is copied first; without, it is gone at once and for ever.
+        quarantine: bool = "true";
+    }
+}
+
+section! {
+    /// A table whose rows name courses.
+    pub struct Table (shorthand) {
+        /// The table with its schema. Not a view or a foreign table.
+        table: String, example "public.rag_context_cache";
+        /// Its column with the course's id: a uuid, an integer or a text, or an array of them. It should have an
+        /// index.
+        column: String = "course_id";
+        /// An SQL expression that is true of the rows that are meant. Default: all.
+        r#where: Option<String>, mention "kind = 'course'";
+        /// Whether only courses of the liveness sources have rows here, so that what was never seen live
+        /// may be swept too.
+        exclusive: bool = "false";
+    }
+}
+
+section! {
     /// Copies of what was deleted, until they expire: what course-gc restore brings back.
     pub struct Quarantine {
-        /// The folder for copies of points and keys; an absolute path that outlives the program. Files keep
+        /// The folder for copies of points, keys and rows; an absolute path that outlives the program. Files keep
         /// theirs beneath their own root.
         folder: PathBuf = "/var/lib/course-gc/quarantine";
+        /// A bucket for them, in place of the folder. Default: the folder.
+        bucket: Option<ArchiveBucket>, mention "";
         /// How long a copy is kept. At least 1d, unless short_quarantine is accepted.
         keep: Duration = "7d";
         /// The most that the folder may hold. What would need a copy beyond it is not deleted.
@@ -371,6 +441,22 @@ section! {
         min_free: Percent = "10%";
         /// An age identity, as age-keygen writes it, with which the copies in the folder are encrypted.
         key: Option<SecretString>;
+    }
+}
+
+section! {
+    /// A bucket of an S3-compatible service for copies of points and keys.
+    pub struct ArchiveBucket {
+        /// The address of the service, without the bucket.
+        url: SecretUrl, example "https://s3.eu-central-1.amazonaws.com";
+        /// The bucket's name; the copies lie beneath .course-gc/archives in it.
+        bucket: String, example "campus-archives";
+        /// The region that requests are signed for.
+        region: String = "us-east-1";
+        /// The id of the key that signs them. Default: they are not signed.
+        access_key: Option<SecretString>;
+        /// The key itself.
+        secret_key: Option<SecretString>;
     }
 }
 

@@ -53,7 +53,7 @@ macro_rules! section {
         impl $crate::config::section::Section for $name {
             const FIELDS: &'static [$crate::config::read::FieldDoc] = &[
                 $($crate::config::read::FieldDoc {
-                    name: stringify!($field),
+                    name: $crate::config::section::plain(stringify!($field)),
                     doc: &[$($doc),+],
                     shape: &<$type as $crate::config::read::Value>::SHAPE,
                     default: $crate::config::section::option!($($default)?),
@@ -93,6 +93,14 @@ macro_rules! section {
     };
 }
 pub(super) use section;
+
+/// A field's name as it is written in a configuration: `where` is a word of Rust, too.
+pub(super) const fn plain(name: &'static str) -> &'static str {
+    match name.as_bytes() {
+        [b'r', b'#', ..] => name.split_at(2).1,
+        _ => name,
+    }
+}
 
 /// `Some` of what is given.
 macro_rules! option {

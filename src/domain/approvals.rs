@@ -241,7 +241,12 @@ mod tests {
             source: SourceIndex(0),
             course: CourseId::Integer(n),
             evidence: Evidence::Departed,
-            found: Found { amount: Amount { resources: 3, bytes: Some(10), fingerprint: 0 }, entangled: 0, locked: false },
+            found: Found {
+                amount: Amount { resources: 3, bytes: Some(10), fingerprint: 0 },
+                entangled: 0,
+                referenced: 0,
+                locked: false,
+            },
             accrued: Duration::from_secs(3600),
             clock: OrphanClock { accrued: Duration::from_secs(3600), counted_at: Some(at(100)) },
             referenced: false,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::approvals::{Digest, Released};
 use super::evidence::{Evidence, OrphanClock};
 use super::ids::CourseId;
-use super::inventory::{Amount, Found, Inventory, SourceIndex};
+use super::inventory::{Amount, Found, Inventory, Referred, SourceIndex};
 use super::live_set::LiveSet;
 use super::plan::Breaker;
 
@@ -49,7 +49,7 @@ pub struct Orphan {
     /// Its clock as the ledger is to remember it until the run is finished.
     #[serde(skip)]
     pub clock: OrphanClock,
-    /// Something alive refers to what it holds (S9).
+    /// Something alive refers to all that it holds (S9).
     #[serde(skip)]
     pub referenced: bool,
     /// A person put something of its course back from quarantine, and wants it left alone for a while (S12).
@@ -77,8 +77,8 @@ pub struct Knowledge<'a> {
     pub known: &'a BTreeSet<CourseId>,
     /// Of those, the ones that vanished while the history of the truth broke (S7).
     pub across_break: &'a BTreeSet<CourseId>,
-    /// Courses whose resources something alive refers to (S9).
-    pub referenced: &'a BTreeSet<CourseId>,
+    /// What something alive refers to, of the courses of whom it does (S9).
+    pub referenced: &'a BTreeMap<CourseId, Referred>,
     /// Courses that were put back from quarantine, and are left alone for a while (S12).
     pub restored: &'a BTreeSet<CourseId>,
     /// The ledger's memory of this store's orphans.
@@ -117,16 +117,18 @@ pub fn orphans(inventory: &Inventory, knowledge: Knowledge<'_>) -> Vec<Orphan> {
                 continue;
             }
             let source = SourceIndex(index);
-            let referenced = knowledge.referenced.contains(course);
+            let mut found = found.clone();
+            let referenced = knowledge.referenced.get(course).is_some_and(|referred| found.set_aside(referred));
             let before = knowledge.remembered.get(&(source, *course));
             let clock =
                 OrphanClock::go_on(before.map(|before| (&before.clock, &before.amount)), &found.amount, referenced);
+            let accrued = clock.at(knowledge.now, knowledge.at_most);
             let mut orphan = Orphan {
                 source,
                 course: *course,
                 evidence: knowledge.evidence(*course),
-                found: found.clone(),
-                accrued: clock.at(knowledge.now, knowledge.at_most),
+                found,
+                accrued,
                 clock,
                 referenced,
                 restored: knowledge.restored.contains(course),
@@ -176,7 +178,7 @@ mod tests {
         live_again: LiveSet,
         tombstoned: BTreeSet<CourseId>,
         known: BTreeSet<CourseId>,
-        referenced: BTreeSet<CourseId>,
+        referenced: BTreeMap<CourseId, Referred>,
         remembered: Remembered,
         released: Released,
     }
@@ -187,7 +189,7 @@ mod tests {
                 live_again: set(&[]),
                 tombstoned: BTreeSet::new(),
                 known: BTreeSet::new(),
-                referenced: BTreeSet::new(),
+                referenced: BTreeMap::new(),
                 remembered: Remembered::new(),
                 released: Released::default(),
             }
@@ -258,6 +260,41 @@ mod tests {
         assert_eq!(orphans[0].accrued, Duration::from_secs(17));
         assert_eq!(orphans[1].accrued, Duration::ZERO);
         assert_eq!(closed(&world.remembered, &orphans), [(SourceIndex(0), id(8))]);
+    }
+
+    #[test]
+    fn s9_the_clock_watches_what_may_go_and_what_is_no_longer_referenced_waits_anew() {
+        let one = |name: &str| Amount::one(name.as_bytes(), Some(10));
+        let mut census = Census::new(Arc::new(set(&[])), 1);
+        for name in ["a", "b", "c"] {
+            census.observe(SourceIndex(0), id(5), one(name), Vec::new);
+        }
+        let inventory = census.finish();
+        let mut rest = one("a");
+        rest.add(one("b"));
+        let clock = OrphanClock {
+            accrued: Duration::from_secs(7),
+            counted_at: Some(DateTime::from_timestamp(990, 0).unwrap()),
+        };
+        let mut world = World::new();
+        world.remembered.insert((SourceIndex(0), id(5)), RememberedOrphan { amount: rest, clock, latched: None });
+        let now = |world: &World| world.orphans(&inventory).remove(0);
+
+        world.referenced.insert(id(5), Referred::Partly(one("c")));
+        let partly = now(&world);
+        assert_eq!((partly.found.amount, partly.found.referenced, partly.referenced), (rest, 1, false));
+        assert_eq!(partly.accrued, Duration::from_secs(17), "what is not referenced has waited all the while");
+        world.referenced.insert(id(5), Referred::Partly(one("a")));
+        assert_eq!(now(&world).accrued, Duration::ZERO, "another one is");
+        world.referenced.clear();
+        let none = now(&world);
+        assert_eq!((none.found.amount.resources, none.accrued), (3, Duration::ZERO), "it has only now come to an end");
+        for all in [Referred::Wholly, Referred::Partly(inventory.sources[0].dead[&id(5)].amount)] {
+            world.referenced.insert(id(5), all);
+            let wholly = now(&world);
+            assert_eq!((wholly.found.amount.resources, wholly.referenced), (3, true));
+            assert_eq!(wholly.accrued, Duration::ZERO);
+        }
     }
 
     #[test]

@@ -71,8 +71,8 @@ fn decide_store(store: StoreView, overall: Overall, limits: &Limits) -> Vec<Deci
         }
         match (orphan.found.amount.resources, orphan.found.entangled) {
             (0, 1..) => Decision::Held(Hold::Entangled),
-            (_, 0) => Decision::Sweep,
-            (_, entangled) => Decision::SweepExcept { entangled },
+            (_, 0) if orphan.found.referenced == 0 => Decision::Sweep,
+            (_, entangled) => Decision::SweepExcept { entangled, referenced: orphan.found.referenced },
         }
     };
     let decisions: Vec<Decision> = store.orphans.iter().map(decide).collect();
@@ -127,7 +127,12 @@ mod tests {
             source: SourceIndex(0),
             course: CourseId::Integer(n),
             evidence: Evidence::Departed,
-            found: Found { amount: Amount { resources: 3, bytes: Some(10), fingerprint: 0 }, entangled: 0, locked: false },
+            found: Found {
+                amount: Amount { resources: 3, bytes: Some(10), fingerprint: 0 },
+                entangled: 0,
+                referenced: 0,
+                locked: false,
+            },
             accrued: Duration::from_secs(3600),
             clock: OrphanClock::default(),
             referenced: false,
@@ -233,10 +238,19 @@ mod tests {
     }
 
     #[test]
+    fn s9_what_is_referenced_in_part_goes_but_for_that_part() {
+        let mut some = orphan(1);
+        some.found.referenced = 2;
+        assert_eq!(only(store(vec![some.clone()])), Decision::SweepExcept { entangled: 0, referenced: 2 });
+        some.found.entangled = 1;
+        assert_eq!(only(store(vec![some])), Decision::SweepExcept { entangled: 1, referenced: 2 });
+    }
+
+    #[test]
     fn s5_entangled_resources_stay() {
         let mut some = orphan(1);
         some.found.entangled = 2;
-        assert_eq!(only(store(vec![some.clone()])), Decision::SweepExcept { entangled: 2 });
+        assert_eq!(only(store(vec![some.clone()])), Decision::SweepExcept { entangled: 2, referenced: 0 });
         some.found.amount = Amount::default();
         assert_eq!(held(store(vec![some])), Some(Hold::Entangled));
     }
@@ -279,7 +293,7 @@ mod tests {
 
     #[test]
     fn s8_what_stays_anyway_trips_nothing() {
-        let entangled = Found { amount: Amount::default(), entangled: 1, locked: false };
+        let entangled = Found { amount: Amount::default(), entangled: 1, referenced: 0, locked: false };
         let stays = |n| match n % 2 {
             0 => Orphan { referenced: true, ..orphan(n) },
             _ => Orphan { found: entangled.clone(), ..orphan(n) },
@@ -326,7 +340,7 @@ mod tests {
     #[test]
     fn s8_an_approval_lifts_breakers_and_no_other_gate() {
         let approved = |orphan: Orphan| Orphan { approved: approval(), latched: Some(Breaker::Share), ..orphan };
-        let entangled = Found { amount: Amount::default(), entangled: 1, locked: false };
+        let entangled = Found { amount: Amount::default(), entangled: 1, referenced: 0, locked: false };
         let gates = [
             (Orphan { across_break: true, ..orphan(1) }, Hold::Discontinuity),
             (Orphan { restored: true, ..orphan(1) }, Hold::Restored),
@@ -367,7 +381,7 @@ mod tests {
             Orphan {
                 evidence: if stranger { Evidence::Stranger } else { Evidence::Departed },
                 accrued: Duration::from_secs(accrued),
-                found: Found { amount: Amount { resources, bytes: Some(10), fingerprint: 0 }, entangled, locked },
+                found: Found { amount: Amount { resources, bytes: Some(10), fingerprint: 0 }, entangled, referenced: 0, locked },
                 referenced,
                 latched: latched.then_some(Breaker::Courses),
                 approved: approval().filter(|_| approved),

@@ -48,6 +48,15 @@ impl Amount {
         self.fingerprint = self.fingerprint.wrapping_add(other.fingerprint);
     }
 
+    /// What is left without `part`, which was seen in it.
+    pub fn without(&self, part: &Self) -> Self {
+        Self {
+            resources: self.resources.saturating_sub(part.resources),
+            bytes: self.bytes.map(|bytes| bytes.saturating_sub(part.bytes.unwrap_or(0))),
+            fingerprint: self.fingerprint.wrapping_sub(part.fingerprint),
+        }
+    }
+
     /// True if the clock of an orphan that had `before` must start anew (S6): it grew, or is as large but not the same.
     /// One that shrank is being cleaned or expires; its clock goes on.
     pub fn grew_or_changed_since(&self, before: &Self) -> bool {
@@ -87,8 +96,35 @@ pub struct Found {
     pub amount: Amount,
     /// Resources that also name a live course: they stay (S5).
     pub entangled: u64,
+    /// Resources besides that something alive refers to: they stay (S9).
+    pub referenced: u64,
     /// Something of the course in this store, in whichever source, is being worked on: all of it stays for now.
     pub locked: bool,
+}
+
+/// What something alive refers to of one course (S9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Referred {
+    /// All of it, or nobody can tell the rest from it: all of it stays.
+    Wholly,
+    /// So much of what an inventory counts; the rest may go.
+    Partly(Amount),
+}
+
+impl Found {
+    /// Sets aside what is referred to; true if nothing may go then, and nothing was set aside.
+    ///
+    /// The clock watches what may go. So what is not referred to any more is growth, and waits anew (S6).
+    pub fn set_aside(&mut self, referred: &Referred) -> bool {
+        match referred {
+            Referred::Partly(part) if part.resources < self.amount.resources => {
+                self.amount = self.amount.without(part);
+                self.referenced = part.resources;
+                false
+            }
+            Referred::Partly(_) | Referred::Wholly => true,
+        }
+    }
 }
 
 /// The inventory of one source.

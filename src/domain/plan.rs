@@ -132,11 +132,14 @@ impl Hold {
 pub enum Decision {
     /// All of it goes.
     Sweep,
-    /// It goes, except for so many resources that also name a live course.
+    /// It goes, except for what also names a live course, and what something alive refers to.
     SweepExcept {
-        /// How many stay; the orphan's report says so too.
+        /// How many resources stay for what they name (S5); the orphan's report says so too.
         #[serde(skip)]
         entangled: u64,
+        /// How many stay because something refers to them (S9); the orphan's report says so too.
+        #[serde(skip)]
+        referenced: u64,
     },
     /// It stays.
     Held(Hold),
@@ -275,7 +278,7 @@ mod tests {
             source: SourceIndex(0),
             course: CourseId::Integer(1),
             evidence,
-            found: Found { amount: Amount::one(b"x", None), entangled: 0, locked: false },
+            found: Found { amount: Amount::one(b"x", None), entangled: 0, referenced: 0, locked: false },
             accrued,
             clock: OrphanClock::default(),
             referenced: false,
@@ -312,7 +315,7 @@ mod tests {
     #[test]
     fn only_what_is_not_held_is_swept_and_only_from_its_own_store() {
         let decided = |decision| Decided { orphan: orphan(Evidence::Departed, Duration::ZERO), decision };
-        let goes = vec![decided(Decision::Sweep), decided(Decision::SweepExcept { entangled: 1 })];
+        let goes = vec![decided(Decision::Sweep), decided(Decision::SweepExcept { entangled: 1, referenced: 0 })];
         let stays: Vec<_> = HOLDS.into_iter().map(|hold| decided(Decision::Held(hold))).collect();
         let plan = Plan { stores: vec![goes, stays] };
         assert_eq!([0, 1, 2].map(|store| plan.sweeps(store).count()), [2, 0, 0]);

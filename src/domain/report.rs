@@ -122,6 +122,8 @@ pub struct OrphanReport {
     pub bytes: Option<u64>,
     /// Resources that stay, since they name others as well.
     pub entangled: u64,
+    /// Resources that stay, since something alive refers to them.
+    pub referenced: u64,
     /// Seconds for which it has been seen as an orphan.
     pub accrued_seconds: u64,
     /// What is done with it.
@@ -137,6 +139,7 @@ impl OrphanReport {
             resources: orphan.found.amount.resources,
             bytes: orphan.found.amount.bytes,
             entangled: orphan.found.entangled,
+            referenced: orphan.found.referenced,
             accrued_seconds: orphan.accrued.as_secs(),
             decision,
         }
@@ -392,7 +395,7 @@ mod tests {
             source: SourceIndex(0),
             course: CourseId::Integer(1),
             evidence: Evidence::Departed,
-            found: Found { amount: Amount::one(b"x", None), entangled: 0, locked: false },
+            found: Found { amount: Amount::one(b"x", None), entangled: 0, referenced: 0, locked: false },
             accrued: Duration::ZERO,
             clock: Default::default(),
             referenced: false,
@@ -490,7 +493,7 @@ mod tests {
     fn a_source_counts_what_goes_and_what_is_held_by_reason() {
         let decisions = [
             Decision::Sweep,
-            Decision::SweepExcept { entangled: 1 },
+            Decision::SweepExcept { entangled: 1, referenced: 0 },
             Decision::Held(Hold::Cap),
             Decision::Held(Hold::Referenced),
             Decision::Held(Hold::Cap),

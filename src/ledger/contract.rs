@@ -74,7 +74,7 @@ impl Suite<'_> {
             source: SourceIndex(1),
             course: id(course),
             evidence: Evidence::Departed,
-            found: Found { amount: Amount::one(b"a key", Some(7)), entangled: 0, locked: false },
+            found: Found { amount: Amount::one(b"a key", Some(7)), entangled: 0, referenced: 0, locked: false },
             accrued,
             clock,
             referenced: false,

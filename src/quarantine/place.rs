@@ -9,7 +9,13 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
+
+use crate::stores::objects::{Bucket, Said};
+
+/// Where the archives in a bucket are.
+const BUCKET_FOLDER: &str = ".course-gc/archives";
 
 /// Why the place could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -90,9 +96,10 @@ impl ObjectPlace {
         Self { objects, shown: folder.display().to_string(), folder: Some(folder), call_timeout }
     }
 
-    /// A bucket; `shown` is where it is, without secrets.
-    pub fn bucket(objects: Arc<dyn ObjectStore>, shown: String, call_timeout: Duration) -> Self {
-        Self { objects, shown, folder: None, call_timeout }
+    /// The folder `.course-gc/archives` in a bucket, which no store of objects takes for a course's.
+    pub fn bucket(bucket: &Bucket) -> Self {
+        let objects = Arc::new(PrefixStore::new(bucket.s3().clone(), BUCKET_FOLDER));
+        Self { objects, shown: bucket.shown().to_owned(), folder: None, call_timeout: bucket.call_timeout() }
     }
 
     fn path(&self, name: &str) -> Result<Path, PlaceError> {
@@ -121,7 +128,11 @@ impl ObjectPlace {
         call: impl Future<Output = Result<T, object_store::Error>> + Send,
     ) -> Result<T, PlaceError> {
         match tokio::time::timeout(self.call_timeout, call).await {
-            Ok(done) => done.map_err(|source| self.refused(action, source)),
+            // What a bucket's service answers may repeat who asked.
+            Ok(done) => done.map_err(|source| match self.folder {
+                Some(_) => self.refused(action, source),
+                None => self.refused(action, Said::of(&source)),
+            }),
             Err(_) => {
                 let seconds = self.call_timeout.as_secs_f64();
                 Err(PlaceError::Timeout { place: self.shown.clone(), action, seconds })
@@ -198,17 +209,18 @@ impl Place for ObjectPlace {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use sandbox::Objects;
 
-    #[tokio::test]
-    async fn s12_what_is_there_is_never_written_over() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = ObjectPlace::folder(folder.path().join("not yet/there"), Duration::from_secs(10));
+    use super::*;
+    use crate::stores::objects::BucketSettings;
+
+    /// What every place promises; it must be empty.
+    async fn keeps(place: &dyn Place) {
         assert_eq!(place.list("a").await.unwrap(), vec![]);
-        assert!(place.free_percent().await.unwrap().unwrap() <= 100);
         place.put_new("a/b/1.tar", Bytes::from("one")).await.unwrap();
         assert!(place.put_new("a/b/1.tar", Bytes::from("two")).await.is_err());
         place.put_new("a/c/2.tar", Bytes::from("two")).await.unwrap();
+        place.put_new("ab/3.tar", Bytes::from("three")).await.unwrap();
         assert_eq!(place.get("a/b/1.tar").await.unwrap(), "one");
         let mut names = place.list("a").await.unwrap();
         names.sort();
@@ -218,5 +230,45 @@ mod tests {
         place.remove("a/b/1.tar").await.unwrap();
         assert!(place.get("a/b/1.tar").await.is_err());
         assert_eq!(place.list("a").await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn s12_what_is_there_is_never_written_over_in_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = ObjectPlace::folder(folder.path().join("not yet/there"), Duration::from_secs(10));
+        assert!(place.free_percent().await.unwrap().unwrap() <= 100);
+        keeps(&place).await;
+    }
+
+    fn bucket(server: &Objects, secret_key: &str, call_timeout: Duration) -> ObjectPlace {
+        let bucket = Bucket::new(&BucketSettings {
+            url: server.url(),
+            bucket: Objects::OTHER_BUCKET.to_owned(),
+            region: Objects::REGION.to_owned(),
+            access_key: Some(Objects::ACCESS_KEY.into()),
+            secret_key: Some(secret_key.into()),
+            call_timeout,
+        });
+        ObjectPlace::bucket(&bucket.unwrap())
+    }
+
+    #[tokio::test]
+    async fn s12_what_is_there_is_never_written_over_in_a_bucket() {
+        let server = Objects::start().await.unwrap();
+        let place = bucket(&server, Objects::SECRET_KEY, Duration::from_secs(30));
+        assert_eq!(place.free_percent().await.unwrap(), None);
+        keeps(&place).await;
+    }
+
+    #[tokio::test]
+    async fn a_bucket_that_refuses_or_is_silent_says_so_in_time() {
+        let server = Objects::start().await.unwrap();
+        let refused = bucket(&server, "wrong", Duration::from_secs(30)).put_new("a", Bytes::new()).await.unwrap_err();
+        let refused = crate::errors::chain(&refused);
+        assert!(refused.contains("could not write `a`: SignatureDoesNotMatch"), "{refused}");
+        assert!(!refused.contains(Objects::ACCESS_KEY), "{refused}");
+        server.pause().unwrap();
+        let silent = bucket(&server, Objects::SECRET_KEY, Duration::from_millis(500)).list("a").await.unwrap_err();
+        assert!(matches!(silent, PlaceError::Timeout { seconds: 0.5, .. }), "{silent}");
     }
 }

@@ -99,6 +99,11 @@ pub(super) async fn purge(collector: &Collector, locks: &Locks, report: &mut Run
         if let Err(error) = archives.remove_unfinished(&unfinished, |of| of != Some(run)).await {
             told.errors.push(chain(&error));
         }
+        for in_place in stores.iter().filter_map(|store| store.in_place()) {
+            if let Err(error) = in_place.remove_unfinished(run).await {
+                told.errors.push(chain(&error));
+            }
+        }
     }
     for error in &told.errors {
         tracing::warn!(run = %report.run, error, "quarantine");

@@ -19,7 +19,7 @@ use crate::errors::chain;
 use crate::ledger::{Interrupted, KnownIds, Place};
 use crate::liveness::Liveness;
 use crate::schedule::interval;
-use crate::stores::{Store, StoreError};
+use crate::stores::{Referenced, Store, StoreError};
 
 /// What was found out about the courses of all stores at once, after their inventories.
 struct Answers {
@@ -115,7 +115,7 @@ impl Search<'_> {
             taken.references = Some(error);
         }
         let remembered = ledger.remembered(place).await?;
-        let nothing = BTreeSet::new();
+        let nothing = Referenced::default();
         let orphans = diff::orphans(
             inventory,
             Knowledge {
@@ -124,7 +124,7 @@ impl Search<'_> {
                 known: &answers.known.all,
                 across_break: &answers.known.across_break,
                 // If nobody knows, the store is held as incomplete, and its clocks are left as they are.
-                referenced: references.as_ref().unwrap_or(&nothing),
+                referenced: &references.as_ref().unwrap_or(&nothing).courses,
                 restored: &answers.restored,
                 remembered: &remembered,
                 released: &ledger.released(place).await?,
@@ -187,12 +187,12 @@ async fn referenced(
     store: &dyn Store,
     liveness: &dyn Liveness,
     dead: &BTreeSet<CourseId>,
-) -> Result<BTreeSet<CourseId>, StoreError> {
+) -> Result<Referenced, StoreError> {
     match store.reference_query() {
         Some(query) if !dead.is_empty() => {
             let error = |error| StoreError::server("asking what is still referred to", error);
             store.referenced(dead, liveness.references(query).map_err(error).boxed()).await
         }
-        _ => Ok(BTreeSet::new()),
+        _ => Ok(Referenced::default()),
     }
 }

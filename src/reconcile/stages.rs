@@ -310,7 +310,7 @@ fn tell_of_approvals(run: Uuid, plan: &Plan) {
 pub async fn sweep(
     collector: &Collector,
     locks: &Locks,
-    plan: &Plan,
+    (plan, live): (&Plan, &LiveSet),
     stop: &CancellationToken,
     report: &mut RunReport,
 ) -> Result<LiveSet, RunError> {
@@ -321,6 +321,7 @@ pub async fn sweep(
         ledger: collector.ledger.as_ref(),
         quarantine: &collector.quarantine,
         id_type: collector.id_type,
+        live,
         started_at: report.started_at,
         clock: Arc::clone(&collector.clock),
         confirmation: collector.confirmation,

@@ -24,6 +24,7 @@ use crate::postgres::Postgres;
 use crate::quarantine::{Archives, ObjectPlace, Quarantine, Room};
 use crate::reconcile::ManagedStore;
 use crate::schedule::Schedule;
+use crate::stores::copies::{Copied, Copies, CopyId, Item, PutBack, Restoring};
 use crate::stores::{Handle, Marker, Outcome, Removed, Store, StoreError, Targets};
 use crate::sweep::Condemned;
 
@@ -93,6 +94,15 @@ impl Store for Shelf {
             handles.send(handle).await.map_err(|_| StoreError::Stopped)?;
         }
         Ok(())
+    }
+
+    /// Its managed store is not quarantined.
+    async fn copy(&self, _: &CopyId, _: &[Handle], _: &mut dyn Copies) -> Result<Vec<Copied>, StoreError> {
+        Err(StoreError::Unusable("nobody asks this shelf for copies".into()))
+    }
+
+    async fn put_back(&self, _: &[Item], _: Restoring) -> Vec<PutBack> {
+        Vec::new()
     }
 
     async fn delete(&self, batch: &Condemned) -> Removed {

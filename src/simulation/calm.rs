@@ -122,7 +122,9 @@ async fn s11_what_went_is_counted_and_closed_at_once_and_what_stays_is_remembere
     assert_eq!(store(&report, KEYS).swept(), Tally { deleted: 2, bytes: 2, ..Tally::default() });
     assert_eq!(store(&report, POINTS).swept(), Tally { deleted: 1, bytes: 1, spared: 1, ..Tally::default() });
     let counting = Recent { courses: [DEAD].into(), bytes: 3 };
-    let outcome = BatchOutcome { tally: report.swept(), deleted: [DEAD].into(), counting };
+    // What names somebody alive was never about to go.
+    let tally = Tally { spared: 0, ..report.swept() };
+    let outcome = BatchOutcome { tally, deleted: [DEAD].into(), counting };
     assert_eq!(told(&stage), outcome, "the ledger knows it too");
     assert_eq!((left(&stage, KEYS).len(), left(&stage, POINTS)), (0, vec!["d".to_owned()]));
     assert_eq!(remembered(&stage), ["points"], "what names somebody alive is still an orphan's");
@@ -279,7 +281,7 @@ async fn a_report_tells_how_long_the_run_and_each_of_its_stages_took() {
     stage.world.state().weather = Some(0);
     let report = pass(&stage, |_| {}, |_, _| {}).await;
     let stages: Vec<_> = report.stages.keys().copied().collect();
-    assert_eq!(stages, ["inventory", "liveness", "orphans", "places", "plan", "sweep"]);
+    assert_eq!(stages, ["inventory", "liveness", "orphans", "places", "plan", "purge", "sweep"]);
     let sum: f64 = report.stages.values().sum();
     assert!(report.stages.values().all(|took| *took > 0.0), "{report:?}");
     assert!((sum - report.seconds).abs() < 1e-6, "together they are all of it: {report:?}");

@@ -14,10 +14,10 @@ use super::safeguards::Safeguard;
 use super::vault;
 use super::world::{Lost, State, Who, World};
 use crate::domain::ids::CourseId;
-use crate::domain::inventory::{Amount, Census, SourceIndex};
+use crate::domain::inventory::{Amount, Census, Referred, SourceIndex};
 use crate::domain::markers::{Owner, truths};
 use crate::stores::copies::{Copied, Copies, CopyId, Item, PutBack, Receipt, Restoring};
-use crate::stores::{Handle, Marker, Outcome, References, Removed, Store, StoreError, Targets};
+use crate::stores::{Handle, Marker, Outcome, Referenced, References, Removed, Store, StoreError, Targets};
 use crate::sweep::Condemned;
 
 /// How many resources one call lists.
@@ -196,11 +196,12 @@ impl Store for MemoryStore {
         &self,
         courses: &BTreeSet<CourseId>,
         references: References<'_>,
-    ) -> Result<BTreeSet<CourseId>, StoreError> {
+    ) -> Result<Referenced, StoreError> {
         let keys: Vec<Vec<u8>> = references.try_collect().await?;
         self.call("looking at what is referred to", |state| {
             let owner = |key: &Vec<u8>| state.shelves[self.shelf].resources.get(key)?.owner;
-            keys.iter().filter_map(owner).filter(|owner| courses.contains(owner)).collect()
+            let owners = keys.iter().filter_map(owner).filter(|owner| courses.contains(owner));
+            Referenced { courses: owners.map(|owner| (owner, Referred::Wholly)).collect(), ..Referenced::default() }
         })
         .await
     }

@@ -144,4 +144,10 @@ pub trait InPlace: Send + Sync {
     /// # Errors
     /// If it, or a part of it, is still there.
     async fn purge(&self, copy: &PlacedCopy) -> Result<(), StoreError>;
+
+    /// Removes what copies of other runs than the current one left that were never finished.
+    ///
+    /// # Errors
+    /// If it cannot be looked for.
+    async fn remove_unfinished(&self, current: Uuid) -> Result<(), StoreError>;
 }

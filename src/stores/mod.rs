@@ -5,16 +5,19 @@
 //!
 //! Every call to a server has a timeout, and no delete is ever retried by a client (S2).
 
+pub mod bullmq;
 #[cfg(test)]
 pub(crate) mod contract;
-pub mod bullmq;
 pub mod copies;
 pub mod files;
+pub mod layout;
+pub mod objects;
 pub mod qdrant;
 pub mod redis;
+pub mod table;
 pub mod template;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,7 +26,7 @@ use tokio::sync::mpsc;
 
 use self::copies::{Copied, Copies, CopyId, InPlace, Item, PutBack, Restoring};
 use crate::domain::ids::CourseId;
-use crate::domain::inventory::{Census, SourceIndex};
+use crate::domain::inventory::{Census, Referred, SourceIndex};
 pub use crate::domain::markers::Marker;
 use crate::sweep::Condemned;
 
@@ -148,13 +151,30 @@ impl StoreError {
 /// Paths that something alive still refers to, streamed from a liveness source.
 pub type References<'a> = BoxStream<'a, Result<Vec<u8>, StoreError>>;
 
+/// What is referred to in a store (S9).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Referenced {
+    /// How much, of each course of which something is.
+    pub courses: BTreeMap<CourseId, Referred>,
+    /// What a delete of the rest must leave: keys below those of handles, or their own. Opaque to all but the store that gave
+    /// them.
+    pub keys: BTreeSet<Bytes>,
+}
+
+impl Referenced {
+    /// True if nothing of this course may go.
+    pub fn holds(&self, course: CourseId) -> bool {
+        self.courses.get(&course) == Some(&Referred::Wholly)
+    }
+}
+
 /// A store of one kind, at one place.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Its name in the configuration.
     fn name(&self) -> &str;
 
-    /// `qdrant`, `redis`, `bullmq` or `files`.
+    /// `qdrant`, `redis`, `bullmq`, `files`, `objects` or `table`.
     fn kind(&self) -> &'static str;
 
     /// Its sources' names, in the order of [`SourceIndex`]: collections, templates, the root.
@@ -201,7 +221,8 @@ pub trait Store: Send + Sync {
         None
     }
 
-    /// Which of `courses` hold something that `references` name.
+    /// What `references` name of `courses`. A delete is given the answer that was asked for with its batch, and leaves what it
+    /// names: [`Condemned::referenced`].
     ///
     /// # Errors
     /// If a reference or a resource cannot be read: then all of the store is held.
@@ -209,8 +230,8 @@ pub trait Store: Send + Sync {
         &self,
         _courses: &BTreeSet<CourseId>,
         _references: References<'_>,
-    ) -> Result<BTreeSet<CourseId>, StoreError> {
-        Ok(BTreeSet::new())
+    ) -> Result<Referenced, StoreError> {
+        Ok(Referenced::default())
     }
 
     /// Copies what the handles stand for, all that they stand for, so that it can be put back byte for byte (S12): into
@@ -220,19 +241,10 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// If copying had to end: then nothing of the batch is deleted.
-    async fn copy(
-        &self,
-        _id: &CopyId,
-        _handles: &[Handle],
-        _copies: &mut dyn Copies,
-    ) -> Result<Vec<Copied>, StoreError> {
-        Err(StoreError::Unusable(format!("store {} keeps no copies", self.name())))
-    }
+    async fn copy(&self, id: &CopyId, handles: &[Handle], copies: &mut dyn Copies) -> Result<Vec<Copied>, StoreError>;
 
     /// Puts back items that [`Store::copy`] gave to an archive, one outcome an item, in their order. Twice is harmless.
-    async fn put_back(&self, items: &[Item], _restoring: Restoring) -> Vec<PutBack> {
-        items.iter().map(|_| PutBack::Failed(format!("store {} keeps no copies", self.name()))).collect()
-    }
+    async fn put_back(&self, items: &[Item], restoring: Restoring) -> Vec<PutBack>;
 
     /// The copies that the store keeps itself, if it does; then it gives none to an archive.
     fn in_place(&self) -> Option<&dyn InPlace> {

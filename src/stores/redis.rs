@@ -45,8 +45,8 @@ const DELETE: &str = "delete keys";
 
 static KIND: Kind = Kind {
     name: "redis",
-    needs: "grant its user PING, INFO, SELECT, SCAN, UNLINK, GET, SET and EVAL, all of the templates' keys, and \
-            course-gc:marker",
+    needs: "grant its user PING, INFO, SELECT, SCAN, UNLINK, DUMP, PTTL, GET, SET, EVAL, EVALSHA and SCRIPT, all of the \
+            templates' keys, and course-gc:marker",
 };
 
 /// What a Redis store is built from.

@@ -17,7 +17,7 @@ use crate::errors::chain;
 use crate::ledger::{AskedAgain, BatchOutcome, Intent};
 use crate::postgres::PostgresError;
 use crate::stores::copies::{CopyId, Receipt};
-use crate::stores::{Handle, Outcome, Store, StoreError};
+use crate::stores::{Handle, Outcome, Referenced, Store, StoreError};
 
 /// Why a batch was not confirmed.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +104,7 @@ impl Done {
         self.tallies.push((key, tally));
     }
 
-    fn spare(&mut self, handle: &Handle) {
+    pub(super) fn spare(&mut self, handle: &Handle) {
         let key = (handle.source, handle.owner);
         self.tallies.push((key, Tally { spared: 1, ..Tally::default() }));
         self.kept.insert(key);
@@ -137,6 +137,13 @@ impl Sweeper<'_> {
     ) -> Done {
         let mut done = Done::default();
         let store = share.store;
+        // What names somebody who lives stays, and needs no copy.
+        let is_entangled = |handle: &Handle| handle.mentions.iter().any(|id| self.live.contains(*id));
+        let (entangled, handles): (Vec<Handle>, Vec<Handle>) = handles.into_iter().partition(is_entangled);
+        entangled.iter().for_each(|handle| done.spare(handle));
+        if handles.is_empty() {
+            return done;
+        }
         let orphans: BTreeSet<OrphanKey> = handles.iter().map(|handle| (handle.source, handle.owner)).collect();
         let owners = courses_of(&orphans);
         let counting = orphans.difference(approved).map(|(_, course)| *course).collect();
@@ -215,7 +222,7 @@ impl Sweeper<'_> {
                 let references = self.liveness.references(query).map_err(reference_error).boxed();
                 store.referenced(owners, references).await.map_err(Unconfirmed::References)?
             }
-            None => BTreeSet::new(),
+            None => Referenced::default(),
         };
         let named: BTreeSet<CourseId> =
             kept.handles.iter().flat_map(|handle| handle.mentions.iter().chain([&handle.owner])).copied().collect();
@@ -225,13 +232,13 @@ impl Sweeper<'_> {
             let found_live = self.found_live();
             let lives = |id: &CourseId| live.contains(*id) || found_live.contains(id);
             let is_dead = |(handle, _): &(Handle, Option<Receipt>)| {
-                !lives(&handle.owner) && !handle.mentions.iter().any(lives) && !referenced.contains(&handle.owner)
+                !lives(&handle.owner) && !handle.mentions.iter().any(lives) && !referenced.holds(handle.owner)
             };
             kept.take().into_iter().partition(is_dead)
         };
         let spared = spared.into_iter().map(|(handle, _)| handle).collect();
         let (dead, receipts): (Vec<Handle>, Vec<_>) = dead.into_iter().unzip();
-        let dead = (dead, Kept::safe(id, receipts));
+        let dead = (dead, Kept::safe(id, receipts), referenced);
         let condemned = (!dead.0.is_empty())
             .then(|| Condemned::new(dead, asked_at, self.confirmation, std::sync::Arc::clone(&self.clock)));
         Ok(Confirmed { condemned, spared, live })

@@ -22,41 +22,55 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::stores::Handle;
 use crate::stores::copies::Safe;
+use crate::stores::{Handle, Referenced};
 
 /// Handles whose owners, and all ids that their names hold, were dead when they were confirmed.
 pub struct Condemned {
     handles: Vec<Handle>,
     safe: Option<Safe>,
+    referenced: Referenced,
     until: Duration,
     clock: Arc<dyn Clock>,
 }
 
 impl Condemned {
     /// Condemns handles, all of whose ids were confirmed dead at `confirmed_at`, for `good_for` from then on. The one
-    /// maker; only the sweep calls it. `safe` has a receipt for each handle, where their store is in quarantine.
+    /// maker; only the sweep calls it. `safe` has a receipt for each handle, where their store is in quarantine; `referenced` is
+    /// what the same question found referred to.
     pub(super) fn new(
-        (handles, safe): (Vec<Handle>, Option<Safe>),
+        (handles, safe, referenced): (Vec<Handle>, Option<Safe>, Referenced),
         confirmed_at: Duration,
         good_for: Duration,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { handles, safe, until: confirmed_at.saturating_add(good_for), clock }
+        Self { handles, safe, referenced, until: confirmed_at.saturating_add(good_for), clock }
     }
 
     /// A batch for the tests of a single store, without quarantine.
     #[cfg(test)]
     pub(crate) fn for_test(handles: Vec<Handle>, good_for: Duration) -> Self {
         let clock = Arc::new(crate::clock::MachineClock);
-        Self::new((handles, None), clock.since_boot(), good_for, clock)
+        Self::new((handles, None, Referenced::default()), clock.since_boot(), good_for, clock)
     }
 
     /// A batch for the tests of a single store, whose handles were copied.
     #[cfg(test)]
     pub(crate) fn for_test_copied(handles: Vec<Handle>, safe: Safe, good_for: Duration) -> Self {
         let clock = Arc::new(crate::clock::MachineClock);
-        Self::new((handles, Some(safe)), clock.since_boot(), good_for, clock)
+        Self::new((handles, Some(safe), Referenced::default()), clock.since_boot(), good_for, clock)
+    }
+
+    /// A batch for the tests of a single store, of which something is referred to.
+    #[cfg(test)]
+    pub(crate) fn for_test_except(
+        handles: Vec<Handle>,
+        safe: Option<Safe>,
+        referenced: Referenced,
+        good_for: Duration,
+    ) -> Self {
+        let clock = Arc::new(crate::clock::MachineClock);
+        Self::new((handles, safe, referenced), clock.since_boot(), good_for, clock)
     }
 
     /// What may be deleted; at least one.
@@ -68,6 +82,11 @@ impl Condemned {
     /// takes only what still is as its receipt says.
     pub fn safe(&self) -> Option<&Safe> {
         self.safe.as_ref()
+    }
+
+    /// What of the handles is referred to, and stays though the rest goes (S9).
+    pub fn referenced(&self) -> &Referenced {
+        &self.referenced
     }
 
     /// False once the confirmation is too old to act upon (S2). A store asks before each thing that it sends.

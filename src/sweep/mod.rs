@@ -24,6 +24,7 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::domain::diff::{Orphan, OrphanKey};
 use crate::domain::ids::{CourseId, IdType};
+use crate::domain::live_set::LiveSet;
 use crate::domain::report::Tally;
 use crate::errors::chain;
 use crate::ledger::Ledger;
@@ -55,6 +56,8 @@ pub struct Sweeper<'a> {
     pub quarantine: &'a Quarantine,
     /// The type of the courses' ids.
     pub id_type: IdType,
+    /// Who lived when the run read its live set: can only spare.
+    pub live: &'a LiveSet,
     /// When the run began, in the ledger's time.
     pub started_at: DateTime<Utc>,
     /// The clock that confirmations age by.
@@ -143,7 +146,7 @@ impl Sweeper<'_> {
         };
         match located {
             Some((Ok(()), End::Exhausted)) => {
-                let whole = orphans.iter().filter(|orphan| orphan.found.entangled == 0);
+                let whole = orphans.iter().filter(|orphan| orphan.found.entangled == 0 && orphan.found.referenced == 0);
                 let keys = whole.map(|orphan| (orphan.source, orphan.course));
                 swept.gone = keys.filter(|key| !kept.contains(key)).collect();
             }

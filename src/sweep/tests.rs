@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Condemned, Swept};
 use crate::clock::Clock;
+use crate::stores::Referenced;
 
 /// A clock that is moved by hand.
 #[derive(Default)]
@@ -21,12 +22,17 @@ impl Clock for Hand {
 fn s2_a_confirmation_is_good_from_when_it_was_asked_for_until_its_time_is_up() {
     let clock = Arc::new(Hand::default());
     let seconds = Duration::from_secs;
-    let batch = Condemned::new((Vec::new(), None), seconds(100), seconds(5), Arc::clone(&clock) as Arc<dyn Clock>);
+    let batch = Condemned::new(
+        (Vec::new(), None, Referenced::default()),
+        seconds(100),
+        seconds(5),
+        Arc::clone(&clock) as Arc<dyn Clock>,
+    );
     for (now, is_fresh, left) in [(100, true, 5), (103, true, 2), (104, true, 1), (105, false, 0), (900, false, 0)] {
         *clock.0.lock().unwrap() = seconds(now);
         assert_eq!((batch.is_fresh(), batch.time_left()), (is_fresh, seconds(left)), "at {now}");
     }
-    let endless = Condemned::new((Vec::new(), None), seconds(1), Duration::MAX, clock);
+    let endless = Condemned::new((Vec::new(), None, Referenced::default()), seconds(1), Duration::MAX, clock);
     assert!(endless.is_fresh(), "no overflow");
 }
 

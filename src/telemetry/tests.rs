@@ -54,7 +54,16 @@ fn series(metrics: &Metrics) -> BTreeMap<String, f64> {
 
 fn orphan(course: i64, evidence: Evidence, decision: Decision) -> OrphanReport {
     let course = CourseId::Integer(course);
-    OrphanReport { course, evidence, resources: 3, bytes: Some(30), entangled: 0, accrued_seconds: 60, decision }
+    OrphanReport {
+        course,
+        evidence,
+        resources: 3,
+        bytes: Some(30),
+        entangled: 0,
+        referenced: 0,
+        accrued_seconds: 60,
+        decision,
+    }
 }
 
 fn store(name: &str, orphans: Vec<OrphanReport>, swept: Tally) -> StoreReport {

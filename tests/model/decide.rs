@@ -81,7 +81,7 @@ pub fn judge(
         known: &courses(&|known| known != Known::Never),
         across_break: &across_break,
         // By slot, below: what refers to one of a course's resources does not hold the other.
-        referenced: &BTreeSet::new(),
+        referenced: &BTreeMap::new(),
         restored: &BTreeSet::new(),
         remembered: &remembered,
         tombstoned: &BTreeSet::new(),
@@ -142,8 +142,13 @@ pub fn visible(protocol: &Protocol, live: Set, slot: usize, version: u8) -> u8 {
 
 fn found(version: u8) -> Found {
     match version {
-        0 => Found { amount: Amount::default(), entangled: 1, locked: false },
-        _ => Found { amount: Amount { resources: 1, bytes: None, fingerprint: version.into() }, entangled: 0, locked: false },
+        0 => Found { amount: Amount::default(), entangled: 1, referenced: 0, locked: false },
+        _ => Found {
+            amount: Amount { resources: 1, bytes: None, fingerprint: version.into() },
+            entangled: 0,
+            referenced: 0,
+            locked: false,
+        },
     }
 }
 

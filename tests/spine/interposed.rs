@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use course_gc::domain::ids::CourseId;
 use course_gc::domain::inventory::{Census, SourceIndex};
 use course_gc::reconcile::Collector;
-use course_gc::stores::{Handle, Marker, References, Removed, Store, StoreError, Targets};
+use course_gc::stores::copies::{Copied, Copies, CopyId, InPlace, Item, PutBack, Restoring};
+use course_gc::stores::{Handle, Marker, Referenced, References, Removed, Store, StoreError, Targets};
 use course_gc::sweep::Condemned;
 use futures::future::BoxFuture;
 use tokio::sync::mpsc::Sender;
@@ -21,6 +22,8 @@ pub enum Call {
     Referenced,
     /// [`Store::locate`].
     Locate,
+    /// [`Store::copy`].
+    Copy,
     /// [`Store::delete`].
     Delete,
 }
@@ -98,9 +101,22 @@ impl<F: Fn(Call, usize) -> BoxFuture<'static, ()> + Send + Sync> Store for Inter
         &self,
         courses: &BTreeSet<CourseId>,
         references: References<'_>,
-    ) -> Result<BTreeSet<CourseId>, StoreError> {
+    ) -> Result<Referenced, StoreError> {
         self.before(Call::Referenced).await;
         self.inner.referenced(courses, references).await
+    }
+
+    async fn copy(&self, id: &CopyId, handles: &[Handle], copies: &mut dyn Copies) -> Result<Vec<Copied>, StoreError> {
+        self.before(Call::Copy).await;
+        self.inner.copy(id, handles, copies).await
+    }
+
+    async fn put_back(&self, items: &[Item], restoring: Restoring) -> Vec<PutBack> {
+        self.inner.put_back(items, restoring).await
+    }
+
+    fn in_place(&self) -> Option<&dyn InPlace> {
+        self.inner.in_place()
     }
 
     async fn delete(&self, batch: &Condemned) -> Removed {

@@ -1,13 +1,14 @@
-//! S1: a course that comes back while a run is at work.
+//! What changes while a run is at work: a course comes back (S1), a file is referred to (S9).
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use course_gc::domain::plan::{Decision, Hold};
 use course_gc::domain::report::{Mode, RunReport, StoreReport, Verdict};
 use course_gc::ledger::Intents;
 use course_gc::reconcile::reconcile;
 use futures::FutureExt;
-use sandbox::campus::{Campus, CampusSize, CourseId};
+use sandbox::campus::{Campus, CampusSize, CourseId, Fate};
 use sandbox::config::Settings;
 use sandbox::{Resource, Snapshot, World};
 use tokio_util::sync::CancellationToken;
@@ -143,14 +144,29 @@ async fn s6_a_course_that_is_found_live_waits_anew_though_nobody_knows_what_is_r
     scene.installation.age("25 minutes").await?;
     let files = scene.files().await?;
     assert!(!files.is_empty());
-    sql(&scene, "ALTER TABLE public.file_catalog RENAME TO hidden").await?;
-    let report = scene.run_until(Call::Inventory).await?;
+    let mut collector = scene.installation.collector()?;
+    let (campus, stores, back) = (Arc::clone(&scene.campus), scene.installation.stores.clone(), scene.back);
+    interpose(&mut collector, "cache", move |call, nth| {
+        let (campus, stores) = (Arc::clone(&campus), stores.clone());
+        async move {
+            if (call, nth) == (Call::Inventory, 1) {
+                campus.revive(&stores, back).await.expect("the row can be put back");
+                let hide = "ALTER TABLE public.file_catalog RENAME TO hidden";
+                sqlx::raw_sql(hide).execute(&stores.postgres).await.expect("a table can be renamed");
+            }
+        }
+        .boxed()
+    });
+    let report = reconcile(&collector, Mode::Run, &CancellationToken::new()).await?;
     assert!(store(&report, "uploads")?.error.is_some(), "{report:?}");
 
     sql(&scene, "ALTER TABLE public.hidden RENAME TO file_catalog").await?;
     scene.dies_again().await?;
     scene.installation.run().await?;
     assert_eq!(scene.files().await?, files, "its grace begins anew");
+    scene.installation.age("25 minutes").await?;
+    scene.installation.run().await?;
+    assert_ne!(scene.files().await?, files, "and is over in the end");
     Ok(())
 }
 
@@ -158,6 +174,7 @@ async fn s6_a_course_that_is_found_live_waits_anew_though_nobody_knows_what_is_r
 async fn s11_who_could_not_be_asked_about_again_is_asked_about_by_the_next_run() -> Result<()> {
     let scene = Scene::set().await?;
     scene.only_one_is_dead().await?;
+    let keys = scene.keys().await?;
     let mut collector = scene.installation.collector()?;
     let (campus, stores, back) = (Arc::clone(&scene.campus), scene.installation.stores.clone(), scene.back);
     interpose(&mut collector, "cache", move |call, nth| {
@@ -181,9 +198,14 @@ async fn s11_who_could_not_be_asked_about_again_is_asked_about_by_the_next_run()
         Some(vec![back.to_string()])
     );
 
+    let planned = scene.installation.plan().await?;
+    assert_eq!(store(&planned, "cache")?.put_back, 0, "a plan changes no store");
+    assert_ne!(scene.keys().await?, keys);
     let report = scene.installation.run().await?;
-    let told: Vec<String> = store(&report, "cache")?.live_after_delete.iter().map(ToString::to_string).collect();
+    let cache = store(&report, "cache")?;
+    let told: Vec<String> = cache.live_after_delete.iter().map(ToString::to_string).collect();
     assert_eq!((told, report.verdict), (vec![back.to_string()], Verdict::Partly), "whoever is on call must look");
+    assert_eq!((cache.put_back, scene.keys().await?), (1, keys), "S11: and it has lost nothing");
     assert!(scene.installation.ledger()?.open_intents().await?.is_empty());
     assert_eq!(scene.installation.run().await?.verdict, Verdict::Clean, "once");
     Ok(())
@@ -217,6 +239,56 @@ async fn s1_whoever_is_named_by_what_went_is_asked_about_again() -> Result<()> {
     let report = reconcile(&collector, Mode::Run, &CancellationToken::new()).await?;
     let told: Vec<String> = store(&report, "cache")?.live_after_delete.iter().map(ToString::to_string).collect();
     assert!(told.contains(&named.to_string()), "{told:?} {report:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn s9_what_is_referred_to_after_the_plan_stays_and_the_rest_of_its_directory_goes() -> Result<()> {
+    let scene = Scene::set().await?;
+    let stores = &scene.installation.stores;
+    let deleted = scene.campus.doomed().into_iter().collect();
+    let is_upload = |resource: &Resource| match resource {
+        Resource::File(path) if path.starts_with("uploads/") => Some(path.clone()),
+        _ => None,
+    };
+    let fates = scene.campus.fates(&deleted);
+    let directory = |path: &str| path.split('/').take(3).map(str::to_owned).collect::<Vec<_>>();
+    let stays = fates.iter().filter(|(_, fate)| **fate != Fate::Gone).filter_map(|(resource, _)| is_upload(resource));
+    let stays: Vec<_> = stays.map(|path| directory(&path)).collect();
+    let mut gone =
+        fates.iter().filter(|(_, fate)| **fate == Fate::Gone).filter_map(|(resource, _)| is_upload(resource));
+    let path = gone.find(|path| !stays.contains(&directory(path))).context("no upload is to go with all beside it")?;
+    let (wanted, rest) = (stores.addresses.files.join(&path), stores.addresses.files.join(format!("{path}.rest")));
+    std::fs::write(&rest, "nobody refers to it")?;
+
+    let mut collector = scene.installation.collector()?;
+    let (postgres, row) = (stores.postgres.clone(), path.clone());
+    interpose(&mut collector, "uploads", move |call, nth| {
+        let (postgres, row) = (postgres.clone(), row.clone());
+        async move {
+            if (call, nth) == (Call::Locate, 1) {
+                let insert = "INSERT INTO public.file_catalog (id, organization_id, storage_path) \
+                              VALUES (gen_random_uuid(), gen_random_uuid(), $1)";
+                sqlx::query(insert).bind(row).execute(&postgres).await.expect("a row can be written");
+            }
+        }
+        .boxed()
+    });
+    let report = reconcile(&collector, Mode::Run, &CancellationToken::new()).await?;
+    let uploads = store(&report, "uploads")?;
+    let course = path.split('/').nth(2).context("no course")?;
+    let mut planned = uploads.sources.iter().flat_map(|source| &source.orphans);
+    let planned = planned.find(|orphan| orphan.course.to_string() == course).context("it was no orphan")?;
+    assert_eq!((planned.decision, planned.referenced), (Decision::Sweep, 0), "nothing referred to it yet");
+    assert!(wanted.exists());
+    assert!(!rest.exists(), "the rest goes");
+    assert!(uploads.swept().spared > 0, "{:?}", uploads.swept());
+
+    let report = scene.installation.run().await?;
+    let sources = &store(&report, "uploads")?.sources;
+    let held = sources.iter().flat_map(|source| &source.orphans).find(|orphan| orphan.course.to_string() == course);
+    assert_eq!(held.map(|orphan| orphan.decision), Some(Decision::Held(Hold::Referenced)));
+    assert!(wanted.exists());
     Ok(())
 }
 

@@ -11,7 +11,7 @@ pub const STRANGER: &str = "stranger";
 pub const SEVERAL_IDS: &str = "several ids";
 /// Held: it holds no canonical id where one is expected.
 pub const UNRECOGNISED: &str = "unrecognised";
-/// Held: a row that is still there refers to a file in the same directory.
+/// Held: a row that is still there refers to it.
 pub const REFERENCED: &str = "referenced";
 /// Held: no template and no layout covers it.
 pub const NOT_A_COURSES: &str = "not a course's";
@@ -53,7 +53,7 @@ impl Campus {
             Owner::Unrecognised => Fate::Held(UNRECOGNISED),
             Owner::Nobody => Fate::Held(NOT_A_COURSES),
         };
-        let referenced = self.referenced_directories(deleted);
+        let referenced = self.referenced_files(deleted);
 
         let judged = |resource, owner| Judged { resource, owner, fate: judge(owner) };
         let keys = self.keys.iter().map(|key| judged(Resource::Key(key.name.clone().into_bytes()), &key.owner));
@@ -61,7 +61,7 @@ impl Campus {
         let files = self.files.iter().map(|file| {
             let judged = judged(Resource::File(file.path.clone()), &file.owner);
             match judged.fate {
-                Fate::Gone if referenced.contains(directory(&file.path)) => {
+                Fate::Gone if referenced.contains(file.path.as_str()) => {
                     Judged { fate: Fate::Held(REFERENCED), ..judged }
                 }
                 _ => judged,
@@ -76,17 +76,23 @@ impl Campus {
         self.fates(deleted).into_iter().filter_map(gone).collect()
     }
 
-    /// The course directories into which the rows lead that are left.
-    fn referenced_directories(&self, deleted: &BTreeSet<CourseId>) -> BTreeSet<&str> {
+    /// The files to which the rows lead that are left.
+    fn referenced_files(&self, deleted: &BTreeSet<CourseId>) -> BTreeSet<&str> {
+        let all: BTreeSet<&str> = self.files.iter().map(|file| file.path.as_str()).collect();
         let left = self.catalog.iter().filter(|row| row.course.is_none_or(|course| !deleted.contains(&course)));
-        left.flat_map(|row| match &row.path {
-            StoredPath::Relative(path) | StoredPath::Absolute(path) => vec![directory(path)],
-            // What cannot be mapped holds every file of its base name.
-            StoredPath::Elsewhere(path) => {
-                let base_name = path.rsplit('/').next();
-                let same = self.files.iter().filter(|file| file.path.rsplit('/').next() == base_name);
-                same.map(|file| directory(&file.path)).collect()
-            }
+        left.flat_map(|row| {
+            let is_meant: Box<dyn Fn(&&&str) -> bool> = match &row.path {
+                StoredPath::Relative(path) | StoredPath::Absolute(path) if all.contains(path.as_str()) => {
+                    Box::new(move |file| **file == path.as_str())
+                }
+                // What leads into a directory and to no file there holds all of it.
+                StoredPath::Relative(path) | StoredPath::Absolute(path) => {
+                    Box::new(move |file| directory(file) == directory(path))
+                }
+                // What cannot be mapped holds every file of its base name.
+                StoredPath::Elsewhere(path) => Box::new(move |file| file.rsplit('/').next() == path.rsplit('/').next()),
+            };
+            all.iter().filter(is_meant).copied().collect::<Vec<_>>()
         })
         .collect()
     }

@@ -5,6 +5,10 @@ use super::*;
 #[test]
 fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
     let template = |template: &str| LEAST.replace("cache:{course_id}:*", template);
+    let objects = |url: &str, bucket: &str, layout: &str| {
+        let address = format!("  media:\n    kind: objects\n    url: {url}\n    bucket: {bucket}\n");
+        least(&(address + &format!("    layout: \"{layout}\"\n")))
+    };
     let files = |root: &str, layout: &str| {
         least(&format!("  uploads:\n    kind: files\n    root: {root}\n    layout: \"{layout}\"\n"))
     };
@@ -49,7 +53,7 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
         ),
         (
             LEAST.replace("kind: redis", "kind: mysql"),
-            "config.yaml:8:11: stores.cache.kind: `mysql` is no kind of store; possible: qdrant, redis, bullmq, files",
+            "config.yaml:8:11: stores.cache.kind: `mysql` is no kind of store; possible: qdrant, redis, bullmq, files, objects, table",
         ),
         (LEAST.replace("    kind: redis\n", ""), "config.yaml:8:5: stores.cache.kind: is missing"),
         (
@@ -99,7 +103,7 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
         ),
         (
             least("limits: { i_accept: [everything] }\n"),
-            "config.yaml:12:22: limits.i_accept[0]: `everything` is no limit that can be passed; possible: short_grace, large_drop, large_share",
+            "config.yaml:12:22: limits.i_accept[0]: `everything` is no limit that can be passed; possible: short_grace, short_quarantine, large_drop, large_share",
         ),
         (
             least("http: { listen: 9090 }\n"),
@@ -222,6 +226,25 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
             least("  vectors: { kind: qdrant, url: \"http://q:6334\", collections: a }\n"),
             "config.yaml:12:63: stores.vectors.collections: is not a list; write `- ` before each item",
         ),
+        // Tables.
+        (
+            least("  rows: { kind: table, url: \"postgres://db/campus\", tables: [cache] }\n"),
+            "config.yaml:12:62: stores.rows.tables[0].table: `cache` is no schema and table; write both, without quotes, as in public.courses",
+        ),
+        (
+            least(
+                "  rows: { kind: table, url: \"postgres://db/campus\", tables: [a.b, { table: a.b, column: other }] }\n",
+            ),
+            "config.yaml:12:67: stores.rows.tables[1]: `a.b` is claimed by stores.rows.tables[0] already; keep one of them",
+        ),
+        (
+            least("  rows: { kind: table, url: \"postgres://db/campus\", tables: [course_gc.runs] }\n"),
+            "config.yaml:12:62: stores.rows.tables[0].table: is in the schema course_gc, which is course-gc's own",
+        ),
+        (
+            least("  rows: { kind: table, url: \"postgres://db/campus\", tables: [] }\n"),
+            "config.yaml:12:61: stores.rows.tables: is empty; name at least one table, as in public.rag_context_cache",
+        ),
         // Files.
         (
             files("/", "{course_id}"),
@@ -270,6 +293,31 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
         (
             files("/data/u", "{course_id}") + "    references: { query: SELECT 1, strip_prefix: /a/ }\n",
             "config.yaml:16:50: stores.uploads.references.strip_prefix: is absolute; write what a relative path starts with, and absolute paths in absolute_roots",
+        ),
+        (
+            objects("http://s3", "campus-media", "{course_id}/x"),
+            "config.yaml:16:13: stores.media.layout: `{course_id}/x` does not end with {course_id}; write names, {organization_id} or * for any name, and {course_id} as the last, as in \"{organization_id}/{course_id}\"",
+        ),
+        (
+            objects("s3://campus", "campus-media", "{course_id}"),
+            "config.yaml:14:10: stores.media.url: begins with `s3://`; write http:// or https://",
+        ),
+        (
+            objects("http://s3", "Campus/media", "{course_id}"),
+            "config.yaml:15:13: stores.media.bucket: `Campus/media` is no bucket's name; use a to z, 0 to 9, hyphens and dots, 3 to 63",
+        ),
+        (
+            objects("http://s3", "media", "{course_id}")
+                + "  more: { kind: objects, url: http://S3, bucket: media, layout: \"x/{course_id}\" }\n",
+            "config.yaml:17:50: stores.more.bucket: `media` is claimed by stores.media.bucket already; keep one of them",
+        ),
+        (
+            objects("http://s3", "media", "{course_id}") + "    access_key_file: Cargo.toml\n",
+            "config.yaml:17:22: stores.media.access_key_file: cannot read /nowhere/Cargo.toml: No such file or directory (os error 2); name a file that can be read",
+        ),
+        (
+            least("quarantine: { folder: /copies, bucket: { url: http://s3, bucket: archives } }\n"),
+            "config.yaml:12:40: quarantine.bucket: is given, and so is quarantine.folder; copies lie in one of them",
         ),
     ];
     for (text, expected) in cases {
@@ -339,6 +387,25 @@ proptest! {
         prop_assert_eq!(ByteSize::parse(&size.show()), Ok(size));
         let duration = Duration::from_millis(millis);
         prop_assert_eq!(Duration::parse(&duration.show()), Ok(duration));
+    }
+}
+
+#[tokio::test]
+async fn a_key_s_id_and_the_key_come_together() {
+    let text = least(
+        "  media:\n    kind: objects\n    url: http://s3\n    bucket: media\n    layout: \"{course_id}\"\n\
+         quarantine: { bucket: { url: http://s3, bucket: archives } }\n",
+    );
+    for path in ["STORES_MEDIA", "QUARANTINE_BUCKET"] {
+        let [id, key] = ["ACCESS_KEY", "SECRET_KEY"].map(|name| format!("COURSE_GC_{path}_{name}"));
+        let refusal = problems(&text, &[(&id, "hunter2")]).join("\n");
+        assert!(refusal.contains("access_key: is given without secret_key; give both"), "{refusal}");
+        let refusal = problems(&text, &[(&key, "hunter2")]).join("\n");
+        assert!(refusal.contains("secret_key: is given without access_key; give both"), "{refusal}");
+        assert!(!refusal.contains("hunter2"), "{refusal}");
+        let loaded = read(&text, &[(&id, "an-id"), (&key, "hunter2")]).unwrap();
+        assert!(crate::app::collector(&loaded.config).is_ok());
+        assert!(!check_report(&loaded).contains("hunter2"));
     }
 }
 

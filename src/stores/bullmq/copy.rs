@@ -149,7 +149,9 @@ impl BullmqStore {
             (true, Some(Ok(answer))) => match answer.as_str() {
                 "restored" => PutBack::Restored,
                 "exists" => PutBack::Exists,
-                other => PutBack::Failed(reason(other, self.reach).unwrap_or_else(|| format!("the server said `{other}`"))),
+                other => {
+                    PutBack::Failed(reason(other, self.reach).unwrap_or_else(|| format!("the server said `{other}`")))
+                }
             },
             (true, Some(Err(error))) => PutBack::Failed(chain(&link.failed(lease.call(), error))),
             _ => PutBack::Failed("it is no copy of a job in a queue of this store".to_owned()),

@@ -136,9 +136,9 @@ impl BullmqStore {
                     continue;
                 }
                 match &everybody {
-                    Some(all) => census.observe(member.source, owner, Amount::one(&member.key, None), || {
-                        others(all, owner)
-                    }),
+                    Some(all) => {
+                        census.observe(member.source, owner, Amount::one(&member.key, None), || others(all, owner))
+                    }
                     None => census.entangled(member.source, owner, 1),
                 }
             }

@@ -4,8 +4,23 @@ use crate::domain::inventory::SourceIndex;
 
 /// Keys of a queue itself, besides those that begin with [`OWN`].
 const STRUCTURES: [&[u8]; 17] = [
-    b"wait", b"active", b"paused", b"prioritized", b"delayed", b"completed", b"failed", b"waiting-children", b"marker",
-    b"repeat", b"stalled", b"id", b"pc", b"stalled-check", b"limiter", b"meta", b"events",
+    b"wait",
+    b"active",
+    b"paused",
+    b"prioritized",
+    b"delayed",
+    b"completed",
+    b"failed",
+    b"waiting-children",
+    b"marker",
+    b"repeat",
+    b"stalled",
+    b"id",
+    b"pc",
+    b"stalled-check",
+    b"limiter",
+    b"meta",
+    b"events",
 ];
 /// What other keys of a queue itself begin with.
 const OWN: [&[u8]; 3] = [b"de:", b"dn:", b"metrics:"];
@@ -163,7 +178,8 @@ mod tests {
         assert_eq!(job("bull:course-generation:repeat:nightly:17"), Some((0, "repeat:nightly:17".into())));
         assert_eq!(job("bull:course-generation:repeat:logs"), Some((0, "repeat:logs".into())));
         assert_eq!(job("bull:course-generation:repeat:a:lock"), Some((0, "repeat:a:lock".into())));
-        for part in ["7:logs", "7:dependencies", "meta", "wait", "repeat:nightly:17:logs", "de:x:logs", "metrics:completed"]
+        for part in
+            ["7:logs", "7:dependencies", "meta", "wait", "repeat:nightly:17:logs", "de:x:logs", "metrics:completed"]
         {
             assert_eq!(queues().read(format!("bull:course-generation:{part}").as_bytes()), Key::Part, "{part}");
         }

@@ -178,7 +178,11 @@ mod tests {
     fn s5_what_is_written_otherwise_names_nobody() {
         let id = format!("auto-{A}-stage2");
         for value in ["\"\"", "7", "true", "{}", "[[]]", "\"x\"", "[null]"] {
-            assert_eq!(read(&id, &format!(r#"{{"courseId":{value}}}"#)), None, "{value} is a course that we cannot tell");
+            assert_eq!(
+                read(&id, &format!(r#"{{"courseId":{value}}}"#)),
+                None,
+                "{value} is a course that we cannot tell"
+            );
         }
         for other in [A.to_uppercase(), A.replace('-', ""), format!("{A} "), A.replacen('0', "\\u0030", 1)] {
             assert_eq!(read("7", &format!(r#"{{"courseId":"{other}"}}"#)), None, "{other}");

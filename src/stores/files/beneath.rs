@@ -32,6 +32,8 @@ pub(super) enum Kind {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stat {
     pub kind: Kind,
+    /// True if it is a file with content of its own, and no link, pipe or device.
+    pub is_regular: bool,
     /// Its size by its content.
     pub size: u64,
     /// What it takes on the disk, in bytes.
@@ -39,6 +41,10 @@ pub(super) struct Stat {
     /// Seconds and nanoseconds.
     pub modified: (i64, u32),
     pub mount: u64,
+    /// How many names it has.
+    pub links: u32,
+    /// Permissions.
+    pub mode: u32,
     /// Major and minor number, inode.
     pub identity: (u32, u32, u64),
 }
@@ -194,6 +200,16 @@ impl Dir {
         }
     }
 
+    /// Moves a name of this directory to another one, in place of what has it there.
+    pub fn replace_in(&self, name: &[u8], to: &Self, new_name: &[u8]) -> Result<()> {
+        rustix::fs::renameat(&self.fd, component(name)?, &to.fd, component(new_name)?)
+    }
+
+    /// Sets this directory's permissions.
+    pub fn set_mode(&self, mode: u32) -> Result<()> {
+        rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode))
+    }
+
     /// Removes a name that is no directory.
     pub fn unlink(&self, name: &[u8]) -> Result<()> {
         rustix::fs::unlinkat(&self.fd, component(name)?, AtFlags::empty())
@@ -225,13 +241,16 @@ fn stat(dir: impl AsFd, name: impl rustix::path::Arg + Copy, flags: AtFlags) -> 
 
 impl From<Statx> for Stat {
     fn from(statx: Statx) -> Self {
-        let is_directory = FileType::from_raw_mode(statx.stx_mode.into()) == FileType::Directory;
+        let kind = FileType::from_raw_mode(statx.stx_mode.into());
         Self {
-            kind: if is_directory { Kind::Directory } else { Kind::Other },
+            kind: if kind == FileType::Directory { Kind::Directory } else { Kind::Other },
+            is_regular: kind == FileType::RegularFile,
             size: statx.stx_size,
             allocated: statx.stx_blocks.saturating_mul(512),
             modified: (statx.stx_mtime.tv_sec, statx.stx_mtime.tv_nsec),
             mount: statx.stx_mnt_id,
+            links: statx.stx_nlink,
+            mode: u32::from(statx.stx_mode) & 0o7777,
             identity: (statx.stx_dev_major, statx.stx_dev_minor, statx.stx_ino),
         }
     }

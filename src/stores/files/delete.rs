@@ -1,4 +1,4 @@
-//! The delete of one handle: look again, move into the trash, remove from there.
+//! The delete of one handle: look again, and move away: into quarantine, or into the trash and remove from there.
 //!
 //! The move is the delete: one rename on the same file system, atomic and instant, after which nothing of the course is
 //! where the application looks for it. What is left in the trash by a crash or an error is found by the next inventory
@@ -12,9 +12,11 @@ use uuid::Uuid;
 use super::Place;
 use super::beneath::Dir;
 use super::layout::OWN_FOLDER;
+use super::spare::{Sought, part, search};
 use super::tree::{Measure, Taken, join, measure, remove};
 use super::walk::{TRASH, open_root, trash_owner};
 use super::watch::{Fault, Pulse};
+use crate::domain::inventory::Amount;
 use crate::stores::Handle;
 
 /// Why a handle's directory stays.
@@ -43,13 +45,45 @@ impl Refusal {
 
 /// A handle whose directory was looked at and may go.
 pub(super) struct Inspected {
-    root: Dir,
-    parent: Dir,
+    pub root: Dir,
+    pub parent: Dir,
     name: Vec<u8>,
-    path: Vec<u8>,
-    seen: Measure,
-    is_trash: bool,
-    owner: String,
+    pub path: Vec<u8>,
+    pub seen: Measure,
+    pub is_trash: bool,
+    pub owner: String,
+}
+
+/// What goes of a directory, and what stays.
+pub(super) struct Part {
+    /// What goes.
+    pub going: Amount,
+    /// Paths that stay, relative to the directory; empty if all of it goes.
+    pub spared: BTreeSet<Vec<u8>>,
+    /// How many files stay.
+    pub left: u64,
+}
+
+/// Tells what goes of what was inspected from what is referred to, by paths relative to its directory. What is referred to and
+/// not there has another name now: then nothing goes.
+pub(super) fn without(inspected: &Inspected, referenced: BTreeSet<Vec<u8>>, pulse: &Pulse) -> Result<Part, Refusal> {
+    let seen = inspected.seen.amount();
+    if referenced.is_empty() {
+        return Ok(Part { going: seen, spared: referenced, left: 0 });
+    }
+    let sought = Sought { paths: &referenced, names: None };
+    let found = search(&inspected.parent, &inspected.name, &sought, pulse)?.unwrap_or_default();
+    if found.wholly || found.met != referenced || inspected.is_trash {
+        return Ok(Part { going: Amount::default(), spared: [Vec::new()].into(), left: seen.resources });
+    }
+    Ok(Part { going: seen.without(&found.kept.counted()), spared: found.paths, left: found.kept.counted().resources })
+}
+
+impl Part {
+    /// True if nothing goes.
+    pub fn stays(&self) -> bool {
+        self.spared.contains(&Vec::new())
+    }
 }
 
 /// What lies in the trash, ready to be removed.
@@ -98,37 +132,148 @@ pub(super) fn inspect(place: &Place, handle: &Handle, pulse: &Pulse) -> Result<O
 }
 
 /// Moves what was inspected into the trash; `None` if it has gone.
-pub(super) fn discard(inspected: Inspected, pulse: &Pulse) -> Result<Option<Trashed>, Refusal> {
-    let Inspected { root, parent, name, path, seen, is_trash, owner } = inspected;
-    if is_trash {
-        return Ok(Some(Trashed { trash: parent, name }));
+pub(super) fn discard(
+    inspected: Inspected,
+    spared: &BTreeSet<Vec<u8>>,
+    pulse: &Pulse,
+) -> Result<Option<Trashed>, Refusal> {
+    if inspected.is_trash {
+        return Ok(Some(Trashed { trash: inspected.parent, name: inspected.name }));
     }
+    let (root, owner) = (&inspected.root, &inspected.owner);
     let trash = root.make(OWN_FOLDER).and_then(|own| own.make(TRASH));
     let trash = trash.map_err(Fault::at("make the directory", &join(OWN_FOLDER, TRASH)))?;
     // Sixteen digits: nothing that could be read as an id.
     let new_name = format!("{owner}.{:016x}", Uuid::new_v4().as_u64_pair().1).into_bytes();
     // Nobody waits any more if the confirmation grew stale meanwhile.
     pulse.beat()?;
-    let moved = parent.rename(&name, &trash, &new_name);
-    let arrived = trash.stat(&new_name).ok().map(|stat| stat.identity);
-    match moved {
-        Ok(()) if arrived == seen.identity => {}
-        // A network file system may say so of a rename that it did, when it was asked twice.
-        Err(Errno::NOENT | Errno::STALE) if arrived.is_some() && arrived == seen.identity => {}
-        Err(Errno::NOENT) if parent.stat(&name).is_err_and(|errno| errno == Errno::NOENT) => return Ok(None),
-        Ok(()) => {
-            trash.rename(&new_name, &parent, &name).map_err(Fault::at("put back", &path))?;
+    Ok(move_away(&inspected, spared, (&trash, &new_name), pulse)?.then_some(Trashed { trash, name: new_name }))
+}
+
+/// Moves what was inspected to another directory in one step; false if it has gone. What turns out to be another thing than was
+/// inspected stays.
+///
+/// Where something of it is referred to, it stays with what is, and the rest is moved piece by piece.
+pub(super) fn move_away(
+    inspected: &Inspected,
+    spared: &BTreeSet<Vec<u8>>,
+    (to, new_name): (&Dir, &[u8]),
+    pulse: &Pulse,
+) -> Result<bool, Refusal> {
+    let Inspected { parent, name, path, seen, .. } = inspected;
+    if !spared.is_empty() {
+        let from = match parent.open(name) {
+            Ok(from) => from,
+            Err(Errno::NOENT) => return Ok(false),
+            Err(errno) => return Err(Fault::at("open the directory", path)(errno).into()),
+        };
+        if Some(from.own_stat().map_err(Fault::at("look at", path))?.identity) != seen.identity {
             let shown = path.escape_ascii();
             return Err(Refusal::Changed(format!("`{shown}` was replaced while it was looked at, and stays")));
         }
-        Err(errno) => return Err(Fault::at("move to the trash", &path)(errno).into()),
+        let there = to.make(new_name).map_err(Fault::at("make the directory", new_name))?;
+        part((&from, &[]), &there, spared, pulse)?;
+        return Ok(true);
     }
-    Ok(Some(Trashed { trash, name: new_name }))
+    let answer = parent.rename(name, to, new_name);
+    let end = |dir: &Dir, name: &[u8]| match dir.stat(name) {
+        Ok(stat) if Some(stat.identity) == seen.identity => End::Same,
+        Err(Errno::NOENT) => End::Nothing,
+        _ => End::Other,
+    };
+    match judge(answer, end(parent, name), end(to, new_name)) {
+        Came::Moved => Ok(true),
+        Came::Gone => Ok(false),
+        Came::Replaced => {
+            to.rename(new_name, parent, name).map_err(Fault::at("put back", path))?;
+            let shown = path.escape_ascii();
+            Err(Refusal::Changed(format!("`{shown}` was replaced while it was looked at, and stays")))
+        }
+        Came::Apart => {
+            let (shown, own) = (path.escape_ascii(), OWN_FOLDER.escape_ascii());
+            Err(Refusal::Changed(format!(
+                "`{shown}` stays: it cannot be moved to `{own}` in one step (another file system or quota, or a lower layer of an \
+                 overlay); put both on one"
+            )))
+        }
+        Came::Failed(errno) => Err(Fault::at("move away", path)(errno).into()),
+    }
+}
+
+/// What is at one end of a move after it was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// What was inspected.
+    Same,
+    /// Something else, or nobody can tell.
+    Other,
+    Nothing,
+}
+
+/// What a move came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Came {
+    /// What was inspected is where it was to go.
+    Moved,
+    /// It had gone before.
+    Gone,
+    /// Something else was moved.
+    Replaced,
+    /// The two ends cannot be reached from each other in one step.
+    Apart,
+    /// It stays.
+    Failed(Errno),
+}
+
+/// What a rename came to, by its answer and by what is at both ends. A network file system that repeats a request whose answer
+/// was lost says that there is nothing to move, or that something is there already, of a move that it made: so what is seen goes
+/// before what is said.
+fn judge(answer: Result<(), Errno>, from: End, to: End) -> Came {
+    match (answer, from, to) {
+        (Ok(()), _, End::Same) | (Err(_), End::Nothing | End::Other, End::Same) => Came::Moved,
+        (Ok(()), ..) => Came::Replaced,
+        (Err(Errno::NOENT | Errno::STALE), End::Nothing, End::Nothing) => Came::Gone,
+        (Err(Errno::XDEV), ..) => Came::Apart,
+        (Err(errno), ..) => Came::Failed(errno),
+    }
 }
 
 impl Trashed {
     /// Removes it for good. `halfway` is called once, when the first file has gone.
     pub fn remove(&self, pulse: &Pulse, halfway: impl FnMut()) -> Result<Taken, Fault> {
         remove(&self.trash, &self.name, pulse, halfway)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s11_what_is_seen_after_a_move_goes_before_what_was_said_of_it() {
+        use End::{Nothing, Other, Same};
+        let lost = [Errno::NOENT, Errno::STALE];
+        let other = [Errno::EXIST, Errno::ACCESS, Errno::IO, Errno::NOSPC];
+        for from in [Same, Other, Nothing] {
+            assert_eq!(judge(Ok(()), from, Same), Came::Moved);
+            assert_eq!(judge(Ok(()), from, Other), Came::Replaced);
+            assert_eq!(judge(Ok(()), from, Nothing), Came::Replaced, "then putting it back fails, and is told");
+            for to in [Other, Nothing] {
+                assert_eq!(judge(Err(Errno::XDEV), from, to), Came::Apart);
+                for errno in other {
+                    assert_eq!(judge(Err(errno), from, to), Came::Failed(errno), "{from:?} {to:?}");
+                }
+                for errno in lost {
+                    let expected = if (from, to) == (Nothing, Nothing) { Came::Gone } else { Came::Failed(errno) };
+                    assert_eq!(judge(Err(errno), from, to), expected, "{errno} {from:?} {to:?}");
+                }
+            }
+        }
+        for errno in lost.into_iter().chain(other) {
+            for from in [Other, Nothing] {
+                assert_eq!(judge(Err(errno), from, Same), Came::Moved, "{errno}: it was done, and asked for twice");
+            }
+            assert_eq!(judge(Err(errno), Same, Same), Came::Failed(errno), "no directory is in two places");
+        }
     }
 }

@@ -12,9 +12,10 @@
 
 mod beneath;
 mod delete;
-mod layout;
+mod kept;
 mod marker;
 mod references;
+mod spare;
 mod tree;
 mod walk;
 mod watch;
@@ -32,12 +33,16 @@ use bytes::Bytes;
 use futures::StreamExt;
 use rustix::io::Errno;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use crate::domain::ids::{CourseId, IdType};
-use crate::domain::inventory::{Amount, Census, SourceIndex, fingerprint};
-use crate::stores::{Handle, Marker, Outcome, References, Removed, Store, StoreError, Targets};
+use crate::domain::inventory::{Amount, Census, Referred, SourceIndex, fingerprint};
+use crate::errors::chain;
+use crate::stores::copies::{Copied, Copies, CopyId, InPlace, Item, PlacedCopy, PutBack, Receipt, Restoring};
+use crate::stores::layout;
+pub use crate::stores::layout::{Layout, LayoutError};
+use crate::stores::{Handle, Marker, Outcome, Referenced, References, Removed, Store, StoreError, Targets};
 use crate::sweep::Condemned;
-pub use layout::{Layout, LayoutError};
 pub use references::{Mapping, Reference, ReferenceSettings};
 use tree::Measure;
 use walk::{Entry, Walk, open_root};
@@ -179,14 +184,33 @@ impl FilesStore {
             Ok(None) => return Ok(Outcome::Absent),
             Err(refusal) => return Ok(Outcome::Failed(refusal.explain())),
         };
+        let referenced = below(&batch.referenced().keys, &handle.key);
+        let (inspected, part) = self
+            .blocking(self.call_timeout, format!("look for what is referred to in `{shown}`"), move |_, pulse| {
+                let part = delete::without(&inspected, referenced, pulse);
+                (inspected, part)
+            })
+            .await?;
+        let part = match part {
+            Ok(part) if part.stays() => return Ok(Outcome::Partly { resources: 0, bytes: Some(0), left: part.left }),
+            Ok(part) => part,
+            Err(refusal) => return Ok(Outcome::Failed(refusal.explain())),
+        };
         if !batch.is_fresh() {
             return Ok(Outcome::Unattempted);
         }
+        // What was in the trash already was meant to be gone.
+        if let Some(safe) = batch.safe().filter(|_| !inspected.is_trash) {
+            return self.keep(batch, (inspected, part), safe.id, &shown).await;
+        }
         // Given up when the confirmation grows stale, and then not done later either.
+        let left = part.left;
         let trashed = self
-            .blocking(self.call_timeout.min(batch.time_left()), format!("move `{shown}` to the trash"), |_, pulse| {
-                delete::discard(inspected, pulse)
-            })
+            .blocking(
+                self.call_timeout.min(batch.time_left()),
+                format!("move `{shown}` to the trash"),
+                move |_, pulse| delete::discard(inspected, &part.spared, pulse),
+            )
             .await?;
         let trashed = match trashed {
             Ok(Some(trashed)) => trashed,
@@ -201,10 +225,84 @@ impl FilesStore {
             })
             .await?;
         Ok(match taken {
-            Ok(taken) => Outcome::Deleted { resources: taken.files.max(1), bytes: Some(taken.bytes) },
+            Ok(taken) => gone(taken.files.max(1), Some(taken.bytes), left),
             Err(fault) => Outcome::Failed(fault.explain()),
         })
     }
+}
+
+impl FilesStore {
+    /// Moves a course's directory into quarantine, which is its delete.
+    async fn keep(
+        &self,
+        batch: &Condemned,
+        (inspected, part): (delete::Inspected, delete::Part),
+        id: CopyId,
+        shown: &str,
+    ) -> Result<Outcome, StoreError> {
+        let (amount, left) = (part.going, part.left);
+        let limit = self.call_timeout.min(batch.time_left());
+        let keep = self.blocking(limit, format!("move `{shown}` into quarantine"), move |_, pulse| {
+            kept::keep(&inspected, &part, &id, pulse)
+        });
+        let kept = keep.await?;
+        moment(&self.name);
+        Ok(match kept {
+            Ok(true) => gone(amount.resources, amount.bytes, left),
+            Ok(false) => Outcome::Absent,
+            Err(refusal) => Outcome::Failed(refusal.explain()),
+        })
+    }
+}
+
+#[async_trait]
+impl InPlace for FilesStore {
+    async fn copies(&self) -> Result<Vec<PlacedCopy>, StoreError> {
+        let source = self.place.layout.text().to_owned();
+        let list = self.blocking(self.call_timeout, "list the copies in quarantine".to_owned(), move |place, pulse| {
+            kept::list(place, &source, pulse)
+        });
+        list.await?.map_err(|fault| fault.of(&self.place.shown()))
+    }
+
+    async fn put_back(&self, copy: &PlacedCopy, restoring: Restoring) -> PutBack {
+        let action = format!("put back `{}`", copy.name.escape_ascii());
+        let copy = copy.clone();
+        let job = move |place: &Place, pulse: &Pulse| kept::put_back(place, &copy, restoring, pulse);
+        match self.blocking(self.call_timeout, action, job).await {
+            Ok(Ok(put_back)) => put_back,
+            Ok(Err(fault)) => PutBack::Failed(fault.explain()),
+            Err(error) => PutBack::Failed(chain(&error)),
+        }
+    }
+
+    async fn purge(&self, copy: &PlacedCopy) -> Result<(), StoreError> {
+        let action = format!("purge the copy of `{}`", copy.name.escape_ascii());
+        let copy = copy.clone();
+        let job = move |place: &Place, pulse: &Pulse| kept::purge(place, &copy, pulse);
+        self.blocking(self.call_timeout, action, job).await?.map_err(|fault| fault.of(&self.place.shown()))
+    }
+
+    async fn remove_unfinished(&self, current: Uuid) -> Result<(), StoreError> {
+        let action = "remove what stands for nothing in quarantine".to_owned();
+        let job = move |place: &Place, pulse: &Pulse| kept::remove_unfinished(place, |run| run != current, pulse);
+        self.blocking(self.call_timeout, action, job).await?.map_err(|fault| fault.of(&self.place.shown()))
+    }
+}
+
+/// What went, and whether something of it stays.
+fn gone(resources: u64, bytes: Option<u64>, left: u64) -> Outcome {
+    match left {
+        0 => Outcome::Deleted { resources, bytes },
+        left => Outcome::Partly { resources, bytes, left },
+    }
+}
+
+/// Of paths below the root those that are below `directory`, relative to it.
+fn below(paths: &BTreeSet<Bytes>, directory: &[u8]) -> BTreeSet<Vec<u8>> {
+    let start = Bytes::from(tree::join(directory, b""));
+    let below = paths.range(start.clone()..).take_while(|path| path.starts_with(&start));
+    below.map(|path| path[start.len()..].to_vec()).collect()
 }
 
 /// A named moment: tests stop the process here.
@@ -302,43 +400,84 @@ impl Store for FilesStore {
         &self,
         courses: &BTreeSet<CourseId>,
         mut references: References<'_>,
-    ) -> Result<BTreeSet<CourseId>, StoreError> {
-        let Some((_, mapping)) = &self.references else { return Ok(BTreeSet::new()) };
+    ) -> Result<Referenced, StoreError> {
+        let Some((_, mapping)) = &self.references else { return Ok(Referenced::default()) };
         let Place { layout, id_type, .. } = &*self.place;
-        let mut held = BTreeSet::new();
+        let mut wholly = BTreeSet::new();
+        let mut paths: BTreeMap<CourseId, BTreeSet<Vec<u8>>> = BTreeMap::new();
         let mut unmapped = HashSet::new();
         while let Some(path) = references.next().await {
             let path = path?;
-            // Whatever the mapping says: a path that names a course holds it.
-            held.extend(id_type.mentions(&path).into_iter().filter(|id| courses.contains(id)));
-            match mapping.of(layout, *id_type, &path) {
-                Reference::Mapped(owner, _) if courses.contains(&owner) => _ = held.insert(owner),
+            let reference = mapping.of(layout, *id_type, &path);
+            // Whatever the mapping says: a path that names a course holds it, if it does not lead to what it means of it.
+            let others = id_type.mentions(&path).into_iter().filter(|id| Some(*id) != reference.course());
+            wholly.extend(others.filter(|id| courses.contains(id)));
+            match reference {
+                Reference::Mapped(owner, rest) if courses.contains(&owner) => {
+                    if rest.is_empty() {
+                        wholly.insert(owner);
+                    } else {
+                        paths.entry(owner).or_default().insert(rest);
+                    }
+                }
                 Reference::Mapped(..) | Reference::Elsewhere => {}
                 Reference::Unmapped(name) => _ = unmapped.insert(fingerprint(&name)),
             }
         }
-        if unmapped.is_empty() {
-            return Ok(held);
+        if unmapped.is_empty() && paths.is_empty() {
+            return Ok(Sharing { wholly, ..Sharing::default() }.referenced(paths));
         }
         let unmapped = Arc::new(unmapped);
+        let mut sharing = Sharing { wholly, ..Sharing::default() };
         let mut walk = self.walk();
         while let Some(entries) = walk.next().await? {
             for entry in entries {
                 let Entry::Course { owner, path } = entry else { continue };
-                if !courses.contains(&owner) || held.contains(&owner) {
+                let sought = paths.get(&owner).cloned().unwrap_or_default();
+                if !courses.contains(&owner)
+                    || sharing.wholly.contains(&owner)
+                    || sought.is_empty() && unmapped.is_empty()
+                {
                     continue;
                 }
                 let names = Arc::clone(&unmapped);
                 let action = format!("search `{}`", path.escape_ascii());
+                let directory = path.clone();
                 let search = self.blocking(self.call_timeout, action, move |place, pulse| {
-                    place.in_parent(&path, |parent, name| tree::has_name(parent, name, &names, pulse))
+                    let sought = spare::Sought { paths: &sought, names: Some(&names) };
+                    place.in_parent(&path, |parent, name| spare::search(parent, name, &sought, pulse))
                 });
-                if search.await?.map_err(|fault| fault.of(&self.place.shown()))? == Some(true) {
-                    held.insert(owner);
+                if let Some(spared) = search.await?.map_err(|fault| fault.of(&self.place.shown()))?.flatten() {
+                    sharing.add(owner, &directory, spared);
                 }
             }
         }
-        Ok(held)
+        Ok(sharing.referenced(paths))
+    }
+
+    /// The move into quarantine is the copy; here it is only looked whether it may go.
+    async fn copy(&self, _: &CopyId, handles: &[Handle], _: &mut dyn Copies) -> Result<Vec<Copied>, StoreError> {
+        let mut copied = Vec::with_capacity(handles.len());
+        for handle in handles {
+            let action = format!("look at `{}`", handle.key.escape_ascii());
+            let again = handle.clone();
+            let job = move |place: &Place, pulse: &Pulse| delete::inspect(place, &again, pulse).map(|it| it.is_some());
+            copied.push(match self.blocking(self.call_timeout, action, job).await? {
+                Ok(true) => Copied::Whole(Receipt::default()),
+                Ok(false) => Copied::Absent,
+                Err(refusal) => Copied::Failed(refusal.explain()),
+            });
+        }
+        Ok(copied)
+    }
+
+    async fn put_back(&self, items: &[Item], _: Restoring) -> Vec<PutBack> {
+        let why = || PutBack::Failed("directories lie in no archive: they were never files'".to_owned());
+        items.iter().map(|_| why()).collect()
+    }
+
+    fn in_place(&self) -> Option<&dyn InPlace> {
+        Some(self)
     }
 
     async fn delete(&self, batch: &Condemned) -> Removed {
@@ -370,6 +509,58 @@ impl Store for FilesStore {
             }
         }
         Ok(counts.into_iter().map(|(course, count)| (SOURCE, course, count)).collect())
+    }
+}
+
+/// What is referred to of the courses that were asked about, as their directories are searched.
+#[derive(Debug, Default)]
+struct Sharing {
+    wholly: BTreeSet<CourseId>,
+    partly: BTreeMap<CourseId, Shared>,
+    keys: BTreeSet<Bytes>,
+}
+
+/// Of all directories of one course.
+#[derive(Debug, Default)]
+struct Shared {
+    kept: Amount,
+    files: u64,
+    /// True if a directory or a file was found.
+    any: bool,
+    met: BTreeSet<Vec<u8>>,
+}
+
+impl Sharing {
+    fn add(&mut self, owner: CourseId, directory: &[u8], spared: spare::Spared) {
+        if spared.wholly {
+            self.wholly.insert(owner);
+            return;
+        }
+        let shared = self.partly.entry(owner).or_default();
+        shared.kept.add(spared.kept.counted());
+        shared.any |= !spared.paths.is_empty();
+        shared.files += spared.files;
+        shared.met.extend(spared.met);
+        self.keys.extend(spared.paths.iter().map(|path| Bytes::from(tree::join(directory, path))));
+    }
+
+    /// What it all comes to. A path that leads into a course's directory and to nothing there is written in a way that nobody here
+    /// understands, or its file is about to come: all of the course stays.
+    fn referenced(self, sought: BTreeMap<CourseId, BTreeSet<Vec<u8>>>) -> Referenced {
+        let mut wholly = self.wholly;
+        let met = |owner: &CourseId| self.partly.get(owner).map(|shared| &shared.met);
+        wholly.extend(sought.iter().filter(|(owner, paths)| met(owner) != Some(*paths)).map(|(owner, _)| *owner));
+        let partly = self.partly.iter().filter(|(_, shared)| shared.any);
+        let mut courses: BTreeMap<CourseId, Referred> = partly
+            .map(|(owner, Shared { kept, files, .. })| match kept.resources {
+                // An empty directory: it counts as nothing, and nobody can say how much stays.
+                0 => (*owner, Referred::Wholly),
+                resources if resources >= *files => (*owner, Referred::Wholly),
+                _ => (*owner, Referred::Partly(*kept)),
+            })
+            .collect();
+        courses.extend(wholly.into_iter().map(|owner| (owner, Referred::Wholly)));
+        Referenced { courses, keys: self.keys }
     }
 }
 

@@ -34,7 +34,7 @@ pub enum Reference {
 
 impl Reference {
     /// The course whose directory it names.
-    fn course(&self) -> Option<CourseId> {
+    pub fn course(&self) -> Option<CourseId> {
         match self {
             Self::Mapped(course, _) => Some(*course),
             Self::Elsewhere | Self::Unmapped(_) => None,

@@ -3,7 +3,7 @@
 //! Memory and open descriptors grow with the depth (and the directories side by side there), not with the number of
 //! files. A tree that is deeper than the process may have descriptors is an error, and stays.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use rustix::io::Errno;
 
@@ -92,6 +92,8 @@ pub(super) struct Measure {
     files: u64,
     bytes: u64,
     fingerprint: u64,
+    /// What has several names and was counted in `bytes`; as many as there are such, and no more.
+    linked: BTreeSet<(u32, u32, u64)>,
     /// Every id in a name, in any spelling.
     pub mentions: BTreeSet<CourseId>,
     /// The first path at which something is mounted, if there is one.
@@ -105,10 +107,15 @@ pub(super) struct Measure {
 impl Measure {
     /// As an amount: an empty directory counts as one resource, so that it is found and goes.
     pub fn amount(&self) -> Amount {
-        Amount { resources: self.files.max(1), bytes: Some(self.bytes), fingerprint: self.fingerprint }
+        Amount { resources: self.files.max(1), ..self.counted() }
     }
 
-    fn file(&mut self, dir: &Dir, name: &[u8], path: &[u8]) -> Result<(), Fault> {
+    /// The files alone, of which there may be none.
+    pub fn counted(&self) -> Amount {
+        Amount { resources: self.files, bytes: Some(self.bytes), fingerprint: self.fingerprint }
+    }
+
+    pub fn file(&mut self, dir: &Dir, name: &[u8], path: &[u8]) -> Result<(), Fault> {
         let stat = match dir.stat(name) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(()),
@@ -120,7 +127,9 @@ impl Measure {
         let (seconds, nanoseconds) = stat.modified;
         let content = [&b"\0"[..], &stat.size.to_le_bytes(), &seconds.to_le_bytes(), &nanoseconds.to_le_bytes()];
         self.files += 1;
-        self.bytes = self.bytes.saturating_add(stat.allocated);
+        if stat.links < 2 || self.linked.insert(stat.identity) {
+            self.bytes = self.bytes.saturating_add(stat.allocated);
+        }
         self.fingerprint = self.fingerprint.wrapping_add(fingerprint(&[path, &content.concat()].concat()));
         Ok(())
     }
@@ -159,23 +168,6 @@ pub(super) fn measure(parent: &Dir, name: &[u8], id_type: IdType, pulse: &Pulse)
     Ok(Some(measure))
 }
 
-/// True if `name` in `parent`, or anything below it, has one of the names (their fingerprints), or if something is
-/// mounted there, so that this cannot be told.
-pub(super) fn has_name(parent: &Dir, name: &[u8], names: &HashSet<u64>, pulse: &Pulse) -> Result<bool, Fault> {
-    let mut found = names.contains(&fingerprint(name));
-    let top = match parent.open(name) {
-        Ok(top) => top,
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(found),
-        Err(Errno::XDEV) => return Ok(true),
-        Err(errno) => return Err(Fault::at("open the directory", name)(errno)),
-    };
-    walk(top, pulse, |_, name, _, met| {
-        found |= met == Met::Mount || names.contains(&fingerprint(name));
-        Ok(())
-    })?;
-    Ok(found)
-}
-
 /// What a removal took away.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Taken {
@@ -212,7 +204,10 @@ pub(super) fn remove(parent: &Dir, name: &[u8], pulse: &Pulse, mut on_first: imp
             Err(errno) => return Err(fault(errno)),
         }
         taken.files += 1;
-        taken.bytes = taken.bytes.saturating_add(stat.allocated);
+        // Its last name frees it.
+        if stat.links < 2 {
+            taken.bytes = taken.bytes.saturating_add(stat.allocated);
+        }
         if taken.files == 1 {
             on_first();
         }

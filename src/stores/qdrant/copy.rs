@@ -11,8 +11,9 @@ use qdrant_client::qdrant::{Filter, PointId, PointStruct, PointsIdsList, Retriev
 use super::QdrantStore;
 use super::client::Page;
 use super::collection::Collection;
-use super::values::Which;
+use super::values::{self, Owner, Which};
 use crate::domain::ids::CourseId;
+use crate::domain::inventory::SourceIndex;
 use crate::errors::chain;
 use crate::stores::copies::{Copied, Copies, Item, PutBack, Receipt, Restoring};
 use crate::stores::{Handle, StoreError};
@@ -30,33 +31,44 @@ impl QdrantStore {
         copies: &mut dyn Copies,
     ) -> Result<Vec<Copied>, StoreError> {
         let collections = self.still_located().await?;
-        let mut copied = Vec::with_capacity(handles.len());
-        for handle in handles {
-            let place = collections.get(handle.source.0).zip(self.names.get(handle.source.0));
-            copied.push(match place {
-                Some((collection, name)) => self.copy_course(collection, name, handle.owner, copies).await?,
-                None => Copied::Absent,
-            });
+        let mut copied: BTreeMap<(SourceIndex, CourseId), PointsIdsList> = BTreeMap::new();
+        for (index, (collection, name)) in collections.iter().zip(&self.names).enumerate() {
+            let index = SourceIndex(index);
+            let of_source = handles.iter().filter(|handle| handle.source == index);
+            let courses: Vec<CourseId> = of_source.map(|handle| handle.owner).collect();
+            for courses in courses.chunks(collection.courses_a_filter()) {
+                for (course, ids) in self.copy_courses(collection, name, courses, copies).await? {
+                    copied.insert((index, course), PointsIdsList { ids });
+                }
+            }
         }
-        Ok(copied)
+        let receipt = |handle: &Handle| match copied.get(&(handle.source, handle.owner)) {
+            Some(ids) => Copied::Whole(Receipt(ids.encode_to_vec().into())),
+            None => Copied::Absent,
+        };
+        Ok(handles.iter().map(receipt).collect())
     }
 
-    async fn copy_course(
+    /// Copies the points of some courses, as they come; the ids of each.
+    async fn copy_courses(
         &self,
         collection: &Collection,
         source: &str,
-        course: CourseId,
+        courses: &[CourseId],
         copies: &mut dyn Copies,
-    ) -> Result<Copied, StoreError> {
-        let filter = collection.spelling.points(&collection.key, Which::Owned, &[course]);
+    ) -> Result<BTreeMap<CourseId, Vec<PointId>>, StoreError> {
+        let filter = collection.spelling.points(&collection.key, Which::Owned, courses);
         let mut page = Page { filter: Some(filter), offset: None, limit: collection.page().min(POINTS) };
-        let mut ids = Vec::new();
+        let mut copied: BTreeMap<CourseId, Vec<PointId>> = BTreeMap::new();
         loop {
             let (points, next) = self.client.scroll_whole(&collection.physical, page.clone()).await?;
             for point in points {
                 let Some(id) = point.id.clone() else {
                     return Err(self.unusable("the server sent a point without an id: is it a Qdrant server?"));
                 };
+                let owner = collection.spelling.of_payload(self.id_type, values::at(&point.payload, &collection.key));
+                // Written to since it matched: it is not of the batch any more.
+                let Owner::One(course) = owner else { continue };
                 let item = Item {
                     source: source.to_owned(),
                     course,
@@ -65,7 +77,7 @@ impl QdrantStore {
                     content: written(point).map_err(|error| StoreError::server("copy a point", error))?,
                 };
                 copies.add(item).await?;
-                ids.push(id);
+                copied.entry(course).or_default().push(id);
             }
             match next {
                 Some(next) if page.offset.as_ref() != Some(&next) => page.offset = Some(next),
@@ -73,13 +85,9 @@ impl QdrantStore {
                     let what = format!("reading collection `{}` does not advance", collection.physical);
                     return Err(self.unusable(&what));
                 }
-                None => break,
+                None => return Ok(copied),
             }
         }
-        if ids.is_empty() {
-            return Ok(Copied::Absent);
-        }
-        Ok(Copied::Whole(Receipt(PointsIdsList { ids }.encode_to_vec().into())))
     }
 
     /// Puts points back into the collections that they were in.

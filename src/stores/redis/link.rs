@@ -156,9 +156,7 @@ impl Link {
             (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS")) => {
                 "check the user and the password in its url"
             }
-            (ErrorKind::Server(ServerErrorKind::NoPerm), _) => {
-                needs
-            }
+            (ErrorKind::Server(ServerErrorKind::NoPerm), _) => needs,
             (ErrorKind::Server(ServerErrorKind::ReadOnly), _) => "it is a replica: use the primary's address",
             (ErrorKind::Server(ServerErrorKind::BusyLoading), _) => "it is loading its data: wait for the next run",
             (ErrorKind::Io, _) => "check its address, and that it runs",

@@ -75,7 +75,11 @@ async fn s4_a_user_without_rights_holds_the_keys() -> Result<()> {
     // The right to move the marker alone lets nothing go either.
     tell(&mut redis, "ACL SETUSER reader +eval +set").await?;
     let report = activate(&scene, |_| ()).await?;
-    let happened = holds_itself_only(&scene, "cache", &report, "could not delete keys; grant its user").await?;
+    let happened = holds_itself_only(&scene, "cache", &report, "could not copy keys; grant its user").await?;
+    documented("a user who may not DUMP", &happened, "s4_a_user_without_rights_holds_the_keys")?;
+    tell(&mut redis, "ACL SETUSER reader +evalsha +script +dump +pttl").await?;
+    let report = activate(&scene, |_| ()).await?;
+    let happened = holds_itself_only(&scene, "cache", &report, "can't run this command").await?;
     documented("a user who may not UNLINK", &happened, "s4_a_user_without_rights_holds_the_keys")?;
     tell(&mut redis, "ACL SETUSER reader +unlink").await?;
     scene.recovers().await

@@ -87,7 +87,7 @@ pub fn show(campus: &Campus, deleted: &BTreeSet<CourseId>, run: &Value, left: &V
     for (reason, what) in [
         ("to sweep", "still to sweep"),
         ("not_exclusive", "held: never seen live, and the source is not exclusively ours"),
-        ("referenced", "held: a row that is still there refers to one of its files"),
+        ("referenced", "held: rows that are still there refer to all that is left of it"),
         ("entangled", "held: names a live course as well"),
     ] {
         let of = |places: Option<BTreeSet<Place>>| places.unwrap_or_default();

@@ -22,6 +22,8 @@ const GRACE_PASSES_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// As many lines of a plan or a report as show what it is; `…` stands for the others.
 const SHOWN: usize = 26;
+/// As many lines of a restore.
+const SHOWN_BACK: usize = 8;
 
 /// A campus that was cleaned, and what it ran on.
 pub struct Story {
@@ -79,6 +81,20 @@ impl Story {
         step("What stays, and why, as course-gc explains it");
         let left = program.json(&["plan"]).await?;
         proven &= reasons::show(&campus, &deleted, &run, &left);
+
+        step("One of these courses should not have been deleted: what it had comes back");
+        let course = deleted.first().copied().context("nothing was deleted")?;
+        show(&program, &["restore", "--course", &course.to_string()], SHOWN_BACK).await?;
+        let back = Snapshot::take(&stores).await?;
+        let difference = before.diff(&back);
+        let its = campus.only(course).gone(&deleted);
+        proven &= proof::check(
+            "everything of it is there",
+            its.iter().filter(|it| before.contains(it)).all(|it| back.contains(it)),
+        );
+        let others = campus.gone(&deleted).into_iter().filter(|resource| !its.contains(resource));
+        proven &= proof::check("nothing of the others is", others.filter(|it| back.contains(it)).count() == 0);
+        proven &= proof::check("all of it is as it was", difference.changed.is_empty() && difference.added.is_empty());
         println!("\n{}", if proven { "Exactly the leaks are gone." } else { "FAILED: see the lines marked ✗." });
         Ok(Self { proven, program, addresses, settings, _servers: servers })
     }

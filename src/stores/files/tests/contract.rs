@@ -60,8 +60,10 @@ impl Bench for FilesBench {
     }
 
     async fn contents(&self) -> Contents {
-        let is_marker = |path: &Path| path.starts_with(self.temp.path().join(".course-gc")) && names_marker(path);
-        let files = snapshot(self.temp.path()).into_iter().filter(|(path, _)| path.is_file() && !is_marker(path));
+        let own = self.temp.path().join(".course-gc");
+        let is_own =
+            |path: &Path| path.starts_with(&own) && (names_marker(path) || path.starts_with(own.join("quarantine")));
+        let files = snapshot(self.temp.path()).into_iter().filter(|(path, _)| path.is_file() && !is_own(path));
         files
             .map(|(path, content)| {
                 let below = path.strip_prefix(self.temp.path()).unwrap();

@@ -272,3 +272,21 @@ async fn many_courses_come_in_chunks() {
     let source = &bed.inventory(&[]).await.sources[0];
     assert_eq!(source.dead.keys().copied().collect::<BTreeSet<_>>(), courses);
 }
+
+#[tokio::test]
+async fn what_has_several_names_takes_its_bytes_once() {
+    let bed = Bed::new(BY_ORGANIZATION);
+    bed.write(format!("org/{A}/one"), &"x".repeat(100_000));
+    let alone = bed.found(A).await.amount;
+    let home = bed.root().join("org").join(A);
+    fs::create_dir(home.join("deep")).unwrap();
+    for name in ["two", "deep/three"] {
+        fs::hard_link(home.join("one"), home.join(name)).unwrap();
+    }
+    let linked = bed.found(A).await.amount;
+    assert_eq!((alone.resources, linked.resources), (1, 3));
+    assert!(alone.bytes >= Some(100_000));
+    assert_eq!(linked.bytes, alone.bytes);
+    let gone = bed.delete(bed.locate(&[A]).await).await;
+    assert_eq!(gone, [Outcome::Deleted { resources: 3, bytes: alone.bytes }]);
+}

@@ -4,6 +4,7 @@ mod contract;
 mod delete;
 mod escape;
 mod inventory;
+mod kept;
 mod marker;
 mod references;
 

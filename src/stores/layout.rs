@@ -1,4 +1,4 @@
-//! Layouts: where below a root the directory of a course lies. Pure.
+//! Layouts: where below a root the directory of a course lies, or in a bucket its objects. Pure.
 //!
 //! `{organization_id}/{course_id}` reads: a directory of any name, and in it one directory a course. A layout ends with
 //! `{course_id}`, always a whole component, so that the directory belongs to one course and can go with one rename.
@@ -6,7 +6,7 @@
 use crate::domain::ids::{CourseId, IdType};
 
 /// The store's own folder at the root; no layout leads through it.
-pub(super) const OWN_FOLDER: &[u8] = b".course-gc";
+pub(crate) const OWN_FOLDER: &[u8] = b".course-gc";
 
 const COURSE: &str = "{course_id}";
 const ORGANIZATION: &str = "{organization_id}";

@@ -1,0 +1,102 @@
+//! An S3 service of one's own, in memory.
+
+use std::{
+    ffi::OsString,
+    ops::Deref,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+use crate::server::{Kind, Server};
+
+static KIND: Kind =
+    Kind { name: "objects", ready: "ready to serve", port_taken: "already in use", stop: "TERM", last: "KILL" };
+
+/// The program, which runs on the Python that `scripts/setup` prepares.
+const PROGRAM: &str = include_str!("objects.py");
+
+/// An S3 service, gone when the last clone of its handle is. It checks signatures and keeps everything in memory: what it holds
+/// is lost with [`Server::restart`], but its empty buckets are there again.
+#[derive(Clone)]
+pub struct Objects {
+    server: Server,
+    scheme: &'static str,
+}
+
+impl Objects {
+    /// A bucket that is there from the start.
+    pub const BUCKET: &str = "campus";
+    /// Another one.
+    pub const OTHER_BUCKET: &str = "archives";
+    /// One that keeps versions.
+    pub const VERSIONED_BUCKET: &str = "versioned-campus";
+    /// The region for signatures.
+    pub const REGION: &str = "us-east-1";
+    /// The id of the one key that may do everything.
+    pub const ACCESS_KEY: &str = "course-gc-sandbox";
+    /// Its secret.
+    pub const SECRET_KEY: &str = "the-secret-of-the-sandbox";
+
+    /// Starts a service.
+    ///
+    /// # Errors
+    ///
+    /// When its Python is not installed or it does not start; the message ends with its log.
+    pub async fn start() -> Result<Self> {
+        Self::start_by("http").await
+    }
+
+    /// Starts a service that speaks TLS, with the certificate [`Objects::certificate`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Objects::start`].
+    pub async fn start_with_tls() -> Result<Self> {
+        Self::start_by("https").await
+    }
+
+    async fn start_by(scheme: &'static str) -> Result<Self> {
+        let command = move |folder: &Path, port| command(folder, port, scheme);
+        Ok(Self { server: Server::start(&KIND, |_| Ok(()), command).await?, scheme })
+    }
+
+    /// The address of the service, without a bucket.
+    pub fn url(&self) -> String {
+        format!("{}://127.0.0.1:{}", self.scheme, self.server.port())
+    }
+
+    /// Where the certificate lies that a service with TLS made for itself.
+    pub fn certificate(&self) -> PathBuf {
+        self.server.folder().join("certificate.pem")
+    }
+}
+
+impl Deref for Objects {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+fn command(folder: &Path, port: u16, scheme: &str) -> Result<Vec<OsString>> {
+    let mut command = vec![python()?.into(), "-c".into(), PROGRAM.into(), folder.into(), port.to_string().into()];
+    let told = [scheme, Objects::ACCESS_KEY, Objects::SECRET_KEY];
+    command.extend(told.map(OsString::from));
+    command.extend([Objects::BUCKET, Objects::OTHER_BUCKET, Objects::VERSIONED_BUCKET].map(OsString::from));
+    Ok(command)
+}
+
+/// The Python with moto that `scripts/setup` prepares in the clone that this process runs in, looked for as the Qdrant test
+/// server is.
+fn python() -> Result<PathBuf> {
+    let compiled_in = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned);
+    let here = std::env::current_dir()?;
+    here.ancestors()
+        .map(Path::to_owned)
+        .chain(compiled_in)
+        .map(|folder| folder.join("sandbox/.venv/bin/python"))
+        .find(|path| path.is_file())
+        .context("the Python of the S3 test server is not there: `make setup` prepares it")
+}

@@ -1,0 +1,360 @@
+//! Quarantine beneath the root (S12): the move into it is the delete.
+//!
+//! `.course-gc/quarantine/{run}/{batch}/{course}.{16 digits}/` holds `what.json`, which says what it was, and `content`, which it
+//! is. The first is written and durable before the second is moved there in one rename: a crash leaves the original where it
+//! was, beside a `what.json` that stands for nothing, or a complete copy.
+
+use std::fs::File;
+use std::io::{Read, Write};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::Place;
+use super::beneath::{Dir, Kind};
+use super::delete::{Inspected, Part, Refusal, move_away};
+use super::layout::OWN_FOLDER;
+use super::spare::clashes;
+use super::tree::{self, join};
+use super::walk::open_root;
+use super::watch::{Fault, Pulse};
+use crate::domain::ids::CourseId;
+use crate::stores::copies::{CopyId, PlacedCopy, PutBack, Restoring};
+
+const QUARANTINE: &[u8] = b"quarantine";
+const WHAT: &[u8] = b"what.json";
+const CONTENT: &[u8] = b"content";
+/// Far more than a long path with many ids.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// What a copy is, as its file says.
+#[derive(Debug, Serialize, Deserialize)]
+struct What {
+    path: PathText,
+    course: String,
+    mentions: Vec<String>,
+    taken_at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+    resources: u64,
+    bytes: u64,
+}
+
+/// A path below the root, as text where it is some, else as its bytes.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum PathText {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+/// Moves what was inspected into quarantine, as far as it goes; false if it has gone.
+pub(super) fn keep(inspected: &Inspected, part: &Part, id: &CopyId, pulse: &Pulse) -> Result<bool, Refusal> {
+    let path = &inspected.path;
+    let what = What {
+        path: match std::str::from_utf8(path) {
+            Ok(text) => PathText::Text(text.to_owned()),
+            Err(_) => PathText::Bytes(path.clone()),
+        },
+        course: inspected.owner.clone(),
+        mentions: inspected.seen.mentions.iter().map(CourseId::to_string).collect(),
+        taken_at: id.taken_at,
+        expires_at: id.expires_at,
+        resources: part.going.resources,
+        bytes: part.going.bytes.unwrap_or(0),
+    };
+    let json = serde_json::to_vec(&what).map_err(|why| Fault::Unusable(format!("cannot describe a copy: {why}")))?;
+    // Sixteen digits: nothing that could be read as an id.
+    let entry_name = format!("{}.{:016x}", inspected.owner, Uuid::new_v4().as_u64_pair().1);
+    let names = [id.run.to_string(), format!("{:05}", id.batch), entry_name];
+    let mut dirs = vec![make(&inspected.root, OWN_FOLDER)?];
+    for name in [QUARANTINE].into_iter().chain(names.iter().map(String::as_bytes)) {
+        let above = dirs.last().unwrap_or(&inspected.root);
+        dirs.push(make(above, name)?);
+    }
+    let Some(entry) = dirs.last() else { return Ok(false) };
+    let mut file = File::from(entry.create(WHAT).map_err(Fault::at("make", WHAT))?);
+    let written = file.write_all(&json).and_then(|()| file.sync_all());
+    written.map_err(|error| Fault::at("write", WHAT)(errno(&error)))?;
+    for dir in dirs.iter().rev().chain([&inspected.root]) {
+        dir.sync().map_err(Fault::at("sync", OWN_FOLDER))?;
+    }
+    // Nobody waits any more if the confirmation grew stale meanwhile.
+    let moved = pulse.beat().map_err(Refusal::from);
+    let moved = moved.and_then(|()| move_away(inspected, &part.spared, (entry, CONTENT), pulse));
+    if !matches!(moved, Ok(true)) {
+        forget(&dirs, &names);
+        return moved;
+    }
+    entry.sync().map_err(Fault::at("sync", OWN_FOLDER))?;
+    inspected.parent.sync().map_err(Fault::at("sync", path))?;
+    Ok(true)
+}
+
+/// Takes away the folders of what did not come; those that hold something else stay.
+fn forget(dirs: &[Dir], names: &[String]) {
+    let Some(entry) = dirs.last() else { return };
+    // What did come, in part or by mistake, is a copy, and keeps its description.
+    match entry.remove_directory(CONTENT) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(_) => return,
+    }
+    let _ = entry.unlink(WHAT);
+    for (above, name) in dirs.iter().rev().skip(1).zip(names.iter().rev()) {
+        let _ = above.remove_directory(name.as_bytes());
+    }
+}
+
+fn make(above: &Dir, name: &[u8]) -> Result<Dir, Fault> {
+    above.make(name).map_err(Fault::at("make the directory", name))
+}
+
+/// Every complete copy. What is half there is none.
+pub(super) fn list(place: &Place, source: &str, pulse: &Pulse) -> Result<Vec<PlacedCopy>, Fault> {
+    let root = open_root(&place.root)?;
+    let Some(quarantine) = open_below(&root, &[OWN_FOLDER, QUARANTINE])? else { return Ok(Vec::new()) };
+    let mut copies = Vec::new();
+    for run in folders(&quarantine, pulse)? {
+        let Some(run_dir) = open_below(&quarantine, &[&run])? else { continue };
+        for batch in folders(&run_dir, pulse)? {
+            let Some(batch_dir) = open_below(&run_dir, &[&batch])? else { continue };
+            for entry in folders(&batch_dir, pulse)? {
+                pulse.beat()?;
+                let Some(entry_dir) = open_below(&batch_dir, &[&entry])? else { continue };
+                if entry_dir.stat(CONTENT).is_err_and(|errno| errno == Errno::NOENT) {
+                    continue;
+                }
+                let key = [&run[..], &batch, &entry].join(&b'/');
+                let what = read(&entry_dir, &key)?;
+                let id = id_of(&run, &batch, &what).ok_or_else(|| unreadable(&key, "lies in no run and batch"))?;
+                copies.push(placed(place, source, id, (key, what))?);
+            }
+        }
+    }
+    Ok(copies)
+}
+
+fn placed(place: &Place, source: &str, id: CopyId, (key, what): (Vec<u8>, What)) -> Result<PlacedCopy, Fault> {
+    let course = |text: &String| {
+        let parsed = place.id_type.parse(text.as_bytes());
+        parsed.ok_or_else(|| unreadable(&key, &format!("names `{text}`, which is no id as course_id says")))
+    };
+    let owner = course(&what.course)?;
+    let mentions = what.mentions.iter().map(course).collect::<Result<Vec<_>, _>>()?;
+    Ok(PlacedCopy {
+        id,
+        source: source.to_owned(),
+        course: owner,
+        mentions: mentions.into_iter().filter(|id| *id != owner).collect(),
+        name: match what.path {
+            PathText::Text(text) => text.into(),
+            PathText::Bytes(bytes) => bytes.into(),
+        },
+        key: Bytes::from(key.clone()),
+        resources: what.resources,
+        bytes: what.bytes,
+    })
+}
+
+fn id_of(run: &[u8], batch: &[u8], what: &What) -> Option<CopyId> {
+    let run = Uuid::try_parse_ascii(run).ok()?;
+    let batch = std::str::from_utf8(batch).ok()?.parse().ok()?;
+    Some(CopyId { run, batch, taken_at: what.taken_at, expires_at: what.expires_at })
+}
+
+fn read(entry: &Dir, key: &[u8]) -> Result<What, Fault> {
+    let file = File::from(entry.open_file(WHAT).map_err(Fault::at("open", &join(key, WHAT)))?);
+    let mut json = Vec::new();
+    let read = file.take(MOST_BYTES).read_to_end(&mut json);
+    read.map_err(|error| Fault::at("read", &join(key, WHAT))(errno(&error)))?;
+    serde_json::from_slice(&json).map_err(|why| unreadable(key, &format!("has no readable what.json ({why})")))
+}
+
+fn unreadable(key: &[u8], why: &str) -> Fault {
+    Fault::Unusable(format!("the copy `{}` in quarantine {why}", key.escape_ascii()))
+}
+
+fn folders(dir: &Dir, pulse: &Pulse) -> Result<Vec<Vec<u8>>, Fault> {
+    let mut names = Vec::new();
+    dir.entries(Fault::at("read the directory", QUARANTINE), |name, kind| {
+        pulse.beat()?;
+        if kind == Kind::Directory {
+            names.push(name.to_vec());
+        }
+        Ok(())
+    })?;
+    Ok(names)
+}
+
+/// A directory several levels below; `None` if it is not there.
+fn open_below(dir: &Dir, names: &[&[u8]]) -> Result<Option<Dir>, Fault> {
+    match dir.descend(names) {
+        Ok(below) => Ok(Some(below)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(Fault::at("open the directory", &names.join(&b'/'))(errno)),
+    }
+}
+
+/// Where a copy lies: the directory of its batch, and its entry's name there.
+fn entry_of(place: &Place, copy: &PlacedCopy) -> Result<Option<(Dir, Vec<u8>)>, Fault> {
+    let components: Vec<&[u8]> = copy.key.split(|byte| *byte == b'/').collect();
+    let Some((entry, above)) = components.split_last() else { return Ok(None) };
+    let above: Vec<&[u8]> = [OWN_FOLDER, QUARANTINE].into_iter().chain(above.iter().copied()).collect();
+    Ok(open_below(&open_root(&place.root)?, &above)?.map(|batch| (batch, entry.to_vec())))
+}
+
+/// Puts a copy back to where it was.
+pub(super) fn put_back(
+    place: &Place,
+    copy: &PlacedCopy,
+    restoring: Restoring,
+    pulse: &Pulse,
+) -> Result<PutBack, Fault> {
+    let gone = || PutBack::Failed(format!("its copy `{}` is not there any more", copy.key.escape_ascii()));
+    let Some((batch, entry_name)) = entry_of(place, copy)? else { return Ok(gone()) };
+    let Some(entry) = open_below(&batch, &[&entry_name])? else { return Ok(gone()) };
+    if entry.stat(CONTENT).is_err() {
+        return Ok(gone());
+    }
+    let root = open_root(&place.root)?;
+    let components: Vec<&[u8]> = copy.name.split(|byte| *byte == b'/').collect();
+    let Some((name, above)) = components.split_last() else { return Ok(gone()) };
+    if restoring == Restoring::Look {
+        let there = match open_below(&root, above)? {
+            Some(parent) => clashes((&entry, CONTENT), (&parent, name), pulse)?,
+            None => false,
+        };
+        return Ok(if there { PutBack::Exists } else { PutBack::Restored });
+    }
+    let parent = make_like(&root, above)?;
+    let back = match entry.rename(CONTENT, &parent, name) {
+        Ok(()) => true,
+        Err(Errno::EXIST | Errno::NOTEMPTY) => merge((&entry, CONTENT), (&parent, name), restoring, pulse)?,
+        Err(errno) => return Err(Fault::at("put back", &copy.name)(errno)),
+    };
+    parent.sync().map_err(Fault::at("sync", &copy.name))?;
+    if !back {
+        return Ok(PutBack::Exists);
+    }
+    tree::remove(&batch, &entry_name, pulse, || ())?;
+    tidy(place, copy)?;
+    Ok(PutBack::Restored)
+}
+
+/// Moves what is missing, or everything, from one directory to another of the same shape; true if nothing is left.
+fn merge(
+    (from, name): (&Dir, &[u8]),
+    (to, new_name): (&Dir, &[u8]),
+    restoring: Restoring,
+    pulse: &Pulse,
+) -> Result<bool, Fault> {
+    pulse.beat()?;
+    match from.rename(name, to, new_name) {
+        Ok(()) => return Ok(true),
+        Err(Errno::EXIST | Errno::NOTEMPTY) => {}
+        Err(errno) => return Err(Fault::at("put back", new_name)(errno)),
+    }
+    match (from.open(name), to.open(new_name)) {
+        (Ok(below), Ok(there)) => {
+            let mut names = Vec::new();
+            below.entries(Fault::at("read the directory", name), |name, _| {
+                names.push(name.to_vec());
+                Ok(())
+            })?;
+            let mut whole = true;
+            for name in names {
+                whole &= merge((&below, &name), (&there, &name), restoring, pulse)?;
+            }
+            there.sync().map_err(Fault::at("sync", new_name))?;
+            if whole {
+                from.remove_directory(name).map_err(Fault::at("remove the directory", name))?;
+            }
+            Ok(whole)
+        }
+        (Err(Errno::NOTDIR | Errno::LOOP), Err(Errno::NOTDIR | Errno::LOOP)) if restoring == Restoring::Overwrite => {
+            from.replace_in(name, to, new_name).map_err(Fault::at("put back", new_name))?;
+            Ok(true)
+        }
+        // A directory in a file's place, or the other way round, is not replaced, even if told so.
+        _ => Ok(false),
+    }
+}
+
+/// The directories above a course's, made as the root is where they have gone.
+fn make_like(root: &Dir, names: &[&[u8]]) -> Result<Dir, Fault> {
+    let mode = root.own_stat().map_err(Fault::at("look at", b"."))?.mode;
+    let mut dir = root.descend(&[]).map_err(Fault::at("open the directory", b"."))?;
+    for name in names {
+        dir = match dir.open(name) {
+            Ok(below) => below,
+            Err(Errno::NOENT) => {
+                let below = make(&dir, name)?;
+                below.set_mode(mode).map_err(Fault::at("set the mode of", name))?;
+                dir.sync().map_err(Fault::at("sync", name))?;
+                below
+            }
+            Err(errno) => return Err(Fault::at("open the directory", name)(errno)),
+        };
+    }
+    Ok(dir)
+}
+
+/// Removes a copy for good.
+pub(super) fn purge(place: &Place, copy: &PlacedCopy, pulse: &Pulse) -> Result<(), Fault> {
+    if let Some((batch, entry)) = entry_of(place, copy)? {
+        // Asked of all of it before any of it goes.
+        let measured = tree::measure(&batch, &entry, place.id_type, pulse)?;
+        if let Some(mount) = measured.and_then(|measured| measured.mount) {
+            let mount = mount.escape_ascii().to_string();
+            return Err(unreadable(&copy.key, &format!("stays: something is mounted at `{mount}` in it")));
+        }
+        tree::remove(&batch, &entry, pulse, || ())?;
+    }
+    tidy(place, copy)
+}
+
+/// Removes the folders of a copy's batch and run, if they are empty now.
+fn tidy(place: &Place, copy: &PlacedCopy) -> Result<(), Fault> {
+    let components: Vec<&[u8]> = copy.key.split(|byte| *byte == b'/').collect();
+    let [run, batch, _] = components[..] else { return Ok(()) };
+    let root = open_root(&place.root)?;
+    for (above, name) in [(&[OWN_FOLDER, QUARANTINE, run][..], batch), (&[OWN_FOLDER, QUARANTINE][..], run)] {
+        let Some(above) = open_below(&root, above)? else { continue };
+        match above.remove_directory(name) {
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(errno) => return Err(Fault::at("remove the directory", name)(errno)),
+        }
+    }
+    Ok(())
+}
+
+/// Removes what stands for nothing: descriptions without content, of runs that are over.
+pub(super) fn remove_unfinished(place: &Place, is_over: impl Fn(Uuid) -> bool, pulse: &Pulse) -> Result<(), Fault> {
+    let root = open_root(&place.root)?;
+    let Some(quarantine) = open_below(&root, &[OWN_FOLDER, QUARANTINE])? else { return Ok(()) };
+    for run in folders(&quarantine, pulse)? {
+        if !Uuid::try_parse_ascii(&run).is_ok_and(&is_over) {
+            continue;
+        }
+        let Some(run_dir) = open_below(&quarantine, &[&run])? else { continue };
+        for batch in folders(&run_dir, pulse)? {
+            let Some(batch_dir) = open_below(&run_dir, &[&batch])? else { continue };
+            for entry in folders(&batch_dir, pulse)? {
+                let Some(entry_dir) = open_below(&batch_dir, &[&entry])? else { continue };
+                if entry_dir.stat(CONTENT).is_err_and(|errno| errno == Errno::NOENT) {
+                    let _ = entry_dir.unlink(WHAT);
+                    let _ = batch_dir.remove_directory(&entry);
+                }
+            }
+            let _ = run_dir.remove_directory(&batch);
+        }
+        let _ = quarantine.remove_directory(&run);
+    }
+    Ok(())
+}
+
+fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}

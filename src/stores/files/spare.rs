@@ -1,0 +1,153 @@
+//! What of a course's directory is referred to, and how the rest goes without it (S9).
+
+use std::collections::{BTreeSet, HashSet};
+
+use rustix::io::Errno;
+
+use super::beneath::{Dir, Kind};
+use super::tree::{Measure, Met, join, walk};
+use super::watch::{Fault, Pulse};
+use crate::domain::inventory::fingerprint;
+
+/// What to look for in a directory.
+#[derive(Debug)]
+pub(super) struct Sought<'a> {
+    /// Paths relative to it, and all that is below them.
+    pub paths: &'a BTreeSet<Vec<u8>>,
+    /// The fingerprints of names that a path was told by that leads nowhere known.
+    pub names: Option<&'a HashSet<u64>>,
+}
+
+/// What was found of it.
+#[derive(Debug, Default)]
+pub(super) struct Spared {
+    /// Nothing here may go: the directory itself is meant, or something that leads elsewhere (a link, a mount), so that nobody
+    /// can tell what is meant.
+    pub wholly: bool,
+    /// The paths that stay, with all that is below them; relative.
+    pub paths: BTreeSet<Vec<u8>>,
+    /// Those of [`Sought::paths`] at which there is something.
+    pub met: BTreeSet<Vec<u8>>,
+    /// What stays.
+    pub kept: Measure,
+    /// Every file, whether it stays or not.
+    pub files: u64,
+}
+
+/// Looks for what is referred to in `name` of `parent`; `None` if that is not there.
+pub(super) fn search(parent: &Dir, name: &[u8], sought: &Sought<'_>, pulse: &Pulse) -> Result<Option<Spared>, Fault> {
+    let mut spared = Spared { wholly: sought.has_name(name), ..Spared::default() };
+    let top = match parent.open(name) {
+        Ok(top) => top,
+        Err(Errno::NOENT) => return Ok(None),
+        // One file in the trash, or something that is mounted: there is no path below it.
+        Err(Errno::NOTDIR | Errno::LOOP) => return Ok(Some(spared)),
+        Err(Errno::XDEV) => return Ok(Some(Spared { wholly: true, ..spared })),
+        Err(errno) => return Err(Fault::at("open the directory", name)(errno)),
+    };
+    walk(top, pulse, |dir, name, path, met| {
+        let is_meant = sought.paths.contains(path);
+        if is_meant {
+            spared.met.insert(path.to_vec());
+        }
+        let is_below = is_below(path, &spared.paths);
+        let stays = is_meant || is_below || sought.has_name(name);
+        match met {
+            Met::Mount => spared.wholly = true,
+            Met::Directory => {}
+            Met::Other => {
+                spared.files += 1;
+                if stays {
+                    // What a link leads to may be among the rest.
+                    spared.wholly |= dir.stat(name).is_ok_and(|stat| !stat.is_regular);
+                    spared.kept.file(dir, name, path)?;
+                }
+            }
+        }
+        if stays && !is_below {
+            spared.paths.insert(path.to_vec());
+        }
+        Ok(())
+    })?;
+    Ok(Some(spared))
+}
+
+impl Sought<'_> {
+    fn has_name(&self, name: &[u8]) -> bool {
+        self.names.is_some_and(|names| names.contains(&fingerprint(name)))
+    }
+}
+
+/// True if a directory above `path` is one of `paths`.
+fn is_below(path: &[u8], paths: &BTreeSet<Vec<u8>>) -> bool {
+    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    !paths.is_empty() && slashes.into_iter().any(|(index, _)| paths.contains(&path[..index]))
+}
+
+/// True if one of `paths` is below `path`.
+fn leads_to(path: &[u8], paths: &BTreeSet<Vec<u8>>) -> bool {
+    let below = join(path, b"");
+    paths.range(below.clone()..).next().is_some_and(|first| first.starts_with(&below))
+}
+
+/// Moves all that is in one directory to another, but for what `spared` names, each thing in one rename. Directories that hold
+/// something of both are made anew over there, as they are here.
+pub(super) fn part(
+    (from, path): (&Dir, &[u8]),
+    to: &Dir,
+    spared: &BTreeSet<Vec<u8>>,
+    pulse: &Pulse,
+) -> Result<(), Fault> {
+    let mut entries = Vec::new();
+    from.entries(Fault::at("read the directory", path), |name, kind| {
+        entries.push((name.to_vec(), kind));
+        pulse.beat()
+    })?;
+    for (name, kind) in entries {
+        pulse.beat()?;
+        let path = join(path, &name);
+        if spared.contains(&path) {
+            continue;
+        }
+        if kind == Kind::Directory && leads_to(&path, spared) {
+            let below = from.open(&name).map_err(Fault::at("open the directory", &path))?;
+            let there = to.make(&name).map_err(Fault::at("make the directory", &path))?;
+            part((&below, &path), &there, spared, pulse)?;
+            // Nothing of it went: then it is no part of the copy.
+            let _ = to.remove_directory(&name);
+            continue;
+        }
+        match from.rename(&name, to, &name) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(Fault::at("move away", &path)(errno)),
+        }
+    }
+    let mode = from.own_stat().map_err(Fault::at("look at", path))?.mode;
+    to.set_mode(mode).map_err(Fault::at("set the mode of", path))?;
+    to.sync().map_err(Fault::at("sync", path))?;
+    from.sync().map_err(Fault::at("sync", path))
+}
+
+/// True if something of one directory has a name that is taken in the other.
+pub(super) fn clashes(
+    (from, name): (&Dir, &[u8]),
+    (to, new_name): (&Dir, &[u8]),
+    pulse: &Pulse,
+) -> Result<bool, Fault> {
+    pulse.beat()?;
+    if to.stat(new_name).is_err_and(|errno| errno == Errno::NOENT) {
+        return Ok(false);
+    }
+    let (Ok(below), Ok(there)) = (from.open(name), to.open(new_name)) else { return Ok(true) };
+    let mut names = Vec::new();
+    below.entries(Fault::at("read the directory", name), |name, _| {
+        names.push(name.to_vec());
+        Ok(())
+    })?;
+    for name in names {
+        if clashes((&below, &name), (&there, &name), pulse)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
