@@ -76,6 +76,7 @@ const steps = {
   },
   async remove({ queue: name, id, children = false }) {
     const job = await queue(name).getJob(id);
+    if (!job) return 'gone';
     try {
       await job.remove({ removeChildren: children });
       return 'removed';

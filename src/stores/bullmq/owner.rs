@@ -87,7 +87,10 @@ impl Reading {
             _ => return None,
         };
         // JSON can write the same text in several ways, a number as well; only one of them is canonical.
-        let text = id.to_string();
+        let text = match value {
+            Value::String(_) => format!("\"{id}\""),
+            _ => id.to_string(),
+        };
         data.windows(text.len()).any(|window| window == text.as_bytes()).then_some(id)
     }
 

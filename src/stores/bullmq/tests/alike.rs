@@ -47,9 +47,8 @@ impl Twins {
                 Some(scheduler) if !scheduler.contains(':') => {
                     json!({ "do": "unschedule", "queue": queue, "id": scheduler })
                 }
-                // It goes with its scheduler.
-                Some(_) => json!({ "do": "state", "queue": queue, "id": id }),
-                None => json!({ "do": "remove", "queue": queue, "id": id }),
+                // It goes with its scheduler, unless it waits to be worked off.
+                Some(_) | None => json!({ "do": "remove", "queue": queue, "id": id }),
             }
         };
         let steps: Vec<Value> = keys(handles).into_iter().map(step).collect();
@@ -199,7 +198,7 @@ async fn a_parent_goes_on(major: u8) {
     let handle = |key: &String| Handle {
         source: SourceIndex(0),
         owner: uuid(2),
-        mentions: vec![],
+        mentions: IdType::Uuid.mentions(key.as_bytes()),
         key: key.clone().into_bytes().into(),
     };
     let handles: Vec<Handle> = before.keys().filter(is_child).map(handle).collect();
