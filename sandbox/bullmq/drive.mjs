@@ -56,6 +56,9 @@ const steps = {
     const producer = new FlowProducer(options);
     open.push(producer);
     const key = ({ job, children = [] }) => ({ id: job.id, queue: job.queueName, children: children.map(key) });
+    // A producer does not write the version of BullMQ into a queue's `meta`; whoever works on the queue does.
+    const names = ({ queueName, children = [] }) => [queueName, ...children.flatMap(names)];
+    for (const name of names(flow)) await queue(name).waitUntilReady();
     return key(await producer.add(flow));
   },
   async schedule({ queue: name, id, every, data }) {

@@ -15,6 +15,11 @@ impl Twins {
     async fn fill(major: u8, steps: Value) -> Self {
         let twins = Self { server: Redis::start().await.unwrap(), major };
         twins.ours().drive(steps).await.unwrap();
+        // Whoever opens a queue notes its version there; what only a flow has put something into has none yet.
+        let everything_there = everything(&twins.url(0)).await;
+        let queues = everything_there.keys().filter_map(|key| key.strip_prefix("{bull}:")?.strip_suffix(":meta"));
+        let open: Vec<Value> = queues.map(|queue| json!({ "do": "counts", "queue": queue })).collect();
+        twins.ours().drive(Value::Array(open)).await.unwrap();
         let mut connection = connect(&twins.url(0)).await;
         for key in everything(&twins.url(0)).await.into_keys() {
             let copied: bool =
