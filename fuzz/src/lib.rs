@@ -8,6 +8,8 @@ pub mod copy_stream;
 pub mod ids;
 #[path = "../../tests/properties/input.rs"]
 pub mod input;
+#[path = "../../tests/properties/job_data.rs"]
+pub mod job_data;
 #[path = "../../tests/properties/layouts.rs"]
 pub mod layouts;
 #[path = "../../tests/properties/references.rs"]

@@ -1,4 +1,4 @@
-//! Properties of all that reads foreign text: names of keys and directories, stored paths, answers of a database, the
+//! Properties of all that reads foreign text: names of keys and directories, jobs' data, stored paths, answers of a database, the
 //! configuration. Each takes bytes and panics if it does not hold.
 //!
 //! `make deep` searches for counterexamples, guided by coverage (`fuzz/`); here the same functions run over the committed
@@ -11,6 +11,7 @@ mod configuration;
 mod copy_stream;
 mod ids;
 mod input;
+mod job_data;
 mod layouts;
 mod references;
 mod templates;
@@ -158,6 +159,11 @@ fn s5_an_id_is_its_canonical_text_and_every_spelling_of_it_is_a_mention() {
 #[test]
 fn s5_an_owner_stands_in_the_key_where_the_template_says() {
     holds("templates", templates::check);
+}
+
+#[test]
+fn s5_a_job_is_whose_its_data_or_its_id_say_and_names_everybody_in_them() {
+    holds("job_data", job_data::check);
 }
 
 #[test]
