@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::Loaded;
 use super::model::Config;
 use super::problem::Origin;
-use super::read::{FieldDoc, Shape};
+use super::read::{FieldDoc, Shape, default_items};
 use super::section::Section;
 
 const HEAD: &str = "\
@@ -102,7 +102,13 @@ fn value(out: &mut String, field: &FieldDoc, indent: &str, path: &str) {
                 items(out, list, example, &inner);
                 Ok(())
             }
-            _ => writeln!(out, "{indent}{name}: []"),
+            _ => match default_items(field.default.unwrap_or_default()).collect::<Vec<_>>()[..] {
+                [] => writeln!(out, "{indent}{name}: []"),
+                ref items => {
+                    let _ = writeln!(out, "{indent}{name}:");
+                    items.iter().try_for_each(|item| writeln!(out, "{inner}- {}", quoted(item)))
+                }
+            },
         },
         Shape::Map(item) => {
             let _ = writeln!(out, "{indent}{name}:");

@@ -309,9 +309,10 @@ section! {
              stage7-enrichments
              qdrant-reindex-*";
         /// Where in a job's data the course id is: JSON pointers. A value may be an id, or a list of ids.
-        job_data: Vec<String> = "[/courseId, /course_id]";
+        job_data: Vec<String> = "/courseId
+             /course_id";
         /// Where in a job's own id the course id is: {course_id} once, * for any text.
-        job_ids: Vec<String> = "[\"auto-{course_id}-stage*\"]";
+        job_ids: Vec<String> = "auto-{course_id}-stage*";
         /// How many keys one step of SCAN looks at.
         scan_count: u32 = "1000";
         /// The most jobs in one batch.

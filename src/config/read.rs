@@ -39,12 +39,21 @@ pub(super) struct FieldDoc {
     /// The doc comment, a line of it each.
     pub(super) doc: &'static [&'static str],
     pub(super) shape: &'static Shape,
-    /// What an absent field has: a scalar's text, `[]` or `{}`.
+    /// What an absent field has: a scalar's text, an item a line for a list (`[]` if it is empty), or `{}`.
     pub(super) default: Option<&'static str>,
     /// A value for the example where there is no default, an item a line for a list.
     pub(super) example: Option<&'static str>,
     /// A value that the example only mentions, in a comment.
     pub(super) mention: Option<&'static str>,
+}
+
+/// The items of a list's default.
+pub(super) fn default_items(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|item| *item != "[]")
+}
+
+fn default_item(text: &str) -> Node {
+    Node { content: Content::Scalar(text.to_owned()), origin: Origin::Default }
 }
 
 /// A place in the tree that is to be read.
@@ -109,7 +118,7 @@ impl Reader {
         let default = field.default.map(|text| {
             let content = match field.shape {
                 Shape::Scalar | Shape::Secret => Content::Scalar(text.to_owned()),
-                Shape::List(_) => Content::List(Vec::new()),
+                Shape::List(_) => Content::List(default_items(text).map(default_item).collect()),
                 _ => Content::Map(Vec::new()),
             };
             Node { content, origin: Origin::Default }

@@ -71,8 +71,14 @@ fn shape_names(shape: &Shape, found: &mut Vec<String>) {
 fn the_example_is_a_configuration() {
     let loaded = read(&example(), &[]).unwrap();
     let stores: Vec<_> = loaded.config.stores.iter().map(|(name, store)| (name, store.kind())).collect();
-    let kinds =
-        [("vectors", "qdrant"), ("cache", "redis"), ("uploads", "files"), ("media", "objects"), ("rows", "table")];
+    let kinds = [
+        ("vectors", "qdrant"),
+        ("cache", "redis"),
+        ("jobs", "bullmq"),
+        ("uploads", "files"),
+        ("media", "objects"),
+        ("rows", "table"),
+    ];
     assert_eq!(stores, kinds);
     assert_eq!(redis(&loaded.config).templates.len(), 10);
 }
