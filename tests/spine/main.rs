@@ -8,6 +8,7 @@ mod creation;
 mod faults;
 mod gates;
 mod interposed;
+mod jobs;
 mod killed;
 mod ledger;
 mod liveness;

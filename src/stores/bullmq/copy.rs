@@ -135,7 +135,7 @@ impl BullmqStore {
         let mut calls = Calls::of(PUT_BACK, self.reach);
         let mut readable = Vec::with_capacity(items.len());
         for item in items {
-            let Some((base, kind, (names, dumps))) = self.readable(item) else {
+            let Some(Readable { base, kind, names, dumps }) = self.readable(item) else {
                 readable.push(false);
                 continue;
             };
@@ -159,14 +159,24 @@ impl BullmqStore {
         Ok(readable.into_iter().map(outcome).collect())
     }
 
-    /// An item's queue, kind, fields and DUMPs.
-    fn readable<'a>(&self, item: &'a Item) -> Option<(&'a [u8], &'a str, (&'static [&'static str], Vec<&'a [u8]>))> {
+    /// An item as the script takes it.
+    fn readable<'a>(&self, item: &'a Item) -> Option<Readable<'a>> {
         let base = base(&self.queues, &item.name)?;
         let kind = item.attributes.get(KIND)?;
         let (names, count) = shape(kind)?;
         let dumps = read(&item.content).filter(|dumps| dumps.len() == count)?;
-        Some((base, kind, (names, dumps)))
+        Some(Readable { base, kind, names, dumps })
     }
+}
+
+/// A copy, taken apart.
+struct Readable<'a> {
+    /// What the keys of its queue begin with.
+    base: &'a [u8],
+    kind: &'a str,
+    /// The names of its fields.
+    names: &'static [&'static str],
+    dumps: Vec<&'a [u8]>,
 }
 
 /// DUMPs, each behind its length.
