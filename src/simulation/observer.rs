@@ -430,11 +430,12 @@ impl Observer {
         let told: BTreeSet<CourseId> =
             report.stores.iter().flat_map(|store| &store.live_after_delete).copied().collect();
         let untold: Vec<CourseId> = self.pass(who).to_tell.difference(&told).copied().collect();
-        if !untold.is_empty() {
+        // An answer that was lost on its way back tells nobody; then the intent stays open, and the next run asks.
+        let excused = report.stores.iter().any(|store| store.failures.iter().any(|it| it.contains("confirm again")));
+        if !untold.is_empty() && !excused {
             self.violation("S1", format!("{untold:?} turned out live after the delete, and nobody was told"));
         }
         let unasked = self.pass(who).harmed.clone();
-        let excused = report.stores.iter().any(|store| store.failures.iter().any(|it| it.contains("confirm again")));
         if !unasked.is_empty() && !excused {
             self.violation("S1", format!("{unasked:?} were live when deleted, and were not asked about again"));
         }
