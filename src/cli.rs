@@ -23,7 +23,7 @@ use crate::reconcile::{RunError, reconcile};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{events, subscriber};
 use crate::{adopt, app, clock, serve};
-use quarantine::{QuarantineCommand, RestoreArguments};
+use quarantine::{BadUsage, QuarantineCommand, RestoreArguments};
 use tombstones::TombstonesCommand;
 
 /// Exit code: something could not be done at all.
@@ -245,7 +245,11 @@ fn fail(output: Output, message: &str) {
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<ConfigErrors>() || error.is::<app::AssemblyError>() || error.is::<BadTerms>() {
+    if error.is::<ConfigErrors>()
+        || error.is::<app::AssemblyError>()
+        || error.is::<BadTerms>()
+        || error.is::<BadUsage>()
+    {
         return USAGE;
     }
     match error.downcast_ref::<RunError>() {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -18,6 +17,15 @@ use crate::quarantine::{Copy, Listing};
 use crate::reconcile::Collector;
 use crate::reconcile::restore::{self, Restored, Selection};
 use crate::stores::copies::Restoring;
+
+/// What was asked for makes no sense.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct BadUsage(String);
+
+fn bad<T>(what: &str) -> anyhow::Result<T> {
+    Err(BadUsage(what.to_owned()).into())
+}
 
 /// For longer nobody is left alone by a restore.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -75,7 +83,9 @@ impl Which {
         let course = match &self.course {
             Some(text) => match id_type.parse(text.as_bytes()) {
                 Some(course) => Some(course),
-                None => bail!("`{text}` is no course id as course_id says; write it in its canonical form"),
+                None => {
+                    return bad(&format!("`{text}` is no course id as course_id says; write it in its canonical form"));
+                }
             },
             None => None,
         };
@@ -101,7 +111,7 @@ pub(super) async fn quarantine(output: Output, config: &Config, command: &Quaran
             let selection = which.selection(collector.id_type)?;
             if !yes {
                 list(output, &collector, &selection).await?;
-                bail!("this cannot be undone: say --yes if these copies are to be removed for good");
+                return bad("this cannot be undone: say --yes if these copies are to be removed for good");
             }
             let purged = restore::purge(&collector, &selection).await?;
             let mut text = format!("{} copies purged, {} bytes", purged.copies, purged.bytes);
@@ -120,11 +130,12 @@ pub(super) async fn quarantine(output: Output, config: &Config, command: &Quaran
 }
 
 pub(super) async fn restore(output: Output, config: &Config, arguments: &RestoreArguments) -> anyhow::Result<u8> {
-    ensure!(
-        arguments.exempt <= LONGEST,
-        "--exempt-for is at most 30d; a course that is to stay belongs into the database"
-    );
-    ensure!(!arguments.which.is_all(), "say what to restore: --run, --course or --store (`course-gc quarantine list`)");
+    if arguments.exempt > LONGEST {
+        return bad("--exempt-for is at most 30d; a course that is to stay belongs into the database");
+    }
+    if arguments.which.is_all() {
+        return bad("say what to restore: --run, --course or --store (`course-gc quarantine list`)");
+    }
     let collector = app::collector(config)?;
     let restoring = match (arguments.dry_run, arguments.overwrite) {
         (true, _) => Restoring::Look,

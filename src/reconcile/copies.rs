@@ -123,7 +123,9 @@ async fn purge_one(
     if !live.is_empty() {
         for course in live.iter() {
             tracing::error!(store = copy.store, %course, copy = %copy.id, "a course is live of which a copy expired: it is kept");
-            told.live_again.push(course);
+            if !told.live_again.contains(&course) {
+                told.live_again.push(course);
+            }
         }
         return Ok(());
     }

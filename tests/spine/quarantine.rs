@@ -159,8 +159,8 @@ async fn s12_one_course_comes_back_alone() -> Result<()> {
     for other in scene.campus.doomed().iter().skip(1) {
         assert!(!named(&other.to_string()), "{other} stays away: {back:?}");
     }
-    scene.program(&["restore", "--course", "no-id"], 1).await?;
-    scene.program(&["restore"], 1).await?;
+    scene.program(&["restore", "--course", "no-id"], 2).await?;
+    scene.program(&["restore"], 2).await?;
     Ok(())
 }
 
