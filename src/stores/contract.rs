@@ -455,7 +455,7 @@ impl<'a> World<'a> {
 
 /// An archive in memory.
 #[derive(Default)]
-struct Items(Vec<Item>);
+pub(crate) struct Items(pub Vec<Item>);
 
 #[async_trait]
 impl Copies for Items {

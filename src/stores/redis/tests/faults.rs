@@ -280,3 +280,47 @@ async fn tls_with_a_server_that_speaks_none_is_an_error() {
         assert!(words(&error).contains("redis store `cache` at 127.0.0.1"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn s12_another_user_may_put_back_what_the_collectors_may_not() {
+    let (server, mut connection) = filled(3).await;
+    let allow = async |connection: &mut MultiplexedConnection, user: &str, commands: &[&str]| {
+        let mut acl = cmd("ACL");
+        acl.arg("SETUSER").arg(user).arg("on").arg(">secret").arg("~*").arg(commands);
+        acl.query_async::<()>(connection).await.unwrap();
+    };
+    let reads = ["+ping", "+info", "+select", "+scan", "+evalsha", "+script", "+dump", "+pttl", "+unlink"];
+    allow(&mut connection, "gc", &reads).await;
+    allow(&mut connection, "restorer", &["+ping", "+select", "+exists", "+restore"]).await;
+    let ours = with_password(&server, "gc", "secret");
+    let restore_url = with_password(&server, "restorer", "secret").into();
+    let templates = ["k:{course_id}:*"];
+    let helped = RedisStore::new(RedisSettings {
+        restore_url: Some(restore_url),
+        ..settings(&ours, IdType::Integer, &templates)
+    });
+    let (alone, helped) = (patient(&ours), helped.unwrap());
+
+    let handles = located(&alone, &targets([COURSE])).await;
+    let mut items = contract::Items::default();
+    let id = CopyId {
+        run: Uuid::from_u128(7),
+        batch: 1,
+        taken_at: chrono::DateTime::UNIX_EPOCH,
+        expires_at: chrono::DateTime::UNIX_EPOCH,
+    };
+    let copied = alone.copy(&id, &handles, &mut items).await.unwrap();
+    let receipts = copied.into_iter().map(|copied| match copied {
+        Copied::Whole(receipt) => receipt,
+        other => panic!("{other:?}"),
+    });
+    let safe = crate::stores::copies::Safe { id, receipts: receipts.collect() };
+    let outcomes = alone.delete(&Condemned::for_test_copied(handles, safe, FRESH)).await.outcomes;
+    assert_eq!(outcomes, vec![Outcome::Deleted { resources: 1, bytes: None }; 3]);
+    for outcome in alone.put_back(&items.0, Restoring::Missing).await {
+        let PutBack::Failed(cause) = outcome else { panic!("{outcome:?}") };
+        assert!(cause.contains("grant its user") && !cause.contains("secret"), "{cause}");
+    }
+    assert_eq!(helped.put_back(&items.0, Restoring::Missing).await, vec![PutBack::Restored; 3]);
+    assert_eq!(helped.put_back(&items.0, Restoring::Look).await, vec![PutBack::Exists; 3]);
+}
