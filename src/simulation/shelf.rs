@@ -215,7 +215,10 @@ impl Store for MemoryStore {
                     copies.add(vault::item(&self.sources, handle.owner, &handle.key, &resource)).await?;
                     Copied::Whole(Receipt(vault::written(&resource)))
                 }
-                None => Copied::Absent,
+                None => {
+                    self.world.state().observer.missed(self.who);
+                    Copied::Absent
+                }
             });
         }
         Ok(copied)

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::cluster::Cluster;
+use super::observer::Sightings;
 use super::safeguards::Safeguard;
 use super::stage::{INTERVAL, REFERENCES, STORES, Stage};
 use super::world::{Home, State, Who};
@@ -40,7 +41,7 @@ pub fn tell(seed: u64, without: Option<Safeguard>) -> Ending {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let mut stage = Stage::set(seed, without).await;
-        let backup = stage.world.state().clusters.clone();
+        let backup = back_up(&stage.world.state());
         let everybody = async {
             tokio::join!(
                 collect(&stage, Who(0)),
@@ -200,7 +201,7 @@ async fn person(stage: &Stage) {
 }
 
 /// What befalls servers and processes.
-async fn misfortune(stage: &Stage, mut backup: Vec<Cluster>) {
+async fn misfortune(stage: &Stage, mut backup: Backup) {
     let world = &stage.world;
     let mut thawing = JoinSet::new();
     loop {
@@ -212,7 +213,7 @@ async fn misfortune(stage: &Stage, mut backup: Vec<Cluster>) {
             0..=3 => freeze(stage, &mut thawing),
             4 => restart(&mut world.state()),
             5 => jump(&mut world.state()),
-            6 => backup = world.state().clusters.clone(),
+            6 => backup = back_up(&world.state()),
             7 => promote(&mut world.state()),
             8 => restore(&mut world.state(), &backup),
             9 => replaced_for_a_while(stage).await,
@@ -263,8 +264,16 @@ fn promote(state: &mut State) {
     }
 }
 
+/// All servers, and what had been seen of the ledger's orphans.
+type Backup = (Vec<Cluster>, Sightings);
+
+fn back_up(state: &State) -> Backup {
+    let ledger = state.homes[&Who(0)].ledger;
+    (state.clusters.clone(), state.observer.sightings(ledger))
+}
+
 /// The campus is restored from its backup, and with it the ledger, if that lies there.
-fn restore(state: &mut State, backup: &[Cluster]) {
+fn restore(state: &mut State, (backup, sightings): &Backup) {
     let ledger = state.homes[&Who(0)].ledger;
     let before = state.clusters[0].clone();
     let mut restored = backup[0].clone();
@@ -287,8 +296,9 @@ fn restore(state: &mut State, backup: &[Cluster]) {
     // A ledger that came back with its campus, at the counts that the markers show, lost nothing: its clocks go on.
     let complete = ledger == 0 && state.observer.knows_every_move(&restored.ledger);
     state.clusters[0] = restored;
-    if !complete {
-        state.observer.forget_sightings(ledger);
+    match complete {
+        true => state.observer.recall(ledger, sightings),
+        false => state.observer.forget_sightings(ledger),
     }
 }
 
