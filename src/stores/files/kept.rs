@@ -22,7 +22,7 @@ use super::tree::{self, join};
 use super::walk::open_root;
 use super::watch::{Fault, Pulse};
 use crate::domain::ids::CourseId;
-use crate::stores::copies::{CopyId, PlacedCopy, PutBack, Restoring};
+use crate::stores::copies::{CopyId, NameText, PlacedCopy, PutBack, Restoring};
 
 const QUARANTINE: &[u8] = b"quarantine";
 const WHAT: &[u8] = b"what.json";
@@ -33,7 +33,8 @@ const MOST_BYTES: u64 = 1 << 20;
 /// What a copy is, as its file says.
 #[derive(Debug, Serialize, Deserialize)]
 struct What {
-    path: PathText,
+    /// Below the root.
+    path: NameText,
     course: String,
     mentions: Vec<String>,
     taken_at: DateTime<Utc>,
@@ -42,22 +43,11 @@ struct What {
     bytes: u64,
 }
 
-/// A path below the root, as text where it is some, else as its bytes.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-enum PathText {
-    Text(String),
-    Bytes(Vec<u8>),
-}
-
 /// Moves what was inspected into quarantine, as far as it goes; false if it has gone.
 pub(super) fn keep(inspected: &Inspected, part: &Part, id: &CopyId, pulse: &Pulse) -> Result<bool, Refusal> {
     let path = &inspected.path;
     let what = What {
-        path: match std::str::from_utf8(path) {
-            Ok(text) => PathText::Text(text.to_owned()),
-            Err(_) => PathText::Bytes(path.clone()),
-        },
+        path: NameText::from(&path[..]),
         course: inspected.owner.clone(),
         mentions: inspected.seen.mentions.iter().map(CourseId::to_string).collect(),
         taken_at: id.taken_at,
@@ -148,10 +138,7 @@ fn placed(place: &Place, source: &str, id: CopyId, (key, what): (Vec<u8>, What))
         source: source.to_owned(),
         course: owner,
         mentions: mentions.into_iter().filter(|id| *id != owner).collect(),
-        name: match what.path {
-            PathText::Text(text) => text.into(),
-            PathText::Bytes(bytes) => bytes.into(),
-        },
+        name: what.path.into(),
         key: Bytes::from(key.clone()),
         resources: what.resources,
         bytes: what.bytes,
