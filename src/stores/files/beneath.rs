@@ -14,6 +14,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::{Errno, Result, retry_on_intr};
+use rustix::process::{Gid, Uid};
 
 /// Room for a batch of directory entries, each at most 280 bytes.
 const ENTRIES_BYTES: usize = 32 * 1024;
@@ -40,11 +41,15 @@ pub(super) struct Stat {
     pub allocated: u64,
     /// Seconds and nanoseconds.
     pub modified: (i64, u32),
+    /// When it, or what is known of it, last changed; seconds and nanoseconds.
+    pub changed: (i64, u32),
     pub mount: u64,
     /// How many names it has.
     pub links: u32,
     /// Permissions.
     pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
     /// Major and minor number, inode.
     pub identity: (u32, u32, u64),
 }
@@ -210,6 +215,12 @@ impl Dir {
         rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode))
     }
 
+    /// Gives this directory to a user and a group.
+    pub fn set_owner(&self, (user, group): (u32, u32)) -> Result<()> {
+        let [user, group] = [user, group].map(|id| if id == u32::MAX { Err(Errno::INVAL) } else { Ok(id) });
+        rustix::fs::fchown(&self.fd, Some(Uid::from_raw(user?)), Some(Gid::from_raw(group?)))
+    }
+
     /// Removes a name that is no directory.
     pub fn unlink(&self, name: &[u8]) -> Result<()> {
         rustix::fs::unlinkat(&self.fd, component(name)?, AtFlags::empty())
@@ -248,9 +259,11 @@ impl From<Statx> for Stat {
             size: statx.stx_size,
             allocated: statx.stx_blocks.saturating_mul(512),
             modified: (statx.stx_mtime.tv_sec, statx.stx_mtime.tv_nsec),
+            changed: (statx.stx_ctime.tv_sec, statx.stx_ctime.tv_nsec),
             mount: statx.stx_mnt_id,
             links: statx.stx_nlink,
             mode: u32::from(statx.stx_mode) & 0o7777,
+            owner: (statx.stx_uid, statx.stx_gid),
             identity: (statx.stx_dev_major, statx.stx_dev_minor, statx.stx_ino),
         }
     }

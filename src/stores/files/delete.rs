@@ -9,13 +9,13 @@ use std::collections::BTreeSet;
 use rustix::io::Errno;
 use uuid::Uuid;
 
-use super::Place;
 use super::beneath::Dir;
 use super::layout::OWN_FOLDER;
 use super::spare::{Sought, part, search};
 use super::tree::{Measure, Taken, join, measure, remove};
 use super::walk::{TRASH, open_root, trash_owner};
 use super::watch::{Fault, Pulse};
+use super::{Place, emptied};
 use crate::domain::inventory::Amount;
 use crate::stores::Handle;
 
@@ -52,6 +52,14 @@ pub(super) struct Inspected {
     pub seen: Measure,
     pub is_trash: bool,
     pub owner: String,
+}
+
+impl Inspected {
+    /// The directory that it is in, and that one's path.
+    pub fn above(&self) -> (&Dir, &[u8]) {
+        let slash = self.path.iter().rposition(|byte| *byte == b'/');
+        (&self.parent, &self.path[..slash.unwrap_or(0)])
+    }
 }
 
 /// What goes of a directory, and what stays.
@@ -133,6 +141,7 @@ pub(super) fn inspect(place: &Place, handle: &Handle, pulse: &Pulse) -> Result<O
 
 /// Moves what was inspected into the trash; `None` if it has gone.
 pub(super) fn discard(
+    place: &Place,
     inspected: Inspected,
     spared: &BTreeSet<Vec<u8>>,
     pulse: &Pulse,
@@ -145,6 +154,9 @@ pub(super) fn discard(
     let trash = trash.map_err(Fault::at("make the directory", &join(OWN_FOLDER, TRASH)))?;
     // Sixteen digits: nothing that could be read as an id.
     let new_name = format!("{owner}.{:016x}", Uuid::new_v4().as_u64_pair().1).into_bytes();
+    if spared.is_empty() {
+        emptied::note(place, root, inspected.above(), pulse);
+    }
     // Nobody waits any more if the confirmation grew stale meanwhile.
     pulse.beat()?;
     Ok(move_away(&inspected, spared, (&trash, &new_name), pulse)?.then_some(Trashed { trash, name: new_name }))

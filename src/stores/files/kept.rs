@@ -13,7 +13,6 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Place;
 use super::beneath::{Dir, Kind};
 use super::delete::{Inspected, Part, Refusal, move_away};
 use super::layout::OWN_FOLDER;
@@ -21,6 +20,7 @@ use super::spare::clashes;
 use super::tree::{self, join};
 use super::walk::open_root;
 use super::watch::{Fault, Pulse};
+use super::{Place, emptied};
 use crate::domain::ids::CourseId;
 use crate::stores::copies::{CopyId, NameText, PlacedCopy, PutBack, Restoring};
 
@@ -41,10 +41,26 @@ struct What {
     expires_at: DateTime<Utc>,
     resources: u64,
     bytes: u64,
+    /// The directories from the root's down to its own; missing in copies of earlier versions.
+    #[serde(default)]
+    above: Vec<Above>,
+}
+
+/// What a directory above a course's is: it may have gone when the course comes back.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Above {
+    mode: u32,
+    /// User and group.
+    owner: (u32, u32),
 }
 
 /// Moves what was inspected into quarantine, as far as it goes; false if it has gone.
-pub(super) fn keep(inspected: &Inspected, part: &Part, id: &CopyId, pulse: &Pulse) -> Result<bool, Refusal> {
+pub(super) fn keep(
+    place: &Place,
+    (inspected, part): (&Inspected, &Part),
+    id: &CopyId,
+    pulse: &Pulse,
+) -> Result<bool, Refusal> {
     let path = &inspected.path;
     let what = What {
         path: NameText::from(&path[..]),
@@ -54,6 +70,7 @@ pub(super) fn keep(inspected: &Inspected, part: &Part, id: &CopyId, pulse: &Puls
         expires_at: id.expires_at,
         resources: part.going.resources,
         bytes: part.going.bytes.unwrap_or(0),
+        above: above(&inspected.root, inspected.above().1)?,
     };
     let json = serde_json::to_vec(&what).map_err(|why| Fault::Unusable(format!("cannot describe a copy: {why}")))?;
     // Sixteen digits: nothing that could be read as an id.
@@ -70,6 +87,9 @@ pub(super) fn keep(inspected: &Inspected, part: &Part, id: &CopyId, pulse: &Puls
     written.map_err(|error| Fault::at("write", WHAT)(errno(&error)))?;
     for dir in dirs.iter().rev().chain([&inspected.root]) {
         dir.sync().map_err(Fault::at("sync", OWN_FOLDER))?;
+    }
+    if part.spared.is_empty() {
+        emptied::note(place, &inspected.root, inspected.above(), pulse);
     }
     // Nobody waits any more if the confirmation grew stale meanwhile.
     let moved = pulse.beat().map_err(Refusal::from);
@@ -95,6 +115,19 @@ fn forget(dirs: &[Dir], names: &[String]) {
     for (above, name) in dirs.iter().rev().skip(1).zip(names.iter().rev()) {
         let _ = above.remove_directory(name.as_bytes());
     }
+}
+
+/// What the directories on the way to `path` are, that one included.
+fn above(root: &Dir, path: &[u8]) -> Result<Vec<Above>, Fault> {
+    let mut dir = root.descend(&[]).map_err(Fault::at("open the directory", b"."))?;
+    let names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+    names
+        .map(|name| {
+            dir = dir.open(name).map_err(Fault::at("open the directory", path))?;
+            let stat = dir.own_stat().map_err(Fault::at("look at", path))?;
+            Ok(Above { mode: stat.mode, owner: stat.owner })
+        })
+        .collect()
 }
 
 fn make(above: &Dir, name: &[u8]) -> Result<Dir, Fault> {
@@ -215,7 +248,7 @@ pub(super) fn put_back(
         };
         return Ok(if there { PutBack::Exists } else { PutBack::Restored });
     }
-    let parent = make_like(&root, above)?;
+    let parent = make_again(&root, above, &read(&entry, &copy.key)?.above)?;
     let back = match entry.rename(CONTENT, &parent, name) {
         Ok(()) => true,
         Err(Errno::EXIST | Errno::NOTEMPTY) => merge((&entry, CONTENT), (&parent, name), restoring, pulse)?,
@@ -269,15 +302,22 @@ fn merge(
     }
 }
 
-/// The directories above a course's, made as the root is where they have gone.
-fn make_like(root: &Dir, names: &[&[u8]]) -> Result<Dir, Fault> {
-    let mode = root.own_stat().map_err(Fault::at("look at", b"."))?.mode;
+/// The directories above a course's. Those that have gone are made as they were, or, where nobody knows, as the root is.
+fn make_again(root: &Dir, names: &[&[u8]], were: &[Above]) -> Result<Dir, Fault> {
+    let stat = root.own_stat().map_err(Fault::at("look at", b"."))?;
+    let like_root = Above { mode: stat.mode, owner: stat.owner };
     let mut dir = root.descend(&[]).map_err(Fault::at("open the directory", b"."))?;
-    for name in names {
+    for (level, name) in names.iter().enumerate() {
         dir = match dir.open(name) {
             Ok(below) => below,
             Err(Errno::NOENT) => {
                 let below = make(&dir, name)?;
+                let Above { mode, owner } = were.get(level).copied().unwrap_or(like_root);
+                match below.set_owner(owner) {
+                    // Only root may give away what is its own; what the collector's user made is better than nothing.
+                    Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP) => {}
+                    Err(errno) => return Err(Fault::at("set the owner of", name)(errno)),
+                }
                 below.set_mode(mode).map_err(Fault::at("set the mode of", name))?;
                 dir.sync().map_err(Fault::at("sync", name))?;
                 below

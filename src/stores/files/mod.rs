@@ -12,6 +12,7 @@
 
 mod beneath;
 mod delete;
+mod emptied;
 mod kept;
 mod marker;
 mod references;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
 use rustix::io::Errno;
 use tokio::sync::mpsc;
@@ -209,7 +211,7 @@ impl FilesStore {
             .blocking(
                 self.call_timeout.min(batch.time_left()),
                 format!("move `{shown}` to the trash"),
-                move |_, pulse| delete::discard(inspected, &part.spared, pulse),
+                move |place, pulse| delete::discard(place, inspected, &part.spared, pulse),
             )
             .await?;
         let trashed = match trashed {
@@ -242,8 +244,8 @@ impl FilesStore {
     ) -> Result<Outcome, StoreError> {
         let (amount, left) = (part.going, part.left);
         let limit = self.call_timeout.min(batch.time_left());
-        let keep = self.blocking(limit, format!("move `{shown}` into quarantine"), move |_, pulse| {
-            kept::keep(&inspected, &part, &id, pulse)
+        let keep = self.blocking(limit, format!("move `{shown}` into quarantine"), move |place, pulse| {
+            kept::keep(place, (&inspected, &part), &id, pulse)
         });
         let kept = keep.await?;
         moment(&self.name);
@@ -496,6 +498,13 @@ impl Store for FilesStore {
         }
         outcomes.resize(batch.handles().len(), Outcome::Unattempted);
         Removed { outcomes }
+    }
+
+    async fn tidy(&self, now: DateTime<Utc>, untouched_for: TimeDelta) -> Result<(), StoreError> {
+        let tidy = self.blocking(self.call_timeout, "remove emptied directories".to_owned(), move |place, pulse| {
+            emptied::tidy(place, now, untouched_for, pulse)
+        });
+        tidy.await?.map_err(|fault| fault.of(&self.place.shown()))
     }
 
     async fn remaining(&self, targets: &Targets) -> Result<Vec<(SourceIndex, CourseId, u64)>, StoreError> {

@@ -61,8 +61,8 @@ impl Bench for FilesBench {
 
     async fn contents(&self) -> Contents {
         let own = self.temp.path().join(".course-gc");
-        let is_own =
-            |path: &Path| path.starts_with(&own) && (names_marker(path) || path.starts_with(own.join("quarantine")));
+        let is_kept = |path: &Path| ["quarantine", "emptied"].iter().any(|name| path.starts_with(own.join(name)));
+        let is_own = |path: &Path| path.starts_with(&own) && (names_marker(path) || is_kept(path));
         let files = snapshot(self.temp.path()).into_iter().filter(|(path, _)| path.is_file() && !is_own(path));
         files
             .map(|(path, content)| {

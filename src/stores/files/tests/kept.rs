@@ -16,7 +16,7 @@ pub(super) fn copy_id(batch: u32) -> CopyId {
 }
 
 /// Copies and deletes what there is of a course.
-async fn sweep(bed: &Bed, course: &str, batch: u32) -> Vec<Outcome> {
+pub(super) async fn sweep(bed: &Bed, course: &str, batch: u32) -> Vec<Outcome> {
     let handles = bed.locate(&[course]).await;
     let mut copied = Vec::new();
     for outcome in bed.store.copy(&copy_id(batch), &handles, &mut Nowhere).await.unwrap() {
@@ -39,7 +39,7 @@ impl Copies for Nowhere {
     }
 }
 
-async fn copies(bed: &Bed) -> Vec<PlacedCopy> {
+pub(super) async fn copies(bed: &Bed) -> Vec<PlacedCopy> {
     InPlace::copies(&bed.store).await.unwrap()
 }
 

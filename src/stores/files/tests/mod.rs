@@ -2,6 +2,7 @@
 
 mod contract;
 mod delete;
+mod emptied;
 mod escape;
 mod inventory;
 mod kept;
