@@ -6,6 +6,7 @@ mod emptied;
 mod escape;
 mod inventory;
 mod kept;
+mod layouts;
 mod marker;
 mod references;
 
