@@ -141,31 +141,51 @@ impl Dir {
         fault: impl Fn(Errno) -> E,
         mut each: impl FnMut(&[u8], Kind) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
-        rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0)).map_err(&fault)?;
+        self.rewind().map_err(&fault)?;
+        while self.more_entries(&fault, &mut each)? {}
+        Ok(())
+    }
+
+    /// The next entries, a few hundred, from where the last call ended; false if there are no more. Whoever has something to do
+    /// in between need not remember a large directory as a whole.
+    pub fn more_entries<E>(
+        &self,
+        fault: impl Fn(Errno) -> E,
+        mut each: impl FnMut(&[u8], Kind) -> std::result::Result<(), E>,
+    ) -> std::result::Result<bool, E> {
         let mut buffer = Vec::with_capacity(ENTRIES_BYTES);
         let mut entries = RawDir::new(&self.fd, buffer.spare_capacity_mut());
-        while let Some(entry) = entries.next() {
-            let entry = match entry {
-                Err(Errno::INTR) => continue,
-                entry => entry.map_err(&fault)?,
+        loop {
+            let entry = match entries.next() {
+                None => return Ok(false),
+                Some(Err(Errno::INTR)) => continue,
+                Some(entry) => entry.map_err(&fault)?,
             };
             let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..") {
-                continue;
+            if !matches!(name, b"." | b"..") {
+                let kind = match entry.file_type() {
+                    FileType::Directory => Some(Kind::Directory),
+                    // Some file systems do not say.
+                    FileType::Unknown => match self.stat(name) {
+                        Ok(stat) => Some(stat.kind),
+                        Err(Errno::NOENT) => None,
+                        Err(error) => return Err(fault(error)),
+                    },
+                    _ => Some(Kind::Other),
+                };
+                if let Some(kind) = kind {
+                    each(name, kind)?;
+                }
             }
-            let kind = match entry.file_type() {
-                FileType::Directory => Kind::Directory,
-                // Some file systems do not say.
-                FileType::Unknown => match self.stat(name) {
-                    Ok(stat) => stat.kind,
-                    Err(Errno::NOENT) => continue,
-                    Err(error) => return Err(fault(error)),
-                },
-                _ => Kind::Other,
-            };
-            each(name, kind)?;
+            if entries.is_buffer_empty() {
+                return Ok(true);
+            }
         }
-        Ok(())
+    }
+
+    /// Goes back to this directory's first entry.
+    pub fn rewind(&self) -> Result<()> {
+        rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0)).map(|_| ())
     }
 
     /// What a name in this directory is. `Stat::mount` differs from [`Dir::mount`] if something is mounted there.

@@ -27,8 +27,8 @@ use crate::stores::copies::{CopyId, NameText, PlacedCopy, PutBack, Restoring};
 const QUARANTINE: &[u8] = b"quarantine";
 const WHAT: &[u8] = b"what.json";
 const CONTENT: &[u8] = b"content";
-/// Far more than a long path with many ids.
-const MOST_BYTES: u64 = 1 << 20;
+/// A path, and forty bytes for each id that a name in the copy holds: six million of them.
+const MOST_BYTES: u64 = 1 << 28;
 
 /// What a copy is, as its file says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -278,15 +278,11 @@ fn merge(
     }
     match (from.open(name), to.open(new_name)) {
         (Ok(below), Ok(there)) => {
-            let mut names = Vec::new();
+            let mut whole = true;
             below.entries(Fault::at("read the directory", name), |name, _| {
-                names.push(name.to_vec());
+                whole &= merge((&below, name), (&there, name), restoring, pulse)?;
                 Ok(())
             })?;
-            let mut whole = true;
-            for name in names {
-                whole &= merge((&below, &name), (&there, &name), restoring, pulse)?;
-            }
             there.sync().map_err(Fault::at("sync", new_name))?;
             if whole {
                 from.remove_directory(name).map_err(Fault::at("remove the directory", name))?;

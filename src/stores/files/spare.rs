@@ -98,30 +98,25 @@ pub(super) fn part(
     spared: &BTreeSet<Vec<u8>>,
     pulse: &Pulse,
 ) -> Result<(), Fault> {
-    let mut entries = Vec::new();
     from.entries(Fault::at("read the directory", path), |name, kind| {
-        entries.push((name.to_vec(), kind));
-        pulse.beat()
-    })?;
-    for (name, kind) in entries {
         pulse.beat()?;
-        let path = join(path, &name);
+        let path = join(path, name);
         if spared.contains(&path) {
-            continue;
+            return Ok(());
         }
         if kind == Kind::Directory && leads_to(&path, spared) {
-            let below = from.open(&name).map_err(Fault::at("open the directory", &path))?;
-            let there = to.make(&name).map_err(Fault::at("make the directory", &path))?;
+            let below = from.open(name).map_err(Fault::at("open the directory", &path))?;
+            let there = to.make(name).map_err(Fault::at("make the directory", &path))?;
             part((&below, &path), &there, spared, pulse)?;
             // Nothing of it went: then it is no part of the copy.
-            let _ = to.remove_directory(&name);
-            continue;
+            let _ = to.remove_directory(name);
+            return Ok(());
         }
-        match from.rename(&name, to, &name) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(Fault::at("move away", &path)(errno)),
+        match from.rename(name, to, name) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Fault::at("move away", &path)(errno)),
         }
-    }
+    })?;
     let mode = from.own_stat().map_err(Fault::at("look at", path))?.mode;
     to.set_mode(mode).map_err(Fault::at("set the mode of", path))?;
     to.sync().map_err(Fault::at("sync", path))?;
@@ -139,15 +134,18 @@ pub(super) fn clashes(
         return Ok(false);
     }
     let (Ok(below), Ok(there)) = (from.open(name), to.open(new_name)) else { return Ok(true) };
-    let mut names = Vec::new();
-    below.entries(Fault::at("read the directory", name), |name, _| {
-        names.push(name.to_vec());
-        Ok(())
-    })?;
-    for name in names {
-        if clashes((&below, &name), (&there, &name), pulse)? {
-            return Ok(true);
-        }
+    // The first one is enough.
+    let read = below.entries(
+        |errno| Some(Fault::at("read the directory", name)(errno)),
+        |name, _| match clashes((&below, name), (&there, name), pulse) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(None),
+            Err(fault) => Err(Some(fault)),
+        },
+    );
+    match read {
+        Ok(()) => Ok(false),
+        Err(None) => Ok(true),
+        Err(Some(fault)) => Err(fault),
     }
-    Ok(false)
 }
