@@ -13,9 +13,11 @@
 mod beneath;
 mod delete;
 mod emptied;
+mod in_place;
 mod kept;
 mod marker;
 mod references;
+mod sharing;
 mod spare;
 mod tree;
 mod walk;
@@ -24,7 +26,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,15 +34,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::StreamExt;
 use rustix::io::Errno;
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use crate::domain::ids::{CourseId, IdType};
-use crate::domain::inventory::{Amount, Census, Referred, SourceIndex, fingerprint};
-use crate::errors::chain;
-use crate::stores::copies::{Copied, Copies, CopyId, InPlace, Item, PlacedCopy, PutBack, Receipt, Restoring};
+use crate::domain::inventory::{Amount, Census, SourceIndex};
+use crate::stores::copies::{Copied, Copies, CopyId, InPlace, Item, PutBack, Receipt, Restoring};
 use crate::stores::layout;
 pub use crate::stores::layout::{Layout, LayoutError};
 use crate::stores::{Handle, Marker, Outcome, Referenced, References, Removed, Store, StoreError, Targets};
@@ -257,41 +256,6 @@ impl FilesStore {
     }
 }
 
-#[async_trait]
-impl InPlace for FilesStore {
-    async fn copies(&self) -> Result<Vec<PlacedCopy>, StoreError> {
-        let source = self.place.layout.text().to_owned();
-        let list = self.blocking(self.call_timeout, "list the copies in quarantine".to_owned(), move |place, pulse| {
-            kept::list(place, &source, pulse)
-        });
-        list.await?.map_err(|fault| fault.of(&self.place.shown()))
-    }
-
-    async fn put_back(&self, copy: &PlacedCopy, restoring: Restoring) -> PutBack {
-        let action = format!("put back `{}`", copy.name.escape_ascii());
-        let copy = copy.clone();
-        let job = move |place: &Place, pulse: &Pulse| kept::put_back(place, &copy, restoring, pulse);
-        match self.blocking(self.call_timeout, action, job).await {
-            Ok(Ok(put_back)) => put_back,
-            Ok(Err(fault)) => PutBack::Failed(fault.explain()),
-            Err(error) => PutBack::Failed(chain(&error)),
-        }
-    }
-
-    async fn purge(&self, copy: &PlacedCopy) -> Result<(), StoreError> {
-        let action = format!("purge the copy of `{}`", copy.name.escape_ascii());
-        let copy = copy.clone();
-        let job = move |place: &Place, pulse: &Pulse| kept::purge(place, &copy, pulse);
-        self.blocking(self.call_timeout, action, job).await?.map_err(|fault| fault.of(&self.place.shown()))
-    }
-
-    async fn remove_unfinished(&self, current: Uuid) -> Result<(), StoreError> {
-        let action = "remove what stands for nothing in quarantine".to_owned();
-        let job = move |place: &Place, pulse: &Pulse| kept::remove_unfinished(place, |run| run != current, pulse);
-        self.blocking(self.call_timeout, action, job).await?.map_err(|fault| fault.of(&self.place.shown()))
-    }
-}
-
 /// What went, and whether something of it stays.
 fn gone(resources: u64, bytes: Option<u64>, left: u64) -> Outcome {
     match left {
@@ -401,60 +365,10 @@ impl Store for FilesStore {
     async fn referenced(
         &self,
         courses: &BTreeSet<CourseId>,
-        mut references: References<'_>,
+        references: References<'_>,
     ) -> Result<Referenced, StoreError> {
         let Some((_, mapping)) = &self.references else { return Ok(Referenced::default()) };
-        let Place { layout, id_type, .. } = &*self.place;
-        let mut wholly = BTreeSet::new();
-        let mut paths: BTreeMap<CourseId, BTreeSet<Vec<u8>>> = BTreeMap::new();
-        let mut unmapped = HashSet::new();
-        while let Some(path) = references.next().await {
-            let path = path?;
-            let reference = mapping.of(layout, *id_type, &path);
-            // Whatever the mapping says: a path that names a course holds it, if it does not lead to what it means of it.
-            let others = id_type.mentions(&path).into_iter().filter(|id| Some(*id) != reference.course());
-            wholly.extend(others.filter(|id| courses.contains(id)));
-            match reference {
-                Reference::Mapped(owner, rest) if courses.contains(&owner) => {
-                    if rest.is_empty() {
-                        wholly.insert(owner);
-                    } else {
-                        paths.entry(owner).or_default().insert(rest);
-                    }
-                }
-                Reference::Mapped(..) | Reference::Elsewhere => {}
-                Reference::Unmapped(name) => _ = unmapped.insert(fingerprint(&name)),
-            }
-        }
-        if unmapped.is_empty() && paths.is_empty() {
-            return Ok(Sharing { wholly, ..Sharing::default() }.referenced(paths));
-        }
-        let unmapped = Arc::new(unmapped);
-        let mut sharing = Sharing { wholly, ..Sharing::default() };
-        let mut walk = self.walk();
-        while let Some(entries) = walk.next().await? {
-            for entry in entries {
-                let Entry::Course { owner, path } = entry else { continue };
-                let sought = paths.get(&owner).cloned().unwrap_or_default();
-                if !courses.contains(&owner)
-                    || sharing.wholly.contains(&owner)
-                    || sought.is_empty() && unmapped.is_empty()
-                {
-                    continue;
-                }
-                let names = Arc::clone(&unmapped);
-                let action = format!("search `{}`", path.escape_ascii());
-                let directory = path.clone();
-                let search = self.blocking(self.call_timeout, action, move |place, pulse| {
-                    let sought = spare::Sought { paths: &sought, names: Some(&names) };
-                    place.in_parent(&path, |parent, name| spare::search(parent, name, &sought, pulse))
-                });
-                if let Some(spared) = search.await?.map_err(|fault| fault.of(&self.place.shown()))?.flatten() {
-                    sharing.add(owner, &directory, spared);
-                }
-            }
-        }
-        Ok(sharing.referenced(paths))
+        sharing::find(self, mapping, courses, references).await
     }
 
     /// The move into quarantine is the copy; here it is only looked whether it may go.
@@ -518,58 +432,6 @@ impl Store for FilesStore {
             }
         }
         Ok(counts.into_iter().map(|(course, count)| (SOURCE, course, count)).collect())
-    }
-}
-
-/// What is referred to of the courses that were asked about, as their directories are searched.
-#[derive(Debug, Default)]
-struct Sharing {
-    wholly: BTreeSet<CourseId>,
-    partly: BTreeMap<CourseId, Shared>,
-    keys: BTreeSet<Bytes>,
-}
-
-/// Of all directories of one course.
-#[derive(Debug, Default)]
-struct Shared {
-    kept: Amount,
-    files: u64,
-    /// True if a directory or a file was found.
-    any: bool,
-    met: BTreeSet<Vec<u8>>,
-}
-
-impl Sharing {
-    fn add(&mut self, owner: CourseId, directory: &[u8], spared: spare::Spared) {
-        if spared.wholly {
-            self.wholly.insert(owner);
-            return;
-        }
-        let shared = self.partly.entry(owner).or_default();
-        shared.kept.add(spared.kept.counted());
-        shared.any |= !spared.paths.is_empty();
-        shared.files += spared.files;
-        shared.met.extend(spared.met);
-        self.keys.extend(spared.paths.iter().map(|path| Bytes::from(tree::join(directory, path))));
-    }
-
-    /// What it all comes to. A path that leads into a course's directory and to nothing there is written in a way that nobody here
-    /// understands, or its file is about to come: all of the course stays.
-    fn referenced(self, sought: BTreeMap<CourseId, BTreeSet<Vec<u8>>>) -> Referenced {
-        let mut wholly = self.wholly;
-        let met = |owner: &CourseId| self.partly.get(owner).map(|shared| &shared.met);
-        wholly.extend(sought.iter().filter(|(owner, paths)| met(owner) != Some(*paths)).map(|(owner, _)| *owner));
-        let partly = self.partly.iter().filter(|(_, shared)| shared.any);
-        let mut courses: BTreeMap<CourseId, Referred> = partly
-            .map(|(owner, Shared { kept, files, .. })| match kept.resources {
-                // An empty directory: it counts as nothing, and nobody can say how much stays.
-                0 => (*owner, Referred::Wholly),
-                resources if resources >= *files => (*owner, Referred::Wholly),
-                _ => (*owner, Referred::Partly(*kept)),
-            })
-            .collect();
-        courses.extend(wholly.into_iter().map(|owner| (owner, Referred::Wholly)));
-        Referenced { courses, keys: self.keys }
     }
 }
 
