@@ -12,7 +12,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Statx, StatxFlags};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Statx, StatxFlags, Timespec, Timestamps,
+};
 use rustix::io::{Errno, Result, retry_on_intr};
 use rustix::process::{Gid, Uid};
 
@@ -230,15 +232,25 @@ impl Dir {
         rustix::fs::renameat(&self.fd, component(name)?, &to.fd, component(new_name)?)
     }
 
-    /// Sets this directory's permissions.
-    pub fn set_mode(&self, mode: u32) -> Result<()> {
-        rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode))
+    /// Gives this directory the owner, the permissions and the time of another one.
+    pub fn be_like(&self, stat: &Stat) -> Result<()> {
+        self.belong_to(stat.owner, stat.mode)?;
+        let (tv_sec, tv_nsec) = stat.modified;
+        let modified = Timespec { tv_sec, tv_nsec: tv_nsec.into() };
+        let kept = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+        rustix::fs::futimens(&self.fd, &Timestamps { last_access: kept, last_modification: modified })
     }
 
-    /// Gives this directory to a user and a group.
-    pub fn set_owner(&self, (user, group): (u32, u32)) -> Result<()> {
-        let [user, group] = [user, group].map(|id| if id == u32::MAX { Err(Errno::INVAL) } else { Ok(id) });
-        rustix::fs::fchown(&self.fd, Some(Uid::from_raw(user?)), Some(Gid::from_raw(group?)))
+    /// Gives this directory to a user and a group, and sets its permissions.
+    pub fn belong_to(&self, (user, group): (u32, u32), mode: u32) -> Result<()> {
+        if user != u32::MAX && group != u32::MAX {
+            match rustix::fs::fchown(&self.fd, Some(Uid::from_raw(user)), Some(Gid::from_raw(group))) {
+                // Only root may give away what is its own; what the collector's user made is better than nothing.
+                Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode))
     }
 
     /// Removes a name that is no directory.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::beneath::{Dir, Kind};
-use super::delete::{Inspected, Part, Refusal, move_away};
+use super::delete::{Inspected, Moved, Part, Refusal, move_away};
 use super::layout::OWN_FOLDER;
 use super::spare::clashes;
 use super::tree::{self, join};
@@ -26,6 +26,8 @@ use crate::stores::copies::{CopyId, NameText, PlacedCopy, PutBack, Restoring};
 
 const QUARANTINE: &[u8] = b"quarantine";
 const WHAT: &[u8] = b"what.json";
+/// Where it is written; no entry keeps it.
+const NEW_WHAT: &[u8] = b"what.json.new";
 const CONTENT: &[u8] = b"content";
 /// A path, and forty bytes for each id that a name in the copy holds: six million of them.
 const MOST_BYTES: u64 = 1 << 28;
@@ -60,9 +62,9 @@ pub(super) fn keep(
     (inspected, part): (&Inspected, &Part),
     id: &CopyId,
     pulse: &Pulse,
-) -> Result<bool, Refusal> {
+) -> Result<Moved, Refusal> {
     let path = &inspected.path;
-    let what = What {
+    let mut what = What {
         path: NameText::from(&path[..]),
         course: inspected.owner.clone(),
         mentions: inspected.seen.mentions.iter().map(CourseId::to_string).collect(),
@@ -72,7 +74,6 @@ pub(super) fn keep(
         bytes: part.going.bytes.unwrap_or(0),
         above: above(&inspected.root, inspected.above().1)?,
     };
-    let json = serde_json::to_vec(&what).map_err(|why| Fault::Unusable(format!("cannot describe a copy: {why}")))?;
     // Sixteen digits: nothing that could be read as an id.
     let entry_name = format!("{}.{:016x}", inspected.owner, Uuid::new_v4().as_u64_pair().1);
     let names = [id.run.to_string(), format!("{:05}", id.batch), entry_name];
@@ -81,10 +82,8 @@ pub(super) fn keep(
         let above = dirs.last().unwrap_or(&inspected.root);
         dirs.push(make(above, name)?);
     }
-    let Some(entry) = dirs.last() else { return Ok(false) };
-    let mut file = File::from(entry.create(WHAT).map_err(Fault::at("make", WHAT))?);
-    let written = file.write_all(&json).and_then(|()| file.sync_all());
-    written.map_err(|error| Fault::at("write", WHAT)(errno(&error)))?;
+    let Some(entry) = dirs.last() else { return Ok(Moved::Absent) };
+    describe(entry, &what)?;
     for dir in dirs.iter().rev().chain([&inspected.root]) {
         dir.sync().map_err(Fault::at("sync", OWN_FOLDER))?;
     }
@@ -94,13 +93,33 @@ pub(super) fn keep(
     // Nobody waits any more if the confirmation grew stale meanwhile.
     let moved = pulse.beat().map_err(Refusal::from);
     let moved = moved.and_then(|()| move_away(inspected, &part.spared, (entry, CONTENT), pulse));
-    if !matches!(moved, Ok(true)) {
-        forget(&dirs, &names);
-        return moved;
+    match &moved {
+        Ok(Moved::Away { .. }) if entry.stat(CONTENT).is_ok() => {}
+        _ => {
+            forget(&dirs, &names);
+            return moved;
+        }
     }
     entry.sync().map_err(Fault::at("sync", OWN_FOLDER))?;
     inspected.parent.sync().map_err(Fault::at("sync", path))?;
-    Ok(true)
+    if let Ok(Moved::Away { amount, .. }) = &moved
+        && amount.resources != what.resources
+    {
+        // Less went than was meant to.
+        (what.resources, what.bytes) = (amount.resources, amount.bytes.unwrap_or(0));
+        describe(entry, &what)?;
+    }
+    moved
+}
+
+/// Writes what a copy is, durably, in place of what was said before.
+fn describe(entry: &Dir, what: &What) -> Result<(), Fault> {
+    let json = serde_json::to_vec(what).map_err(|why| Fault::Unusable(format!("cannot describe a copy: {why}")))?;
+    let mut file = File::from(entry.create(NEW_WHAT).map_err(Fault::at("make", WHAT))?);
+    let written = file.write_all(&json).and_then(|()| file.sync_all());
+    written.map_err(|error| Fault::at("write", WHAT)(errno(&error)))?;
+    entry.replace(NEW_WHAT, WHAT).map_err(Fault::at("rename", WHAT))?;
+    entry.sync().map_err(Fault::at("sync", OWN_FOLDER))
 }
 
 /// Takes away the folders of what did not come; those that hold something else stay.
@@ -309,12 +328,7 @@ fn make_again(root: &Dir, names: &[&[u8]], were: &[Above]) -> Result<Dir, Fault>
             Err(Errno::NOENT) => {
                 let below = make(&dir, name)?;
                 let Above { mode, owner } = were.get(level).copied().unwrap_or(like_root);
-                match below.set_owner(owner) {
-                    // Only root may give away what is its own; what the collector's user made is better than nothing.
-                    Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP) => {}
-                    Err(errno) => return Err(Fault::at("set the owner of", name)(errno)),
-                }
-                below.set_mode(mode).map_err(Fault::at("set the mode of", name))?;
+                below.belong_to(owner, mode).map_err(Fault::at("set the owner and the mode of", name))?;
                 dir.sync().map_err(Fault::at("sync", name))?;
                 below
             }
@@ -367,6 +381,7 @@ pub(super) fn remove_unfinished(place: &Place, is_over: impl Fn(Uuid) -> bool, p
             for entry in folders(&batch_dir, pulse)? {
                 let Some(entry_dir) = open_below(&batch_dir, &[&entry])? else { continue };
                 if entry_dir.stat(CONTENT).is_err_and(|errno| errno == Errno::NOENT) {
+                    let _ = entry_dir.unlink(NEW_WHAT);
                     let _ = entry_dir.unlink(WHAT);
                     let _ = batch_dir.remove_directory(&entry);
                 }

@@ -44,6 +44,7 @@ use crate::stores::layout;
 pub use crate::stores::layout::{Layout, LayoutError};
 use crate::stores::{Handle, Marker, Outcome, Referenced, References, Removed, Store, StoreError, Targets};
 use crate::sweep::Condemned;
+use delete::Moved;
 pub use references::{Mapping, Reference, ReferenceSettings};
 use tree::Measure;
 use walk::{Entry, Walk, open_root};
@@ -157,7 +158,15 @@ impl FilesStore {
         action: String,
         job: impl FnOnce(&Place, &Pulse) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
-        let watch = Watch::new(limit);
+        self.blocking_under(Watch::new(limit), action, job).await
+    }
+
+    async fn blocking_under<T: Send + 'static>(
+        &self,
+        watch: Watch,
+        action: String,
+        job: impl FnOnce(&Place, &Pulse) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
         let (place, pulse) = (Arc::clone(&self.place), watch.pulse());
         let action = format!("files root {}: {action}", self.place.shown());
         let task = tokio::task::spawn_blocking(move || job(&place, &pulse));
@@ -205,10 +214,9 @@ impl FilesStore {
             return self.keep(batch, (inspected, part), safe.id, &shown).await;
         }
         // Given up when the confirmation grows stale, and then not done later either.
-        let left = part.left;
         let trashed = self
-            .blocking(
-                self.call_timeout.min(batch.time_left()),
+            .blocking_under(
+                Watch::while_good(self.call_timeout, batch.good()),
                 format!("move `{shown}` to the trash"),
                 move |place, pulse| delete::discard(place, inspected, &part.spared, pulse),
             )
@@ -219,20 +227,20 @@ impl FilesStore {
             Err(refusal) => return Ok(Outcome::Failed(refusal.explain())),
         };
         moment(&self.name);
-        let name = self.name.clone();
+        let (name, left) = (self.name.clone(), trashed.left);
         let taken = self
             .blocking(self.call_timeout, format!("remove what was `{shown}`"), move |_, pulse| {
                 trashed.remove(pulse, || moment(&name))
             })
             .await?;
         Ok(match taken {
-            Ok(taken) => gone(taken.files.max(1), Some(taken.bytes), left),
+            // An empty directory is one resource.
+            Ok(taken) if left == 0 => gone(taken.files.max(1), Some(taken.bytes), left),
+            Ok(taken) => gone(taken.files, Some(taken.bytes), left),
             Err(fault) => Outcome::Failed(fault.explain()),
         })
     }
-}
 
-impl FilesStore {
     /// Moves a course's directory into quarantine, which is its delete.
     async fn keep(
         &self,
@@ -241,16 +249,15 @@ impl FilesStore {
         id: CopyId,
         shown: &str,
     ) -> Result<Outcome, StoreError> {
-        let (amount, left) = (part.going, part.left);
-        let limit = self.call_timeout.min(batch.time_left());
-        let keep = self.blocking(limit, format!("move `{shown}` into quarantine"), move |place, pulse| {
+        let watch = Watch::while_good(self.call_timeout, batch.good());
+        let keep = self.blocking_under(watch, format!("move `{shown}` into quarantine"), move |place, pulse| {
             kept::keep(place, (&inspected, &part), &id, pulse)
         });
         let kept = keep.await?;
         moment(&self.name);
         Ok(match kept {
-            Ok(true) => gone(amount.resources, amount.bytes, left),
-            Ok(false) => Outcome::Absent,
+            Ok(Moved::Away { amount, left }) => gone(amount.resources, amount.bytes, left),
+            Ok(Moved::Absent) => Outcome::Absent,
             Err(refusal) => Outcome::Failed(refusal.explain()),
         })
     }

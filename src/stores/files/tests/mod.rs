@@ -7,6 +7,7 @@ mod escape;
 mod inventory;
 mod kept;
 mod large;
+mod layers;
 mod layouts;
 mod marker;
 mod references;
