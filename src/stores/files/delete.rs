@@ -1,7 +1,7 @@
 //! The delete of one handle: look again, and move away: into quarantine, or into the trash and remove from there.
 //!
 //! The move is the delete: one rename on the same file system, atomic and instant, after which nothing of the course is
-//! where the application looks for it. What is left in the trash by a crash or an error is found by the next inventory
+//! where the application looks for it. Where that cannot be, it is a rename for each thing, as long as the confirmation is good. What is left in the trash by a crash or an error is found by the next inventory
 //! as a resource of its course, and goes through every gate again.
 
 use std::collections::BTreeSet;

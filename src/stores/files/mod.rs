@@ -4,7 +4,7 @@
 //! one. The inventory reads only as deep as the layout; the directories of dead courses alone are measured.
 //!
 //! Invariants: nothing outside the root is ever opened, no link is followed, no mount is entered (`beneath`, S13); only
-//! a directory whose name is a course's canonical id is a course's (S5); a delete starts with one atomic rename
+//! a directory whose name is a course's canonical id is a course's (S5); a delete starts with an atomic rename
 //! (`delete`); what cannot be read makes the inventory an error (S4).
 //!
 //! Rejected: path strings (each use resolves links anew), a count of all files at each run (costs a walk of everything
