@@ -6,8 +6,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{AskedAgain, BatchOutcome, Intent, Interrupted, Ledger, LedgerError, Place};
+use super::{AskedAgain, BatchOutcome, Intent, Interrupted, Ledger, LedgerError, NewRequest, Place};
 use crate::domain::breakers::Recent;
+use crate::domain::cleanup::{Cleanup, RequestState, Timing};
 use crate::domain::diff::{Orphan, OrphanKey};
 use crate::domain::evidence::{Evidence, OrphanClock};
 use crate::domain::ids::{CourseId, IdType};
@@ -30,6 +31,7 @@ pub(crate) async fn keeps(ledger: &dyn Ledger) {
     suite.what_is_closed_is_forgotten().await;
     suite.an_intent_counts_until_its_outcome_does().await;
     suite.a_pause_keeps_batches_from_beginning().await;
+    suite.a_request_is_open_until_it_is_answered_for_good().await;
     suite.the_highest_population_is_remembered().await;
     suite.what_was_adopted_moves_in_two_steps().await;
     suite.a_lock_has_one_holder().await;
@@ -200,6 +202,47 @@ impl Suite<'_> {
         assert!(self.ledger.resume().await.unwrap().is_some());
         assert!(self.ledger.resume().await.unwrap().is_none());
         assert!(self.ledger.open_intent(run, "cache", &Self::intent(&[7])).await.unwrap().is_some());
+    }
+
+    async fn a_request_is_open_until_it_is_answered_for_good(&self) {
+        let ledger = self.ledger;
+        let ask = |course, timing, key: Option<&str>| NewRequest {
+            course: id(course),
+            timing,
+            by: "platform".into(),
+            key: key.map(str::to_owned),
+            seen_live: timing == Timing::BeforeDelete,
+            waiting: (timing == Timing::BeforeDelete).then(|| (Cleanup::waiting("x", "it lives", Vec::new()), MINUTE)),
+        };
+        let gone = ledger.request(&ask(81, Timing::AfterDelete, Some("a"))).await.unwrap();
+        assert_eq!((gone.course_id, gone.state, gone.expires_at), (id(81), RequestState::Open, None));
+        assert_eq!(ledger.request(&ask(89, Timing::AfterDelete, Some("a"))).await.unwrap(), gone, "the same key");
+        let other = NewRequest { by: "somebody else".into(), ..ask(82, Timing::AfterDelete, Some("a")) };
+        let other = ledger.request(&other).await.unwrap();
+        let live = ledger.request(&ask(83, Timing::BeforeDelete, None)).await.unwrap();
+        let twice = ledger.request(&ask(83, Timing::BeforeDelete, None)).await.unwrap();
+        assert_ne!(live.id, twice.id, "without a key each is a request");
+        assert_eq!(live.expires_at, Some(live.requested_at + MINUTE));
+        let open = ledger.open_requests().await.unwrap();
+        assert_eq!(open, [gone.clone(), other.clone(), live.clone(), twice.clone()]);
+        assert_eq!(ledger.unanswered().await.unwrap(), [ids(&[81, 82]), ids(&[83])]);
+        assert_eq!(ledger.known_among(&ids(&[81, 83])).await.unwrap().all, ids(&[83]), "who was seen live existed");
+
+        let run = Uuid::now_v7();
+        let answer = |run| Cleanup { run, ..Cleanup::waiting("halted", "nobody knows", Vec::new()) };
+        let answers = [
+            (gone.id, RequestState::Done, answer(Some(run))),
+            (other.id, RequestState::Open, answer(None)),
+            (live.id, RequestState::Open, answer(Some(run))),
+        ];
+        ledger.answer_requests(&answers).await.unwrap();
+        assert_eq!(ledger.unanswered().await.unwrap(), [ids(&[]), ids(&[83])], "one of the two for 83 is open");
+        ledger.answer_requests(&[(gone.id, RequestState::Open, answer(None))]).await.unwrap();
+        let done = ledger.request_of(gone.id).await.unwrap().unwrap();
+        assert_eq!((done.state, done.answer), (RequestState::Done, Some(answer(Some(run)))), "what is done stays so");
+        let open: Vec<_> = ledger.open_requests().await.unwrap().iter().map(|request| request.id).collect();
+        assert_eq!(open, [other.id, live.id, twice.id]);
+        assert_eq!(ledger.request_of(Uuid::nil()).await.unwrap(), None);
     }
 
     async fn the_highest_population_is_remembered(&self) {

@@ -14,6 +14,7 @@ mod intents;
 mod known;
 mod orphans;
 mod pauses;
+mod requests;
 mod runs;
 
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub use intents::{AskedAgain, BatchOutcome, Intent, Intents, Interrupted, OpenIn
 pub use known::{Known, KnownIds};
 pub use orphans::{Orphans, Place};
 pub use pauses::{Pause, Pauses};
+pub use requests::{NewRequest, Requests};
 pub use runs::{RunSummary, Runs};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -79,7 +81,9 @@ pub enum LedgerError {
 
 /// The memory that a collector works with. What it says is committed when it returns.
 #[async_trait]
-pub trait Ledger: Adoptions + Approvals + Exemptions + Graves + Intents + Known + Orphans + Pauses + Runs {
+pub trait Ledger:
+    Adoptions + Approvals + Exemptions + Graves + Intents + Known + Orphans + Pauses + Requests + Runs
+{
     /// Makes sure that the tables are those that this program knows.
     ///
     /// # Errors

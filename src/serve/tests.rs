@@ -18,7 +18,7 @@ use crate::domain::inventory::{Amount, Census, SourceIndex};
 use crate::domain::markers::{AdoptedStore, Owner, truths};
 use crate::domain::plan::Limits;
 use crate::http::tests::{Answer, ask};
-use crate::ledger::PostgresLedger;
+use crate::ledger::{Ledger, PostgresLedger};
 use crate::liveness::{LivenessSource, PostgresSources};
 use crate::postgres::Postgres;
 use crate::quarantine::{Archives, ObjectPlace, Quarantine, Room};

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::world::Who;
 use crate::domain::approvals::Item;
+use crate::domain::cleanup::Request;
 use crate::domain::diff::Orphan;
 use crate::domain::ids::CourseId;
 use crate::domain::live_set::Halt;
@@ -54,6 +55,8 @@ pub struct Tables {
     pub paused: Option<(String, DateTime<Utc>)>,
     /// Who was put back from quarantine, and until when nothing of it goes.
     pub exempt: BTreeMap<CourseId, DateTime<Utc>>,
+    /// What the delete path asked for, its key, and whether a run has found its course dead.
+    pub requests: Vec<(Request, Option<String>, bool)>,
     /// What was adopted.
     pub adoption: Option<Adoption>,
     /// Liveness sources whose tombstones are younger than every sighting.

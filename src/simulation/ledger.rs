@@ -11,6 +11,7 @@ use super::cluster::{Cluster, Intent, KnownId, OrphanRow, Run, Tables};
 use super::locks::{lost, take};
 use super::safeguards::Safeguard;
 use super::world::{State, Who, World};
+use crate::domain::cleanup::{Cleanup, Request, RequestState, Timing};
 use crate::domain::diff::{Orphan, OrphanKey, Remembered, RememberedOrphan};
 use crate::domain::evidence::OrphanClock;
 use crate::domain::gates::Recent;
@@ -21,7 +22,7 @@ use crate::domain::plan::Decided;
 use crate::domain::report::{Mode, RunReport};
 use crate::ledger::{
     AskedAgain, BatchOutcome, Exemptions, Graves, Intent as Meant, Intents, Interrupted, Known, KnownIds, Ledger,
-    LedgerError, OpenIntent, Orphans, Pause, Pauses, Place, Runs,
+    LedgerError, NewRequest, OpenIntent, Orphans, Pause, Pauses, Place, Requests, Runs,
 };
 use crate::postgres::{AdvisoryLock, Lock};
 
@@ -443,6 +444,71 @@ impl Pauses for MemoryLedger {
         let paused =
             self.read(|tables| tables.paused.clone()).await?.filter(|_| self.without != Some(Safeguard::Pause));
         Ok(paused.map(in_force))
+    }
+}
+
+#[async_trait]
+impl Requests for MemoryLedger {
+    async fn request(&self, asked: &NewRequest) -> Result<Request, LedgerError> {
+        let now = self.now();
+        let NewRequest { course, timing, by, key, seen_live, waiting } = asked.clone();
+        self.write(|tables| {
+            let mut before = tables.requests.iter().filter(|(request, ..)| request.requested_by == by);
+            if let Some((request, ..)) = before.find(|(_, used, _)| used.is_some() && *used == key) {
+                return request.clone();
+            }
+            if seen_live {
+                tables.known.entry(course).or_default();
+            }
+            let expires_at = waiting.as_ref().map(|(_, lasts)| now + *lasts);
+            let (id, state, answer) = (Uuid::now_v7(), RequestState::Open, waiting.map(|(answer, _)| answer));
+            let (course_id, requested_by, requested_at) = (course, by, now);
+            let request = Request { id, course_id, timing, requested_by, requested_at, expires_at, state, answer };
+            tables.requests.push((request.clone(), key, false));
+            request
+        })
+        .await
+    }
+
+    async fn open_requests(&self) -> Result<Vec<Request>, LedgerError> {
+        let open = |tables: &Tables| {
+            let all = tables.requests.iter().map(|(request, ..)| request);
+            all.filter(|request| request.state == RequestState::Open).cloned().collect()
+        };
+        self.read(open).await
+    }
+
+    async fn answer_requests(&self, answers: &[(Uuid, RequestState, Cleanup)]) -> Result<(), LedgerError> {
+        self.write(|tables| {
+            for (id, state, answer) in answers {
+                for (request, _, seen) in tables.requests.iter_mut().filter(|(request, ..)| request.id == *id) {
+                    if request.state == RequestState::Open {
+                        *seen |= answer.run.is_some();
+                        (request.state, request.answer) = (*state, Some(answer.clone()));
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    async fn request_of(&self, id: Uuid) -> Result<Option<Request>, LedgerError> {
+        let find = |tables: &Tables| tables.requests.iter().find(|(request, ..)| request.id == id).cloned();
+        Ok(self.read(find).await?.map(|(request, ..)| request))
+    }
+
+    async fn unanswered(&self) -> Result<[BTreeSet<CourseId>; 2], LedgerError> {
+        self.read(|tables| {
+            let mut courses = [BTreeSet::new(), BTreeSet::new()];
+            for (request, _, seen) in &tables.requests {
+                let is_before = request.timing == Timing::BeforeDelete;
+                if request.state == RequestState::Open && !seen && (is_before || request.answer.is_none()) {
+                    courses[usize::from(is_before)].insert(request.course_id);
+                }
+            }
+            courses
+        })
+        .await
     }
 }
 
