@@ -16,6 +16,7 @@ use crate::domain::inventory::{Amount, Found, SourceIndex};
 use crate::domain::live_set::{LiveSet, Population};
 use crate::domain::markers::AdoptedStore;
 use crate::domain::pins::{Position, SourcePin};
+use crate::domain::plan::{Decided, Decision, Hold};
 use crate::domain::report::{Mode, RunReport, Tally};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -31,6 +32,7 @@ pub(crate) async fn keeps(ledger: &dyn Ledger) {
     suite.what_is_closed_is_forgotten().await;
     suite.an_intent_counts_until_its_outcome_does().await;
     suite.a_pause_keeps_batches_from_beginning().await;
+    suite.what_was_recorded_and_has_waited_long_enough_wants_a_run().await;
     suite.a_request_is_open_until_it_is_answered_for_good().await;
     suite.the_highest_population_is_remembered().await;
     suite.what_was_adopted_moves_in_two_steps().await;
@@ -202,6 +204,30 @@ impl Suite<'_> {
         assert!(self.ledger.resume().await.unwrap().is_some());
         assert!(self.ledger.resume().await.unwrap().is_none());
         assert!(self.ledger.open_intent(run, "cache", &Self::intent(&[7])).await.unwrap().is_some());
+    }
+
+    async fn what_was_recorded_and_has_waited_long_enough_wants_a_run(&self) {
+        let ledger = self.ledger;
+        let is_over = async |grace| ledger.grace_is_over(grace).await.unwrap();
+        let (run, started_at) = self.begin(Mode::Run).await;
+        let tombstoned =
+            Orphan { evidence: Evidence::Tombstoned, ..Self::orphan(71, OrphanClock::default(), Duration::ZERO) };
+        ledger.record_orphans(run, self.place(), std::slice::from_ref(&tombstoned), &[]).await.unwrap();
+        self.finish(run, started_at, true).await;
+        assert!(!is_over(Duration::ZERO).await, "nothing was decided yet");
+        let waits = Decision::Held(Hold::Grace { left_seconds: 60 });
+        let decided = |decision| [Decided { orphan: tombstoned.clone(), decision }];
+        ledger.record_decisions(self.place(), &decided(waits)).await.unwrap();
+        assert_eq!([is_over(Duration::ZERO).await, is_over(60 * MINUTE).await], [true, false]);
+        ledger.record_decisions(self.place(), &decided(Decision::Held(Hold::Referenced))).await.unwrap();
+        assert!(!is_over(Duration::ZERO).await, "it does not wait for time");
+        ledger.close_orphans(self.place(), &[(tombstoned.source, tombstoned.course)]).await.unwrap();
+
+        assert_eq!(ledger.seen_tombstones().await.unwrap(), [].into());
+        let newest = |row| [("campus".to_owned(), row)].into();
+        ledger.saw_tombstones(&newest(3)).await.unwrap();
+        ledger.saw_tombstones(&newest(5)).await.unwrap();
+        assert_eq!(ledger.seen_tombstones().await.unwrap(), newest(5));
     }
 
     async fn a_request_is_open_until_it_is_answered_for_good(&self) {

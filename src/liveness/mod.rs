@@ -13,7 +13,7 @@ pub mod copy;
 mod identity;
 mod relations;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use async_trait::async_trait;
@@ -67,6 +67,14 @@ pub trait LivenessSources: Send + Sync {
     /// # Errors
     /// If one source fails, nobody knows.
     async fn glance(&self, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError>;
+
+    /// The newest tombstone of each source that keeps any and has one, without a lock.
+    ///
+    /// # Errors
+    /// If a source fails.
+    async fn newest_tombstones(&self) -> Result<BTreeMap<String, i64>, PostgresError> {
+        Ok(BTreeMap::new())
+    }
 }
 
 /// All liveness sources, each with its lock: who can be asked what is live.
@@ -175,6 +183,18 @@ impl LivenessSources for PostgresSources {
             live = live.union(glance(self.id_type, source, ids).await?);
         }
         Ok(live)
+    }
+
+    async fn newest_tombstones(&self) -> Result<BTreeMap<String, i64>, PostgresError> {
+        let mut newest = BTreeMap::new();
+        for source in &self.sources {
+            if let Some(tombstones) = &source.tombstones
+                && let Some(row) = tombstones.newest().await?
+            {
+                newest.insert(source.name.clone(), row);
+            }
+        }
+        Ok(newest)
     }
 }
 

@@ -61,6 +61,8 @@ pub struct Tables {
     pub adoption: Option<Adoption>,
     /// Liveness sources whose tombstones are younger than every sighting.
     pub settled: BTreeSet<String>,
+    /// The newest tombstone of each source that a run has read.
+    pub seen_tombstones: BTreeMap<String, i64>,
     /// In the order in which they were recorded.
     pub approvals: Vec<Approved>,
     /// When the last run that came so far started, and why it did not believe the live sets.
@@ -97,6 +99,8 @@ pub struct OrphanRow {
     /// What the run saw; its clock is what was accumulated before.
     pub orphan: Orphan,
     pub seen_run: Uuid,
+    /// Nothing but grace held it in the last plan or run.
+    pub in_grace: bool,
 }
 
 /// What a batch was meant to delete.

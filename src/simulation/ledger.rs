@@ -13,12 +13,13 @@ use super::safeguards::Safeguard;
 use super::world::{State, Who, World};
 use crate::domain::cleanup::{Cleanup, Request, RequestState, Timing};
 use crate::domain::diff::{Orphan, OrphanKey, Remembered, RememberedOrphan};
+use crate::domain::evidence::Evidence;
 use crate::domain::evidence::OrphanClock;
 use crate::domain::gates::Recent;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
 use crate::domain::live_set::{LiveSet, Population};
-use crate::domain::plan::Decided;
+use crate::domain::plan::{Decided, Decision, Hold};
 use crate::domain::report::{Mode, RunReport};
 use crate::ledger::{
     AskedAgain, BatchOutcome, Exemptions, Graves, Intent as Meant, Intents, Interrupted, Known, KnownIds, Ledger,
@@ -273,6 +274,24 @@ impl Graves for MemoryLedger {
         Ok(())
     }
 
+    async fn saw_tombstones(&self, newest: &BTreeMap<String, i64>) -> Result<(), LedgerError> {
+        self.write(|tables| tables.seen_tombstones.clone_from(newest)).await
+    }
+
+    async fn seen_tombstones(&self) -> Result<BTreeMap<String, i64>, LedgerError> {
+        self.read(|tables| tables.seen_tombstones.clone()).await
+    }
+
+    async fn grace_is_over(&self, tombstoned: std::time::Duration) -> Result<bool, LedgerError> {
+        let now = self.now();
+        let is_over = |row: &OrphanRow| {
+            let OrphanClock { accrued, counted_at } = row.orphan.clock;
+            let is_held = row.orphan.evidence == Evidence::Tombstoned && row.in_grace;
+            is_held && counted_at.is_some_and(|then| then + tombstoned.saturating_sub(accrued) <= now)
+        };
+        self.read(|tables| tables.orphans.values().any(is_over)).await
+    }
+
     async fn remaining(&self, courses: &BTreeSet<CourseId>) -> Result<BTreeSet<CourseId>, LedgerError> {
         let state = self.world.state();
         let orphans = state.clusters[self.cluster].ledger.orphans.keys().map(|(.., course)| *course);
@@ -312,7 +331,7 @@ impl Orphans for MemoryLedger {
             }
             for orphan in orphans {
                 let key = (place.store.to_owned(), name(&place, orphan.source), orphan.course);
-                tables.orphans.insert(key, OrphanRow { orphan: orphan.clone(), seen_run: run });
+                tables.orphans.insert(key, OrphanRow { orphan: orphan.clone(), seen_run: run, in_grace: false });
             }
         })
         .await
@@ -322,9 +341,11 @@ impl Orphans for MemoryLedger {
         self.call(|state| {
             state.clusters[self.cluster].commit();
             let tables = &mut state.clusters[self.cluster].ledger;
-            for Decided { orphan, decision } in decided.iter().filter(|it| it.decision.breaker().is_some()) {
+            for Decided { orphan, decision } in decided {
                 let key = (place.store.to_owned(), name(&place, orphan.source), orphan.course);
-                if let Some(row) = tables.orphans.get_mut(&key) {
+                let Some(row) = tables.orphans.get_mut(&key) else { continue };
+                row.in_grace = matches!(decision, Decision::Held(Hold::Grace { .. }));
+                if decision.breaker().is_some() {
                     row.orphan.latched = row.orphan.latched.or(decision.breaker());
                     let place = (place.store.to_owned(), orphan.source, orphan.course);
                     state.observer.held_by_breakers(self.cluster, [place]);
