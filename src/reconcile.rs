@@ -2,6 +2,7 @@
 
 mod copies;
 mod graves;
+pub mod organizations;
 mod orphans;
 mod places;
 pub mod requests;
@@ -234,9 +235,11 @@ impl<'a> Pass<'a> {
             graves.void_late(self.collector, &self.locks, &live).await?;
         }
         self.watch.stage(&mut self.report, "sweep");
-        let (live, took) = ([self.live.as_ref(), &live], self.watch.elapsed());
-        self.requests.answer(self.collector, &self.report, (plan, &watched), (live, took)).await;
-        self.watch.stage(&mut self.report, "requests");
+        if !self.requests.courses().is_empty() {
+            let (live, took) = ([self.live.as_ref(), &live], self.watch.elapsed());
+            self.requests.answer(self.collector, &self.report, (plan, &watched), (live, took)).await;
+            self.watch.stage(&mut self.report, "requests");
+        }
         Ok(())
     }
 

@@ -27,6 +27,7 @@ pub(crate) async fn keeps(ledger: &dyn Ledger) {
     ledger.check_version().await.unwrap();
     suite.runs_are_noted_and_the_latest_one_writes().await;
     suite.ids_are_known_once_they_were_seen().await;
+    suite.whose_a_course_is_outlives_it().await;
     suite.clocks_gain_when_a_run_finishes().await;
     suite.who_is_live_again_starts_anew().await;
     suite.what_is_closed_is_forgotten().await;
@@ -228,6 +229,24 @@ impl Suite<'_> {
         ledger.saw_tombstones(&newest(3)).await.unwrap();
         ledger.saw_tombstones(&newest(5)).await.unwrap();
         assert_eq!(ledger.seen_tombstones().await.unwrap(), newest(5));
+    }
+
+    async fn whose_a_course_is_outlives_it(&self) {
+        let ledger = self.ledger;
+        let (run, _) = self.begin(Mode::Run).await;
+        ledger.learn(run, &live(&[91, 92, 93]), false).await.unwrap();
+        let unknown = ledger.without_organization(1000).await.unwrap();
+        assert!(ids(&[91, 92, 93]).is_subset(&unknown), "{unknown:?}");
+        assert_eq!(ledger.without_organization(1).await.unwrap().len(), 1);
+        let told = [(id(91), "acme".to_owned()), (id(92), String::new()), (id(99), "acme".to_owned())];
+        ledger.note_organizations(&told.into()).await.unwrap();
+        let unknown = ledger.without_organization(1000).await.unwrap();
+        assert!(unknown.contains(&id(93)) && unknown.is_disjoint(&ids(&[91, 92])), "{unknown:?}");
+        let (run, _) = self.begin(Mode::Run).await;
+        ledger.learn(run, &live(&[]), false).await.unwrap();
+        let of = async |course| ledger.organization_of(id(course)).await.unwrap();
+        assert_eq!([of(91).await, of(92).await, of(99).await], [Some("acme".to_owned()), None, None]);
+        assert_eq!(ledger.without_organization(1000).await.unwrap(), ids(&[]), "nobody tells of the dead");
     }
 
     async fn a_request_is_open_until_it_is_answered_for_good(&self) {

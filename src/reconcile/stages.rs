@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::graves::Graves;
+use super::organizations;
 use super::places::{self, Places};
 use super::requests::Watched;
 use super::{Collector, RunError};
@@ -137,6 +138,7 @@ pub async fn read_truth(
     }
     collector.ledger.record_populations(report.run, &populations).await?;
     collector.ledger.learn(report.run, &live, across_break).await?;
+    organizations::learn(collector).await?;
     // Not before: until what vanished across a break is marked, every run must see the break.
     for (name, pin, position) in &found {
         collector.ledger.saw_source(report.run, name, pin, position).await?;

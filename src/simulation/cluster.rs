@@ -87,10 +87,12 @@ pub struct Run {
 }
 
 /// An id that was seen live.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct KnownId {
     pub departed_at: Option<DateTime<Utc>>,
     pub across_break: bool,
+    /// Whose it is; empty if nobody tells.
+    pub organization: Option<String>,
 }
 
 /// An orphan as it was last seen.

@@ -23,7 +23,7 @@ use crate::domain::plan::{Decided, Decision, Hold};
 use crate::domain::report::{Mode, RunReport};
 use crate::ledger::{
     AskedAgain, BatchOutcome, Exemptions, Graves, Intent as Meant, Intents, Interrupted, Known, KnownIds, Ledger,
-    LedgerError, NewRequest, OpenIntent, Orphans, Pause, Pauses, Place, Requests, Runs,
+    LedgerError, NewRequest, OpenIntent, Organizations, Orphans, Pause, Pauses, Place, Requests, Runs,
 };
 use crate::postgres::{AdvisoryLock, Lock};
 
@@ -121,6 +121,30 @@ impl Exemptions for MemoryLedger {
 }
 
 #[async_trait]
+impl Organizations for MemoryLedger {
+    async fn without_organization(&self, limit: u32) -> Result<BTreeSet<CourseId>, LedgerError> {
+        let unknown = |(_, known): &(&CourseId, &KnownId)| known.organization.is_none() && known.departed_at.is_none();
+        self.read(|tables| tables.known.iter().filter(unknown).map(|(id, _)| *id).take(limit as usize).collect()).await
+    }
+
+    async fn note_organizations(&self, told: &BTreeMap<CourseId, String>) -> Result<(), LedgerError> {
+        self.write(|tables| {
+            for (course, organization) in told {
+                if let Some(known) = tables.known.get_mut(course) {
+                    known.organization = Some(organization.clone());
+                }
+            }
+        })
+        .await
+    }
+
+    async fn organization_of(&self, course: CourseId) -> Result<Option<String>, LedgerError> {
+        let of = |tables: &Tables| tables.known.get(&course).and_then(|known| known.organization.clone());
+        Ok(self.read(of).await?.filter(|organization| !organization.is_empty()))
+    }
+}
+
+#[async_trait]
 impl Runs for MemoryLedger {
     async fn begin(&self, run: Uuid, mode: Mode) -> Result<DateTime<Utc>, LedgerError> {
         let now = self.now();
@@ -214,7 +238,7 @@ impl Known for MemoryLedger {
             }
             for (id, known) in &mut tables.known {
                 if !live.contains(*id) && known.departed_at.is_none() {
-                    *known = KnownId { departed_at: Some(now), across_break };
+                    (known.departed_at, known.across_break) = (Some(now), across_break);
                 }
             }
             let remains: BTreeSet<CourseId> = tables.orphans.keys().map(|(.., course)| *course).collect();
@@ -492,11 +516,10 @@ impl Requests for MemoryLedger {
     }
 
     async fn open_requests(&self) -> Result<Vec<Request>, LedgerError> {
-        let open = |tables: &Tables| {
-            let all = tables.requests.iter().map(|(request, ..)| request);
-            all.filter(|request| request.state == RequestState::Open).cloned().collect()
-        };
-        self.read(open).await
+        // No story asks for anything yet, and reading that takes no time: a seed tells what it told before.
+        let state = self.world.state();
+        let all = state.clusters[self.cluster].ledger.requests.iter().map(|(request, ..)| request);
+        Ok(all.filter(|request| request.state == RequestState::Open).cloned().collect())
     }
 
     async fn answer_requests(&self, answers: &[(Uuid, RequestState, Cleanup)]) -> Result<(), LedgerError> {
