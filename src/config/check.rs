@@ -67,6 +67,13 @@ struct Place<'a> {
     claim: Claim<'a>,
 }
 
+/// How a store reaches its Redis.
+struct RedisServer<'a> {
+    url: &'a SecretUrl,
+    restore_url: Option<&'a SecretUrl>,
+    ca: Option<&'a Path>,
+}
+
 struct Check<'a> {
     reader: &'a mut Reader,
 }
@@ -224,13 +231,30 @@ impl Check<'_> {
         }
     }
 
+    /// What every way to a Redis needs.
+    fn redis_server(&mut self, path: &str, server: &RedisServer<'_>) {
+        let urls = [("url", Some(server.url)), ("restore_url", server.restore_url)];
+        for (name, url) in urls.into_iter().filter_map(|(name, url)| Some((name, url?))) {
+            let path = format!("{path}.{name}");
+            match server.ca {
+                None => self.scheme(&path, url, &["redis", "rediss"]),
+                Some(_) if url.scheme() == "redis" => {
+                    self.refuse(&path, "begins with `redis://`, without TLS, and ca is given; write rediss://");
+                }
+                Some(_) => self.scheme(&path, url, &["rediss"]),
+            }
+        }
+        if let Some(ca) = server.ca.filter(|ca| !ca.is_absolute()) {
+            let message = format!("`{}` is not absolute; write the whole path", ca.display());
+            self.refuse(&format!("{path}.ca"), message);
+        }
+    }
+
     fn redis<'a>(&mut self, path: &str, store: &'a RedisStore, places: &mut Vec<Place<'a>>) {
-        self.scheme(&format!("{path}.url"), &store.url, &["redis", "rediss"]);
+        let RedisStore { url, restore_url, ca, .. } = store;
+        self.redis_server(path, &RedisServer { url, restore_url: restore_url.as_ref(), ca: ca.as_deref() });
         self.range(&format!("{path}.batch"), store.batch, 1, 10_000);
         self.range(&format!("{path}.scan_count"), store.scan_count, 1, 100_000);
-        if let Some(url) = &store.restore_url {
-            self.scheme(&format!("{path}.restore_url"), url, &["redis", "rediss"]);
-        }
         if store.templates.is_empty() {
             let message = "is empty; write at least one template, as in \"cache:{course_id}:*\"";
             self.refuse(&format!("{path}.templates"), message);
@@ -246,12 +270,10 @@ impl Check<'_> {
     }
 
     fn bullmq<'a>(&mut self, path: &str, store: &'a BullmqStore, places: &mut Vec<Place<'a>>) {
-        self.scheme(&format!("{path}.url"), &store.url, &["redis", "rediss"]);
+        let BullmqStore { url, restore_url, ca, .. } = store;
+        self.redis_server(path, &RedisServer { url, restore_url: restore_url.as_ref(), ca: ca.as_deref() });
         self.range(&format!("{path}.batch"), store.batch, 1, 10_000);
         self.range(&format!("{path}.scan_count"), store.scan_count, 1, 100_000);
-        if let Some(url) = &store.restore_url {
-            self.scheme(&format!("{path}.restore_url"), url, &["redis", "rediss"]);
-        }
         let prefix_path = format!("{path}.prefix");
         if store.prefix.is_empty() || store.prefix.contains('*') {
             let message =

@@ -281,6 +281,9 @@ section! {
         quarantine: bool = "true";
         /// The same server for a user who may RESTORE, which the collector's own user need not. Default: url.
         restore_url: Option<SecretUrl>, mention "redis://restorer@localhost:6379/0";
+        /// A file with the certificates, as PEM, of who vouches for the server in place of the public authorities. It goes
+        /// with a url that begins with rediss://. Default: the public ones.
+        ca: Option<PathBuf>, mention "/etc/course-gc/redis-ca.pem";
     }
 }
 
@@ -321,6 +324,9 @@ section! {
         quarantine: bool = "true";
         /// The same server for a user who may RESTORE, which the collector's own user need not. Default: url.
         restore_url: Option<SecretUrl>, mention "redis://restorer@localhost:6379/0";
+        /// A file with the certificates, as PEM, of who vouches for the server in place of the public authorities. It goes
+        /// with a url that begins with rediss://. Default: the public ones.
+        ca: Option<PathBuf>, mention "/etc/course-gc/redis-ca.pem";
     }
 }
 

@@ -15,14 +15,13 @@
 //! nodes would be walked.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::RedisResult;
-use secrecy::SecretString;
 use tokio::sync::mpsc;
 
+pub use self::link::ServerSettings;
 use self::link::{Call, Kind, Lease, Link};
 use self::pass::Pass;
 use super::copies::{Copied, Copies, CopyId, Item, PutBack, Restoring};
@@ -54,10 +53,8 @@ static KIND: Kind = Kind {
 pub struct RedisSettings {
     /// The store's name in the configuration.
     pub name: String,
-    /// `redis://user:password@host:port/db`, or `rediss://` for TLS.
-    pub url: SecretString,
-    /// The same server for a user who may RESTORE, if that is another.
-    pub restore_url: Option<SecretString>,
+    /// Where its server is.
+    pub server: ServerSettings,
     /// Its sources, in order.
     pub templates: Vec<Template>,
     /// The type of course ids.
@@ -66,8 +63,6 @@ pub struct RedisSettings {
     pub scan_count: u32,
     /// The most keys in one batch.
     pub batch_limit: usize,
-    /// How long to wait for a connection, and for the answer of each call.
-    pub call_timeout: Duration,
 }
 
 /// A store of keys.
@@ -88,11 +83,11 @@ impl RedisStore {
     /// # Errors
     /// If the URL is none.
     pub fn new(settings: RedisSettings) -> Result<Self, StoreError> {
-        let RedisSettings { name, url, restore_url, templates, id_type, scan_count, batch_limit, call_timeout } =
-            settings;
+        let RedisSettings { name, server, templates, id_type, scan_count, batch_limit } = settings;
+        let link = |url| Link::new(&KIND, name.clone(), url, server.ca.as_deref(), server.call_timeout);
         Ok(Self {
-            restore_link: restore_url.map(|url| Link::new(&KIND, name.clone(), &url, call_timeout)).transpose()?,
-            link: Link::new(&KIND, name, &url, call_timeout)?,
+            restore_link: server.restore_url.as_ref().map(link).transpose()?,
+            link: link(&server.url)?,
             sources: templates.iter().map(|template| template.text().to_owned()).collect(),
             templates: Templates::new(templates, id_type),
             id_type,

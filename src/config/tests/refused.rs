@@ -420,3 +420,30 @@ fn s10_a_database_is_one_liveness_source() {
     assert!(refusal.contains("liveness.union: is what all sources together are called"), "{refusal}");
     assert!(read(&second("other", "postgres://gc@db/other"), &[]).is_ok());
 }
+
+#[test]
+fn certificates_of_an_authority_go_with_tls() {
+    let with = |url: &str, more: &str| least(more).replace("redis://cache:6379/0", url);
+    let ca = "    ca: /etc/redis/ca.pem\n";
+    assert!(read(&with("rediss://cache:6379/0", ca), &[]).is_ok());
+    for (url, more, expected) in [
+        (
+            "redis://cache:6379/0",
+            ca,
+            "stores.cache.url: begins with `redis://`, without TLS, and ca is given; write rediss://",
+        ),
+        (
+            "rediss://cache:6379/0",
+            "    ca: ca.pem\n",
+            "stores.cache.ca: `ca.pem` is not absolute; write the whole path",
+        ),
+        (
+            "rediss://cache:6379/0",
+            "    ca: /etc/redis/ca.pem\n    restore_url: redis://restorer@cache/0\n",
+            "stores.cache.restore_url: begins with `redis://`, without TLS, and ca is given; write rediss://",
+        ),
+    ] {
+        let refusal = problems(&with(url, more), &[]).join("\n");
+        assert!(refusal.contains(expected), "{refusal}");
+    }
+}

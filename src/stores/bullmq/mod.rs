@@ -18,11 +18,9 @@
 //! would block the server for as long as the flow is large).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use secrecy::SecretString;
 use tokio::sync::mpsc;
 
 use self::flow::Together;
@@ -30,6 +28,7 @@ use self::names::Queues;
 use self::owner::{Named, Reading};
 use self::scan::{Job, Look, Scan};
 use super::copies::{Copied, Copies, CopyId, Item, PutBack, Restoring};
+use super::redis::ServerSettings;
 use super::redis::link::{Kind, Link};
 use super::redis::{Seen, marker};
 use super::{Handle, Marker, Outcome, Removed, Store, StoreError, Targets};
@@ -57,10 +56,8 @@ static KIND: Kind = Kind {
 pub struct BullmqSettings {
     /// The store's name in the configuration.
     pub name: String,
-    /// `redis://user:password@host:port/db`, or `rediss://` for TLS.
-    pub url: SecretString,
-    /// The same server for a user who may RESTORE, if that is another.
-    pub restore_url: Option<SecretString>,
+    /// Where its server is.
+    pub server: ServerSettings,
     /// What all keys begin with, before the first colon; `{bull}` with a hash tag.
     pub prefix: String,
     /// Its sources, in order: the queues' names, with `*` for any text.
@@ -71,8 +68,6 @@ pub struct BullmqSettings {
     pub scan_count: u32,
     /// The most jobs in one batch.
     pub batch_limit: usize,
-    /// How long to wait for a connection, and for the answer of each call.
-    pub call_timeout: Duration,
 }
 
 /// A store of jobs.
@@ -96,12 +91,11 @@ impl BullmqStore {
     /// # Errors
     /// If the URL is none.
     pub fn new(settings: BullmqSettings) -> Result<Self, StoreError> {
-        let BullmqSettings { name, url, restore_url, prefix, queues, reading, scan_count, batch_limit, call_timeout } =
-            settings;
-        let link = |url: &SecretString| Link::new(&KIND, name.clone(), url, call_timeout);
+        let BullmqSettings { name, server, prefix, queues, reading, scan_count, batch_limit } = settings;
+        let link = |url| Link::new(&KIND, name.clone(), url, server.ca.as_deref(), server.call_timeout);
         Ok(Self {
-            link: link(&url)?,
-            restore_link: restore_url.as_ref().map(link).transpose()?,
+            link: link(&server.url)?,
+            restore_link: server.restore_url.as_ref().map(link).transpose()?,
             marker_key: format!("{}:bullmq:{prefix}", marker::KEY),
             sources: queues.clone(),
             queues: Queues::new(&prefix, queues),

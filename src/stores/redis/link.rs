@@ -1,14 +1,31 @@
 //! The way to the server: its address, one spare connection, and errors in words.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind, TlsCertificates};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::StoreError;
+use crate::errors::chain;
+
+/// How a store reaches its Redis.
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    /// `redis://user:password@host:port/db`, or `rediss://` for TLS.
+    pub url: SecretString,
+    /// The same server for a user who may RESTORE, if that is another.
+    pub restore_url: Option<SecretString>,
+    /// A file with the certificates, as PEM, of who vouches for the server; the public authorities otherwise.
+    pub ca: Option<PathBuf>,
+    /// How long to wait for a connection, and for the answer of each call.
+    pub call_timeout: Duration,
+}
 
 /// What the stores of a kind are called in errors, and what they need.
 #[derive(Debug)]
@@ -70,14 +87,20 @@ pub(in crate::stores) struct Server {
 
 impl Link {
     /// # Errors
-    /// If the URL is none.
+    /// If the URL is none, or the certificates of those who vouch for the server cannot be read.
     pub(in crate::stores) fn new(
         kind: &'static Kind,
         name: String,
         url: &SecretString,
+        ca: Option<&Path>,
         call_timeout: Duration,
     ) -> Result<Self, StoreError> {
-        let client = Client::open(url.expose_secret()).map_err(|error| {
+        let root_cert = ca.map(|ca| certificates(kind, &name, ca)).transpose()?;
+        let client = match root_cert {
+            None => Client::open(url.expose_secret()),
+            Some(_) => Client::build_with_tls(url.expose_secret(), TlsCertificates { client_tls: None, root_cert }),
+        };
+        let client = client.map_err(|error| {
             let advice = "write its url as redis://user:password@host:port/database, with special characters escaped";
             StoreError::server(format!("{} store `{name}` has no usable address; {advice}", kind.name), error)
         })?;
@@ -159,11 +182,27 @@ impl Link {
             (ErrorKind::Server(ServerErrorKind::NoPerm), _) => needs,
             (ErrorKind::Server(ServerErrorKind::ReadOnly), _) => "it is a replica: use the primary's address",
             (ErrorKind::Server(ServerErrorKind::BusyLoading), _) => "it is loading its data: wait for the next run",
-            (ErrorKind::Io, _) => "check its address, and that it runs",
+            (ErrorKind::Io, _) if chain(&error).contains("invalid peer certificate") => {
+                "its certificate is not trusted: give the certificate of who signed it as ca, and use a host in url for which \
+                 it was made"
+            }
+            (ErrorKind::Io, _) => "check its address, and that it runs, with TLS if its url says so",
             (ErrorKind::Parse | ErrorKind::UnexpectedReturnType, _) => "check that its address is a Redis server's",
             _ => "see the server's log",
         };
         StoreError::server(format!("{kind} store `{name}` at {address} could not {doing}; {advice}"), error)
+    }
+}
+
+/// The certificates in a file, of which there must be some: with none, nobody would vouch for any server.
+fn certificates(kind: &Kind, name: &str, ca: &Path) -> Result<Vec<u8>, StoreError> {
+    let cannot = |why: &str| format!("{} store `{name}` has no certificates in {}{why}", kind.name, ca.display());
+    let advice = "; name a file with them as PEM";
+    let pem = std::fs::read(ca).map_err(|error| StoreError::server(cannot(advice), error))?;
+    match CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() {
+        Ok(some) if !some.is_empty() => Ok(pem),
+        Ok(_) => Err(StoreError::Unusable(cannot(advice))),
+        Err(error) => Err(StoreError::server(cannot(advice), error)),
     }
 }
 

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Client, cmd};
@@ -14,6 +15,7 @@ use crate::stores::contract::{self, Bench, Contents, located};
 
 mod faults;
 mod markers;
+mod places;
 
 /// Where the marker is.
 const MARKER: &[u8] = b"course-gc:marker";
@@ -27,14 +29,16 @@ const SOURCE: SourceIndex = SourceIndex(0);
 fn settings(url: &str, id_type: IdType, templates: &[&str]) -> RedisSettings {
     RedisSettings {
         name: "cache".into(),
-        url: url.to_owned().into(),
-        restore_url: None,
+        server: at(url),
         templates: templates.iter().map(|text| Template::compile(text).unwrap()).collect(),
         id_type,
         scan_count: 10,
         batch_limit: 250,
-        call_timeout: CALL,
     }
+}
+
+fn at(url: &str) -> ServerSettings {
+    ServerSettings { url: url.to_owned().into(), restore_url: None, ca: None, call_timeout: CALL }
 }
 
 fn store(url: &str, id_type: IdType, templates: &[&str]) -> RedisStore {

@@ -14,7 +14,8 @@ const SOON: Duration = Duration::from_millis(300);
 
 fn impatient(url: &str) -> RedisStore {
     let settings = settings(url, IdType::Integer, &["k:{course_id}:*"]);
-    RedisStore::new(RedisSettings { call_timeout: SOON, ..settings }).unwrap()
+    let server = ServerSettings { call_timeout: SOON, ..settings.server };
+    RedisStore::new(RedisSettings { server, ..settings }).unwrap()
 }
 
 fn patient(url: &str) -> RedisStore {
@@ -296,7 +297,7 @@ async fn s12_another_user_may_put_back_what_the_collectors_may_not() {
     let restore_url = with_password(&server, "restorer", "secret").into();
     let templates = ["k:{course_id}:*"];
     let helped = RedisStore::new(RedisSettings {
-        restore_url: Some(restore_url),
+        server: ServerSettings { restore_url: Some(restore_url), ..at(&ours) },
         ..settings(&ours, IdType::Integer, &templates)
     });
     let (alone, helped) = (patient(&ours), helped.unwrap());
