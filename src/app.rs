@@ -225,6 +225,8 @@ fn redis_store(config: &Config, name: &str, store: &RedisStore) -> Result<Manage
         server: redis::ServerSettings {
             url: SecretString::from(store.url.expose()),
             restore_url: store.restore_url.as_ref().map(|url| SecretString::from(url.expose())),
+            nodes: store.nodes.clone(),
+            sentinels: store.sentinels.iter().map(|url| SecretString::from(url.expose())).collect(),
             ca: store.ca.clone(),
             call_timeout: config.limits.call_timeout,
         },
@@ -245,6 +247,8 @@ fn bullmq_store(config: &Config, name: &str, store: &BullmqStore) -> Result<Mana
         server: redis::ServerSettings {
             url: SecretString::from(store.url.expose()),
             restore_url: store.restore_url.as_ref().map(|url| SecretString::from(url.expose())),
+            nodes: store.nodes.clone(),
+            sentinels: store.sentinels.iter().map(|url| SecretString::from(url.expose())).collect(),
             ca: store.ca.clone(),
             call_timeout: config.limits.call_timeout,
         },

@@ -17,6 +17,7 @@ use crate::{
     cleanup::finish,
     objects::python,
     program::program,
+    redis_cluster,
     server::{Kind, Server},
 };
 
@@ -64,6 +65,27 @@ impl Redis {
             command(folder, &[&tls[..], &["--tls-ca-cert-file", &ca, "--tls-auth-clients", "no"]].concat())
         };
         Ok(Self { server: Server::start(&KIND, certificates, command).await?, scheme: "rediss" })
+    }
+
+    /// Starts a node of a cluster that is not one yet.
+    pub(crate) async fn start_in_cluster() -> Result<Self> {
+        let command = |folder: &Path, port: u16| {
+            let settings = redis_cluster::settings(folder);
+            let port = port.to_string();
+            let mut all = vec!["--port", &port];
+            all.extend(settings.iter().map(String::as_str));
+            command(folder, &all)
+        };
+        Ok(Self { server: Server::start(&KIND, |_| Ok(()), command).await?, scheme: "redis" })
+    }
+
+    /// Starts a server that replicates the one at a port.
+    pub(crate) async fn start_as_replica(of: u16) -> Result<Self> {
+        let command = move |folder: &Path, port: u16| {
+            let (port, of) = (port.to_string(), of.to_string());
+            command(folder, &["--port", &port, "--replicaof", "127.0.0.1", &of])
+        };
+        Ok(Self { server: Server::start(&KIND, |_| Ok(()), command).await?, scheme: "redis" })
     }
 
     /// The URL of logical database 0.

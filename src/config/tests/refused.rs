@@ -447,3 +447,36 @@ fn certificates_of_an_authority_go_with_tls() {
         assert!(refusal.contains(expected), "{refusal}");
     }
 }
+
+#[test]
+fn a_cluster_and_sentinels_are_two_things() {
+    let two = "    nodes: [redis-1:6379]\n    sentinels: [redis://sentinel:26379]\n";
+    let refusal = problems(&least(two), &[]).join("\n");
+    assert!(refusal.contains("stores.cache.sentinels: are given, and so are nodes"), "{refusal}");
+    for node in ["redis-1", "redis-1:0", "redis-1:70000", ":6379", "redis://redis-1:6379", "gc:hunter2@redis-1:6379"] {
+        let refusal = problems(&least(&format!("    nodes: [\"{node}\"]\n")), &[]).join("\n");
+        assert!(refusal.contains("is no address of a node; write its host and port"), "{refusal}");
+    }
+    let numbered = least("    nodes: [redis-1:6379]\n").replace("6379/0", "6379/3");
+    let refusal = problems(&numbered, &[]).join("\n");
+    assert!(refusal.contains("a cluster has one only"), "{refusal}");
+    let refusal = problems(&least("    sentinels: [http://sentinel:26379]\n"), &[]).join("\n");
+    assert!(refusal.contains("stores.cache.sentinels[0]: begins with `http://`"), "{refusal}");
+    let (ours, password) = ("COURSE_GC_STORES_CACHE_SENTINELS_0", "redis://:hunter2@sentinel:26379");
+    assert!(read(LEAST, &[(ours, password)]).is_ok());
+    assert!(problems(&least(&format!("    sentinels: [\"{password}\"]\n")), &[])[0].contains("holds a password"));
+}
+
+#[test]
+fn queues_in_a_cluster_need_a_hash_tag() {
+    let queues = |prefix: &str| {
+        let store =
+            "  jobs:\n    kind: bullmq\n    url: redis://cache:6379\n    queues: [a]\n    nodes: [redis-1:6379]\n";
+        least(&format!("{store}    prefix: \"{prefix}\"\n"))
+    };
+    assert!(read(&queues("{bull}"), &[]).is_ok());
+    for prefix in ["bull", "bull{}", "{bull", "}bull{"] {
+        let refusal = problems(&queues(prefix), &[]).join("\n");
+        assert!(refusal.contains("stores.jobs.prefix") && refusal.contains("has no hash tag"), "{refusal}");
+    }
+}

@@ -16,6 +16,7 @@ use crate::stores::template::Template;
 
 mod alike;
 mod bench;
+mod cluster;
 mod holds;
 
 /// Long enough for a slow machine.
@@ -45,7 +46,14 @@ fn settings(url: &str, id_type: IdType, queues: &[&str]) -> BullmqSettings {
 }
 
 fn at(url: &str) -> ServerSettings {
-    ServerSettings { url: url.to_owned().into(), restore_url: None, ca: None, call_timeout: CALL }
+    ServerSettings {
+        url: url.to_owned().into(),
+        restore_url: None,
+        nodes: vec![],
+        sentinels: vec![],
+        ca: None,
+        call_timeout: CALL,
+    }
 }
 
 async fn connect(url: &str) -> MultiplexedConnection {

@@ -171,14 +171,15 @@ async fn a_replica_is_refused() {
 #[test]
 fn s4_only_a_primary_that_holds_all_keys_is_accepted() {
     let server = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:abc\r\n";
-    let expected = Info { version: "7.0.15".into(), run_id: "abc".into() };
-    assert_eq!(Info::read(server, "role:master\r\n"), Ok(expected));
-    assert!(Info::read(server, "role:slave\r\n").unwrap_err().contains("`slave`"));
-    assert!(Info::read(server, "").unwrap_err().contains("`unknown`"));
-    for mode in ["cluster", "sentinel"] {
-        let other = server.replace("standalone", mode);
-        assert!(Info::read(&other, "role:master\r\n").unwrap_err().contains(mode));
-    }
+    let read = |server: &str, replication: &str| Info::read(server, replication).unwrap();
+    let primary = read(server, "role:master\r\n");
+    assert_eq!((primary.version.as_str(), primary.run_id.as_str(), primary.in_cluster), ("7.0.15", "abc", false));
+    assert_eq!(primary.primary(), Ok(()));
+    assert!(read(server, "role:slave\r\n").primary().unwrap_err().contains("`slave`"));
+    assert!(read(server, "").primary().unwrap_err().contains("`unknown`"));
+    assert!(read(&server.replace("standalone", "cluster"), "role:master\r\n").in_cluster, "one of several");
+    let sentinel = Info::read(&server.replace("standalone", "sentinel"), "role:master\r\n");
+    assert!(sentinel.unwrap_err().contains("mode `sentinel`"));
     assert!(Info::read("", "role:master\r\n").unwrap_err().contains("no version or run id"));
 }
 
@@ -292,7 +293,7 @@ async fn s12_another_user_may_put_back_what_the_collectors_may_not() {
     };
     let reads = ["+ping", "+info", "+select", "+scan", "+evalsha", "+script", "+dump", "+pttl", "+unlink"];
     allow(&mut connection, "gc", &reads).await;
-    allow(&mut connection, "restorer", &["+ping", "+select", "+exists", "+restore"]).await;
+    allow(&mut connection, "restorer", &["+ping", "+info", "+select", "+exists", "+restore"]).await;
     let ours = with_password(&server, "gc", "secret");
     let restore_url = with_password(&server, "restorer", "secret").into();
     let templates = ["k:{course_id}:*"];
