@@ -421,11 +421,13 @@ fn s10_a_database_is_one_liveness_source() {
     assert!(read(&second("other", "postgres://gc@db/other"), &[]).is_ok());
 }
 
-#[test]
-fn certificates_of_an_authority_go_with_tls() {
+#[tokio::test]
+async fn certificates_of_an_authority_go_with_tls() {
     let with = |url: &str, more: &str| least(more).replace("redis://cache:6379/0", url);
     let ca = "    ca: /etc/redis/ca.pem\n";
-    assert!(read(&with("rediss://cache:6379/0", ca), &[]).is_ok());
+    let loaded = read(&with("rediss://cache:6379/0", ca), &[]).unwrap();
+    let unread = crate::app::collector(&loaded.config).err().unwrap();
+    assert!(crate::errors::chain(&unread).contains("has no certificates in /etc/redis/ca.pem"), "{unread:?}");
     for (url, more, expected) in [
         (
             "redis://cache:6379/0",

@@ -317,18 +317,19 @@ fn certificates(kind: &Kind, name: &str, ca: &Path) -> Result<Vec<u8>, StoreErro
 impl Server {
     /// Reads INFO's sections `server` and `replication`, or says why such a server is refused.
     pub(in crate::stores) fn read(server: &str, replication: &str) -> Result<Self, String> {
-        let in_cluster = match field(server, "redis_mode").unwrap_or("standalone") {
+        // Valkey calls it otherwise.
+        let mode = field(server, "redis_mode").or_else(|| field(server, "server_mode"));
+        let (Some(mode), Some(version), Some(run_id)) = (mode, field(server, "redis_version"), field(server, "run_id"))
+        else {
+            return Err("its INFO names no mode, version or run id; check that its address is a Redis server's".into());
+        };
+        let in_cluster = match mode {
             "standalone" => false,
             "cluster" => true,
             mode => return Err(format!("it runs in mode `{mode}` and holds no keys; use the address of who does")),
         };
         let role = field(replication, "role").unwrap_or("unknown").to_owned();
-        match (field(server, "redis_version"), field(server, "run_id")) {
-            (Some(version), Some(run_id)) => {
-                Ok(Self { version: version.into(), run_id: run_id.into(), in_cluster, role })
-            }
-            _ => Err("its INFO names no version or run id; check that its address is a Redis server's".into()),
-        }
+        Ok(Self { version: version.into(), run_id: run_id.into(), in_cluster, role })
     }
 
     /// Says why it is refused, if it is no primary.

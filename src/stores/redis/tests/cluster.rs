@@ -184,3 +184,21 @@ async fn what_no_cluster_has_is_refused_in_words() {
     let none = RedisStore::new(RedisSettings { server, ..settings("redis://h", IdType::Integer, &TEMPLATES) });
     assert!(words(&none.err().unwrap()).contains("write host:port"));
 }
+
+#[tokio::test]
+async fn a_user_needs_cluster_in_a_cluster_and_is_told_so() {
+    let cluster = RedisCluster::start().await.unwrap();
+    filled(&cluster, 30).await;
+    let reads = ["+ping", "+info", "+select", "+scan"];
+    for (user, more) in [("half", &[][..]), ("whole", &["+cluster|slots", "+cluster|nodes"])] {
+        for master in cluster.masters() {
+            let mut acl = cmd("ACL");
+            acl.arg("SETUSER").arg(user).arg("on").arg(">secret").arg("~k:7:*").arg(&reads).arg(more);
+            acl.query_async::<()>(&mut connect(&master.url()).await).await.unwrap();
+        }
+    }
+    let by = |user: &str| patient(&cluster.url().replace("://", &format!("://{user}:secret@")));
+    let error = words(&by("half").remaining(&targets([COURSE])).await.unwrap_err());
+    assert!(error.contains("in a cluster CLUSTER"), "{error}");
+    assert_eq!(by("whole").remaining(&targets([COURSE])).await.unwrap(), vec![(SOURCE, COURSE, 30)]);
+}

@@ -178,9 +178,12 @@ fn s4_only_a_primary_that_holds_all_keys_is_accepted() {
     assert!(read(server, "role:slave\r\n").primary().unwrap_err().contains("`slave`"));
     assert!(read(server, "").primary().unwrap_err().contains("`unknown`"));
     assert!(read(&server.replace("standalone", "cluster"), "role:master\r\n").in_cluster, "one of several");
+    assert!(read(&server.replace("redis_mode:standalone", "server_mode:cluster"), "role:master\r\n").in_cluster);
+    let silent = Info::read(&server.replace("redis_mode:standalone\r\n", ""), "role:master\r\n");
+    assert!(silent.unwrap_err().contains("no mode"), "who does not say may hold a part of the keys");
     let sentinel = Info::read(&server.replace("standalone", "sentinel"), "role:master\r\n");
     assert!(sentinel.unwrap_err().contains("mode `sentinel`"));
-    assert!(Info::read("", "role:master\r\n").unwrap_err().contains("no version or run id"));
+    assert!(Info::read("", "role:master\r\n").unwrap_err().contains("no mode, version or run id"));
 }
 
 #[tokio::test]

@@ -100,3 +100,32 @@ async fn sentinels_that_do_not_know_it_or_do_not_answer_are_named() {
     let direct = store(&all.urls()[0], IdType::Integer, &TEMPLATES).identity().await.unwrap_err();
     assert!(words(&direct).contains("mode `sentinel`"), "{direct}");
 }
+
+/// From a configuration to the servers: what it says of sentinels, and of a cluster's nodes, for both kinds of store.
+#[tokio::test]
+async fn a_configuration_leads_to_who_is_named() {
+    let all = RedisSentinels::start().await.unwrap();
+    let cluster = RedisCluster::start().await.unwrap();
+    let nobody = format!("redis://127.0.0.1:{}", sandbox::free_port().unwrap());
+    let watched = format!("url: redis://{}/0, sentinels: [\"{}\"]", RedisSentinels::MASTER, all.urls()[1]);
+    let parted = format!("url: \"{nobody}\", nodes: [\"127.0.0.1:{}\"]", cluster.masters()[1].port());
+    let text = format!(
+        "installation: campus\n\
+         liveness: {{ campus: {{ url: \"postgres://gc@db/campus\", query: SELECT 1 }} }}\n\
+         stores:\n  \
+           a: {{ kind: redis, templates: [\"k:{{course_id}}\"], {watched} }}\n  \
+           b: {{ kind: bullmq, queues: [q], {watched} }}\n  \
+           c: {{ kind: redis, templates: [\"k:{{course_id}}\"], {parted} }}\n  \
+           d: {{ kind: bullmq, queues: [q], prefix: \"{{bull}}\", {parted} }}\n"
+    );
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let config = crate::config::Config::load(file.path(), []).unwrap_or_else(|error| panic!("{error}"));
+    let stores = crate::app::collector(&config).unwrap().stores;
+    assert_eq!(stores.len(), 4);
+    let primary = format!(" at 127.0.0.1:{}/0", all.servers()[0].port());
+    for (managed, expected) in stores.iter().zip([&primary[..], &primary, "cluster of masters", "cluster of masters"]) {
+        let identity = managed.store.identity().await.unwrap();
+        assert!(identity.contains(expected), "{}: {identity}", managed.store.name());
+    }
+}
