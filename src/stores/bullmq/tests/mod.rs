@@ -16,6 +16,7 @@ use crate::stores::template::Template;
 mod alike;
 mod bench;
 mod holds;
+mod throughput;
 
 /// Long enough for a slow machine.
 const CALL: Duration = Duration::from_secs(10);
