@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 
 use self::link::{Call, Kind, Lease, Link};
 use self::pass::Pass;
+use self::sizes::Sizes;
 use super::copies::{Copied, Copies, CopyId, Item, PutBack, Restoring};
 use super::template::{Claim, Template, Templates};
 use super::{Handle, Marker, Outcome, Removed, Store, StoreError, Targets};
@@ -37,6 +38,7 @@ mod copy;
 pub(in crate::stores) mod link;
 pub(in crate::stores) mod marker;
 pub(in crate::stores) mod pass;
+mod sizes;
 
 /// How many keys one pipeline of a delete holds; freshness is asked before each.
 const PIPELINE: usize = 100;
@@ -46,7 +48,7 @@ const DELETE: &str = "delete keys";
 static KIND: Kind = Kind {
     name: "redis",
     needs: "grant its user PING, INFO, SELECT, SCAN, UNLINK, DUMP, PTTL, GET, SET, EVAL, EVALSHA and SCRIPT, all of the \
-            templates' keys, and course-gc:marker",
+            templates' keys, and course-gc:marker; MEMORY USAGE, too, if sizes are to be known",
 };
 
 /// What a Redis store is built from.
@@ -135,7 +137,7 @@ impl RedisStore {
             let sent = outcomes.len();
             match answers {
                 Ok(answers) if answers.len() == handles.len() => {
-                    outcomes.extend(answers.into_iter().map(|answer| outcome(&self.link, call, answer)));
+                    outcomes.extend(answers.into_iter().map(|answer| outcome(&self.link, call, answer, batch)));
                 }
                 Ok(answers) => {
                     let why = format_args!("{} answers to {} commands", answers.len(), handles.len());
@@ -173,8 +175,11 @@ fn unlink(handles: &[Handle]) -> redis::Pipeline {
 }
 
 /// What the answer to one key's delete means.
-fn outcome(link: &Link, call: Call, answer: RedisResult<i64>) -> Outcome {
+fn outcome(link: &Link, call: Call, answer: RedisResult<i64>, batch: &Condemned) -> Outcome {
     match answer {
+        Ok(length @ 1..) if batch.safe().is_some() => {
+            Outcome::Deleted { resources: 1, bytes: u64::try_from(length).ok() }
+        }
         Ok(1) => Outcome::Deleted { resources: 1, bytes: None },
         Ok(0) => Outcome::Absent,
         Ok(copy::CHANGED) => Outcome::Partly { resources: 0, bytes: None, left: 1 },
@@ -220,11 +225,15 @@ impl Store for RedisStore {
 
     async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {
         let mut seen = Seen::default();
+        let mut sizes = Sizes::default();
         let mut pass = Pass::begin(&self.link, self.scan_count, "take inventory").await?;
         while let Some(keys) = pass.page().await? {
             for key in keys {
                 match self.templates.claim(&key) {
                     Claim::Owned(source, owner) if census.is_live(owner) || seen.first_time(&key) => {
+                        if !census.is_live(owner) {
+                            sizes.offer(source, &key);
+                        }
                         census.observe(source, owner, Amount::one(&key, None), || self.mentions(owner, &key));
                     }
                     Claim::Owned(..) => {}
@@ -233,6 +242,7 @@ impl Store for RedisStore {
                 }
             }
         }
+        sizes.measure(&self.link, census).await;
         Ok(())
     }
 
