@@ -23,6 +23,7 @@ mod postgres;
 mod program;
 mod proxy;
 mod qdrant;
+mod rclone;
 mod redis;
 mod server;
 mod snapshot;
@@ -30,13 +31,14 @@ mod world;
 
 pub use self::{
     bullmq::Bullmq,
-    objects::Objects,
+    objects::{Conditions, Objects},
     pgbouncer::{PgBouncer, Pooling},
     ports::free_port,
     postgres::{Database, Postgres},
     program::program,
     proxy::{Behaviour, Proxy},
     qdrant::{Collections, Qdrant, QdrantOptions},
+    rclone::Rclone,
     redis::{Keyspace, Redis},
     server::Server,
     snapshot::{Difference, PointId, Resource, Snapshot},
