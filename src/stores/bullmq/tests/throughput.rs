@@ -1,9 +1,8 @@
 //! How many jobs go in a second, beside BullMQ's own removal: numbers for docs/deep.md, not for judging.
 
-use std::time::Instant;
-
 use sandbox::{Bullmq, Redis};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::*;
 
