@@ -45,9 +45,9 @@ const steps = {
     return added.id;
   },
   // Many jobs: `count` of them, with the data of all and a number each.
-  async fill({ queue: name, count, data, id }) {
+  async fill({ queue: name, count, data, id, options: jobOptions = {} }) {
     const jobs = Array.from({ length: count }, (_, n) => ({
-      name: 'work', data: { ...data, n }, opts: id ? { jobId: `${id}-${n}` } : {},
+      name: 'work', data: { ...data, n }, opts: id ? { ...jobOptions, jobId: `${id}-${n}` } : jobOptions,
     }));
     for (let from = 0; from < count; from += 1000) await queue(name).addBulk(jobs.slice(from, from + 1000));
     return count;
@@ -86,6 +86,14 @@ const steps = {
     } catch (error) {
       return String(error.message);
     }
+  },
+  // Removes the jobs that `fill` gave these ids, one after the other, and says how many seconds the removals took.
+  async removeAll({ queue: name, count, id }) {
+    const jobs = [];
+    for (let n = 0; n < count; n += 1) jobs.push(await queue(name).getJob(`${id}-${n}`));
+    const began = performance.now();
+    for (const job of jobs) await job.remove();
+    return (performance.now() - began) / 1000;
   },
   async unschedule({ queue: name, id }) {
     return queue(name).removeJobScheduler(id);

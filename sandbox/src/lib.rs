@@ -24,6 +24,7 @@ mod postgres;
 mod program;
 mod proxy;
 mod qdrant;
+mod rclone;
 mod redis;
 mod redis_cluster;
 mod redis_sentinel;
@@ -33,13 +34,14 @@ mod world;
 
 pub use self::{
     bullmq::Bullmq,
-    objects::Objects,
+    objects::{Conditions, Objects},
     pgbouncer::{PgBouncer, Pooling},
     ports::free_port,
     postgres::{Database, Postgres},
     program::program,
     proxy::{Behaviour, Proxy},
     qdrant::{Collections, Qdrant, QdrantOptions},
+    rclone::Rclone,
     redis::{Keyspace, Redis},
     redis_cluster::RedisCluster,
     redis_sentinel::RedisSentinels,

@@ -16,6 +16,27 @@ static KIND: Kind =
 /// The program, which runs on the Python that `scripts/setup` prepares.
 const PROGRAM: &str = include_str!("objects.py");
 
+/// What a service does with a write on the condition that an object is not there, or still is what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conditions {
+    /// It writes only if the condition holds.
+    Kept,
+    /// It does not know conditions, and says so.
+    Refused,
+    /// It does not know conditions, and writes.
+    Ignored,
+}
+
+impl Conditions {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Refused => "refused",
+            Self::Ignored => "ignored",
+        }
+    }
+}
+
 /// An S3 service, gone when the last clone of its handle is. It checks signatures and keeps everything in memory: what it holds
 /// is lost with [`Server::restart`], but its empty buckets are there again.
 #[derive(Clone)]
@@ -44,7 +65,16 @@ impl Objects {
     ///
     /// When its Python is not installed or it does not start; the message ends with its log.
     pub async fn start() -> Result<Self> {
-        Self::start_by("http").await
+        Self::start_by("http", Conditions::Kept).await
+    }
+
+    /// Starts a service that does this with conditions.
+    ///
+    /// # Errors
+    ///
+    /// As [`Objects::start`].
+    pub async fn start_with(conditions: Conditions) -> Result<Self> {
+        Self::start_by("http", conditions).await
     }
 
     /// Starts a service that speaks TLS, with the certificate [`Objects::certificate`].
@@ -53,11 +83,11 @@ impl Objects {
     ///
     /// As [`Objects::start`].
     pub async fn start_with_tls() -> Result<Self> {
-        Self::start_by("https").await
+        Self::start_by("https", Conditions::Kept).await
     }
 
-    async fn start_by(scheme: &'static str) -> Result<Self> {
-        let command = move |folder: &Path, port| command(folder, port, scheme);
+    async fn start_by(scheme: &'static str, conditions: Conditions) -> Result<Self> {
+        let command = move |folder: &Path, port| command(folder, port, (scheme, conditions));
         Ok(Self { server: Server::start(&KIND, |_| Ok(()), command).await?, scheme })
     }
 
@@ -80,23 +110,24 @@ impl Deref for Objects {
     }
 }
 
-fn command(folder: &Path, port: u16, scheme: &str) -> Result<Vec<OsString>> {
-    let mut command = vec![python()?.into(), "-c".into(), PROGRAM.into(), folder.into(), port.to_string().into()];
-    let told = [scheme, Objects::ACCESS_KEY, Objects::SECRET_KEY];
+fn command(folder: &Path, port: u16, (scheme, conditions): (&str, Conditions)) -> Result<Vec<OsString>> {
+    let mut command =
+        vec![python_part("python")?.into(), "-c".into(), PROGRAM.into(), folder.into(), port.to_string().into()];
+    let told = [scheme, Objects::ACCESS_KEY, Objects::SECRET_KEY, conditions.as_str()];
     command.extend(told.map(OsString::from));
     command.extend([Objects::BUCKET, Objects::OTHER_BUCKET, Objects::VERSIONED_BUCKET].map(OsString::from));
     Ok(command)
 }
 
-/// The Python with moto and cryptography that `scripts/setup` prepares in the clone that this process runs in, looked for as the Qdrant test
-/// server is.
-pub(crate) fn python() -> Result<PathBuf> {
+/// A program of the Python environment that `scripts/setup` prepares in the clone that this process runs in, looked for as the
+/// Qdrant test server is.
+pub(crate) fn python_part(program: &str) -> Result<PathBuf> {
     let compiled_in = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned);
     let here = std::env::current_dir()?;
     here.ancestors()
         .map(Path::to_owned)
         .chain(compiled_in)
-        .map(|folder| folder.join("sandbox/.venv/bin/python"))
+        .map(|folder| folder.join("sandbox/.venv/bin").join(program))
         .find(|path| path.is_file())
-        .context("the Python of the S3 test server is not there: `make setup` prepares it")
+        .with_context(|| format!("the `{program}` of the S3 test servers is not there: `make setup` prepares it"))
 }

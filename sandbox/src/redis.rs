@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     cleanup::finish,
-    objects::python,
+    objects::python_part,
     program::program,
     redis_cluster,
     server::{Kind, Server},
@@ -106,7 +106,7 @@ impl Redis {
 
 /// Makes the certificates of a server with TLS.
 fn certificates(folder: &Path) -> Result<()> {
-    let made = Command::new(python()?).args(["-c", include_str!("certificate.py")]).arg(folder).output()?;
+    let made = Command::new(python_part("python")?).args(["-c", include_str!("certificate.py")]).arg(folder).output()?;
     if !made.status.success() {
         bail!("the certificates were not made: {}", String::from_utf8_lossy(&made.stderr));
     }

@@ -261,9 +261,10 @@ pub async fn record_plan(
                     live_resources: seen.live_resources,
                     unrecognised: seen.unrecognised.clone(),
                     orphans: Vec::new(),
+                    estimate: None,
                     swept: Tally::default(),
                 };
-                line.set_orphans(decided.iter().filter(|decided| decided.orphan.source.0 == source));
+                line.set_orphans(decided.iter().filter(|decided| decided.orphan.source.0 == source), &seen.sizes);
                 entry.sources.push(line);
             }
         }

@@ -25,6 +25,7 @@ pub use self::link::ServerSettings;
 use self::link::{Call, Kind};
 use self::nodes::{Nodes, Servers};
 use self::pass::{Pass, Through};
+use self::sizes::Sizes;
 use super::copies::{Copied, Copies, CopyId, Item, PutBack, Restoring};
 use super::template::{Claim, Template, Templates};
 use super::{Handle, Marker, Outcome, Removed, Store, StoreError, Targets};
@@ -38,6 +39,7 @@ pub(in crate::stores) mod link;
 pub(in crate::stores) mod marker;
 pub(in crate::stores) mod nodes;
 pub(in crate::stores) mod pass;
+mod sizes;
 pub(in crate::stores) mod slots;
 
 /// How many keys one pipeline of a delete holds; freshness is asked before each.
@@ -48,7 +50,7 @@ const DELETE: &str = "delete keys";
 static KIND: Kind = Kind {
     name: "redis",
     needs: "grant its user PING, INFO, SELECT, SCAN, UNLINK, DUMP, PTTL, GET, SET, EVAL, EVALSHA and SCRIPT, in a cluster \
-            CLUSTER, all of the templates' keys, and course-gc:marker",
+            CLUSTER, all of the templates' keys, and course-gc:marker; MEMORY USAGE, too, if sizes are to be known",
 };
 
 /// What a Redis store is built from.
@@ -129,7 +131,8 @@ impl RedisStore {
             };
             let parts = servers.send(handles.iter().map(|handle| &handle.key[..]), time_left, calls).await;
             let unsent = parts.iter().map(|part| part.places.len()).sum::<usize>() < handles.len();
-            parts.into_iter().for_each(|part| part.write(outcomes, outcome, Outcome::Failed));
+            let read = |call: &Call, answer| outcome(call, answer, batch);
+            parts.into_iter().for_each(|part| part.write(outcomes, read, Outcome::Failed));
             tracing::debug!(
                 target: "course_gc::moment",
                 store = self.nodes.name(),
@@ -156,8 +159,11 @@ fn unlink_any<'a>(handles: impl Iterator<Item = &'a Handle>) -> redis::Pipeline 
 }
 
 /// What the answer to one key's delete means.
-fn outcome(call: &Call, answer: RedisResult<i64>) -> Outcome {
+fn outcome(call: &Call, answer: RedisResult<i64>, batch: &Condemned) -> Outcome {
     match answer {
+        Ok(length @ 1..) if batch.safe().is_some() => {
+            Outcome::Deleted { resources: 1, bytes: u64::try_from(length).ok() }
+        }
         Ok(1) => Outcome::Deleted { resources: 1, bytes: None },
         Ok(0) => Outcome::Absent,
         Ok(copy::CHANGED) => Outcome::Partly { resources: 0, bytes: None, left: 1 },
@@ -200,11 +206,15 @@ impl Store for RedisStore {
 
     async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {
         let mut seen = Seen::default();
+        let mut sizes = Sizes::default();
         let mut pass = Pass::begin(&self.nodes, Through::Everything, self.scan_count, "take inventory").await?;
         while let Some(keys) = pass.page().await? {
             for key in keys {
                 match self.templates.claim(&key) {
                     Claim::Owned(source, owner) if census.is_live(owner) || seen.first_time(&key) => {
+                        if !census.is_live(owner) {
+                            sizes.offer(source, &key);
+                        }
                         census.observe(source, owner, Amount::one(&key, None), || self.mentions(owner, &key));
                     }
                     Claim::Owned(..) => {}
@@ -213,6 +223,7 @@ impl Store for RedisStore {
                 }
             }
         }
+        sizes.measure(&self.nodes, census).await;
         Ok(())
     }
 

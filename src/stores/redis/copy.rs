@@ -22,12 +22,14 @@ return {dump, redis.call('PTTL', KEYS[1]), redis.sha1hex(dump)}";
 /// What [`UNLINK`] answers of a key that has changed.
 pub(super) const CHANGED: i64 = -1;
 
-/// Removes the key if its content has this digest: 1. 0 if it has gone, [`CHANGED`] if its content is another.
+/// Removes the key if its content has this digest, and answers the content's length. 0 if it has gone, [`CHANGED`] if its content is
+/// another.
 const UNLINK: &str = "\
 local dump = redis.call('DUMP', KEYS[1])
 if not dump then return 0 end
 if redis.sha1hex(dump) ~= ARGV[1] then return -1 end
-return redis.call('UNLINK', KEYS[1])";
+redis.call('UNLINK', KEYS[1])
+return #dump";
 
 /// The attribute that says how many milliseconds a key had to live; absent if it lived for ever.
 const LIVES_MS: &str = "lives_ms";

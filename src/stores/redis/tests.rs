@@ -283,6 +283,34 @@ async fn keys_of_nobody_are_unclaimed_and_stay() {
 }
 
 #[tokio::test]
+async fn s8_the_size_of_dead_courses_keys_is_estimated_from_a_few() {
+    let keyspace = Keyspace::create().await.unwrap();
+    let mut connection = connect(keyspace.url()).await;
+    let store = store(keyspace.url(), IdType::Integer, &["k:{course_id}:*", "few:{course_id}"]);
+    let (mut pipeline, mut truth) = (::redis::pipe(), 0);
+    for n in 0..1_000 {
+        pipeline.cmd("SET").arg(format!("k:7:{n}")).arg("x".repeat(100 + n % 7 * 300)).ignore();
+        pipeline.cmd("SET").arg(format!("k:8:{n}")).arg("x".repeat(100_000)).ignore();
+    }
+    for n in [7, 8, 9] {
+        pipeline.cmd("RPUSH").arg(format!("few:{n}")).arg("x".repeat(n * 100)).ignore();
+    }
+    pipeline.query_async::<()>(&mut connection).await.unwrap();
+    for n in 0..1_000 {
+        let mut usage = cmd("MEMORY");
+        truth += usage.arg("USAGE").arg(format!("k:7:{n}")).query_async::<u64>(&mut connection).await.unwrap();
+    }
+    let held = inventory(&store, IdType::Integer, &[CourseId::Integer(8)]).await.unwrap();
+    let estimate = held.sources[0].sizes.estimate(1_000).unwrap();
+    assert_eq!((estimate.resources, estimate.sampled), (1_000, 100), "and nothing of what is live");
+    let off = estimate.bytes.abs_diff(truth);
+    assert!(estimate.standard_error > 0 && off <= 4 * estimate.standard_error, "{estimate:?}, and it is {truth}");
+    let few = held.sources[1].sizes.estimate(2).unwrap();
+    assert_eq!((few.sampled, few.standard_error), (2, 0), "whoever measured all is not wrong");
+    assert_eq!(held, inventory(&store, IdType::Integer, &[CourseId::Integer(8)]).await.unwrap(), "the same ones");
+}
+
+#[tokio::test]
 async fn a_batch_of_several_pipelines_is_deleted_whole() {
     let keyspace = Keyspace::create().await.unwrap();
     let mut connection = connect(keyspace.url()).await;

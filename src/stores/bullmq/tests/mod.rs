@@ -18,6 +18,7 @@ mod alike;
 mod bench;
 mod cluster;
 mod holds;
+mod throughput;
 
 /// Long enough for a slow machine.
 const CALL: Duration = Duration::from_secs(10);

@@ -287,6 +287,20 @@ async fn tls_with_a_server_that_speaks_none_is_an_error() {
 }
 
 #[tokio::test]
+async fn s8_whoever_may_not_ask_for_sizes_knows_none() {
+    let (server, mut connection) = filled(250).await;
+    let mut user = cmd("ACL");
+    user.arg("SETUSER").arg("gc").arg("on").arg(">secret").arg("~*").arg(&["+ping", "+info", "+select", "+scan"]);
+    user.query_async::<()>(&mut connection).await.unwrap();
+    let held = inventory(&patient(&with_password(&server, "gc", "secret")), IdType::Integer, &[]).await.unwrap();
+    assert_eq!(held.sources[0].dead[&COURSE].amount.resources, 250, "and all that is needed");
+    assert_eq!(held.sources[0].sizes.estimate(250), None);
+    cmd("ACL").arg(&["SETUSER", "gc", "+memory|usage"]).query_async::<()>(&mut connection).await.unwrap();
+    let held = inventory(&patient(&with_password(&server, "gc", "secret")), IdType::Integer, &[]).await.unwrap();
+    assert_eq!(held.sources[0].sizes.estimate(250).map(|estimate| estimate.sampled), Some(100));
+}
+
+#[tokio::test]
 async fn s12_another_user_may_put_back_what_the_collectors_may_not() {
     let (server, mut connection) = filled(3).await;
     let allow = async |connection: &mut MultiplexedConnection, user: &str, commands: &[&str]| {
@@ -321,7 +335,9 @@ async fn s12_another_user_may_put_back_what_the_collectors_may_not() {
     });
     let safe = crate::stores::copies::Safe { id, receipts: receipts.collect() };
     let outcomes = alone.delete(&Condemned::for_test_copied(handles, safe, FRESH)).await.outcomes;
-    assert_eq!(outcomes, vec![Outcome::Deleted { resources: 1, bytes: None }; 3]);
+    let lengths = items.0.iter().map(|item| item.content.len() as u64);
+    let gone: Vec<Outcome> = lengths.map(|bytes| Outcome::Deleted { resources: 1, bytes: Some(bytes) }).collect();
+    assert_eq!(outcomes, gone, "as long as what was copied");
     for outcome in alone.put_back(&items.0, Restoring::Missing).await {
         let PutBack::Failed(cause) = outcome else { panic!("{outcome:?}") };
         assert!(cause.contains("grant its user") && !cause.contains("secret"), "{cause}");
