@@ -7,7 +7,7 @@
 //!
 //! **Places.** [`Database`], [`Keyspace`] and [`Collections`] are empty places on such servers, or on the servers that
 //! `DATABASE_URL`, `REDIS_URL` and `QDRANT_URL` name, where they clean up after themselves. A [`World`] is one of each
-//! and a folder for files; [`Servers`] are one server of each kind that a test may break.
+//! and a folder for files, and a bucket where it is to be whole; [`Servers`] are one server of each kind that a test may break.
 //!
 //! **Campus.** A [`campus::Campus`] is a course platform's data with everything that makes cleaning up hard. It knows
 //! what becomes of each resource when given courses are deleted, and a [`Snapshot`] tells what really became of it.
@@ -23,14 +23,16 @@ mod postgres;
 mod program;
 mod proxy;
 mod qdrant;
+mod queues;
 mod redis;
 mod server;
 mod snapshot;
 mod world;
 
+use self::bullmq::QUEUE_PREFIX;
 pub use self::{
     bullmq::Bullmq,
-    objects::Objects,
+    objects::{Bucket, Objects},
     pgbouncer::{PgBouncer, Pooling},
     ports::free_port,
     postgres::{Database, Postgres},

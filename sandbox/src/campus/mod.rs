@@ -6,9 +6,12 @@
 //! the difference of two [`crate::Snapshot`]s.
 
 mod fate;
+mod jobs;
 mod leftovers;
+mod objects;
 mod plan;
 mod random;
+mod rows;
 mod seed;
 mod traps;
 mod vanish;
@@ -18,8 +21,11 @@ use std::{collections::BTreeSet, fmt};
 use serde_json::Value;
 use uuid::Uuid;
 
-pub use self::fate::{Fate, NOT_A_COURSES, REFERENCED, SEVERAL_IDS, STRANGER, UNRECOGNISED};
+pub use self::fate::{Fate, LOCKED, NOT_A_COURSES, REFERENCED, SEVERAL_IDS, STRANGER, UNRECOGNISED};
+pub(crate) use self::jobs::source as queue_source;
+pub use self::jobs::{Job, JobState, QUEUES};
 pub use self::leftovers::{HeldCourse, Leftovers};
+pub use self::rows::{Row, TABLES, Table};
 use crate::PointId;
 
 /// The keys that name a course, as templates: `*` is anything.
@@ -64,7 +70,16 @@ impl fmt::Display for CourseId {
     }
 }
 
-/// How large a campus is. Two campuses in the same stores need different seeds.
+/// Which of the platform's stores a campus fills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Qdrant, Redis' keys and the folders: a matter of milliseconds.
+    Core,
+    /// Queues, tables and the bucket as well, which takes Node and an S3 service: for a [`crate::World::whole`].
+    Whole,
+}
+
+/// How large a campus is. Two campuses in the same stores need different seeds, and are [`Extent::Core`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CampusSize {
     /// What all ids and contents derive from.
@@ -83,6 +98,8 @@ pub struct CampusSize {
     pub points: usize,
     /// Dimensions of the dense vector. The platform's own is 768; a small one shows the same.
     pub vector_size: usize,
+    /// The stores that it fills.
+    pub extent: Extent,
 }
 
 impl Default for CampusSize {
@@ -97,6 +114,7 @@ impl Default for CampusSize {
             foreign: 6,
             points: 4,
             vector_size: 8,
+            extent: Extent::Core,
         }
     }
 }
@@ -127,6 +145,12 @@ pub struct Campus {
     pub points: Vec<Point>,
     /// Files.
     pub files: Vec<File>,
+    /// BullMQ's jobs, in the order in which they are added; none unless it is [`Extent::Whole`].
+    pub jobs: Vec<Job>,
+    /// Rows that no foreign key ties to their courses.
+    pub rows: Vec<Row>,
+    /// Objects of the bucket, by their names; none unless it is [`Extent::Whole`].
+    pub objects: Vec<File>,
 }
 
 /// A row of `organizations`.
@@ -250,10 +274,10 @@ pub struct Point {
     pub owner: Owner,
 }
 
-/// A file.
+/// A file, or an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Its path below the files' folder.
+    /// Its path below the files' folder; an object's whole name.
     pub path: String,
     /// Its bytes.
     pub content: Vec<u8>,
@@ -291,6 +315,9 @@ impl Campus {
             keys: self.keys.iter().filter(|key| of(&key.owner)).cloned().collect(),
             points: self.points.iter().filter(|point| of(&point.owner)).cloned().collect(),
             files: self.files.iter().filter(|file| of(&file.owner)).cloned().collect(),
+            jobs: self.jobs.iter().filter(|job| of(&job.owner)).cloned().collect(),
+            rows: self.rows.iter().filter(|row| of(&row.owner)).cloned().collect(),
+            objects: self.objects.iter().filter(|object| of(&object.owner)).cloned().collect(),
             courses,
         }
     }

@@ -5,15 +5,15 @@ use std::io::{IsTerminal, stdout};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sandbox::campus::{Campus, CampusSize, CourseId, Doom};
+use sandbox::campus::{Campus, CampusSize, CourseId, Doom, Extent};
 use sandbox::config::Settings;
-use sandbox::{Addresses, Servers, Snapshot, Stores, free_port};
+use sandbox::{Addresses, Resource, Servers, Snapshot, Stores, free_port};
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use crate::program::Program;
-use crate::proof;
-use crate::reasons;
+use crate::proof::{self, Count};
+use crate::reasons::{self, Expected};
 
 /// How long a course must have been gone before it is swept.
 const GRACE: &str = "3s";
@@ -22,8 +22,6 @@ const GRACE_PASSES_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// As many lines of a plan or a report as show what it is; `…` stands for the others.
 const SHOWN: usize = 26;
-/// As many lines of a restore.
-const SHOWN_BACK: usize = 8;
 
 /// A campus that was cleaned, and what it ran on.
 pub struct Story {
@@ -42,7 +40,7 @@ pub struct Story {
 impl Story {
     /// Tells it.
     pub async fn tell() -> Result<Self> {
-        step("A course platform: Postgres, Redis, Qdrant and folders, on free ports");
+        step("A course platform: Postgres, Redis with BullMQ, Qdrant, an S3 bucket and folders, on free ports");
         let servers = Servers::start().await?;
         let addresses = servers.addresses();
         let stores = Stores::connect(&addresses).await?;
@@ -80,21 +78,22 @@ impl Story {
 
         step("What stays, and why, as course-gc explains it");
         let left = program.json(&["plan"]).await?;
-        proven &= reasons::show(&campus, &deleted, &run, &left);
+        proven &= reasons::show(Expected::of(&campus, &addresses, &deleted, &after), &run, &left);
 
         step("One of these courses should not have been deleted: what it had comes back");
-        let course = deleted.first().copied().context("nothing was deleted")?;
-        show(&program, &["restore", "--course", &course.to_string()], SHOWN_BACK).await?;
+        let everything = |course: &CourseId| campus.only(*course).gone(&deleted);
+        let course = deleted.iter().copied().find(|course| Count::of(&everything(course)).has_all());
+        let course = course.context("no deleted course had something in every store")?;
+        restore(&program, course).await?;
         let back = Snapshot::take(&stores).await?;
         let difference = before.diff(&back);
-        let its = campus.only(course).gone(&deleted);
-        proven &= proof::check(
-            "everything of it is there",
-            its.iter().filter(|it| before.contains(it)).all(|it| back.contains(it)),
-        );
+        let its: BTreeSet<Resource> = everything(&course).into_iter().filter(|it| before.contains(it)).collect();
+        let claim = format!("all of it is there: {}", Count::of(&its).words());
+        proven &= proof::check(&claim, its.iter().all(|it| back.contains(it)));
         let others = campus.gone(&deleted).into_iter().filter(|resource| !its.contains(resource));
         proven &= proof::check("nothing of the others is", others.filter(|it| back.contains(it)).count() == 0);
-        proven &= proof::check("all of it is as it was", difference.changed.is_empty() && difference.added.is_empty());
+        let as_it_was = difference.changed.is_empty() && difference.added.is_empty();
+        proven &= proof::check("everything that is there is as it was, byte for byte", as_it_was);
         println!("\n{}", if proven { "Exactly the leaks are gone." } else { "FAILED: see the lines marked ✗." });
         Ok(Self { proven, program, addresses, settings, _servers: servers })
     }
@@ -107,19 +106,23 @@ fn settings() -> Result<Settings> {
 }
 
 async fn seed(stores: &Stores) -> Result<Campus> {
-    let size =
-        CampusSize { organizations: 8, courses: 80, foreign: 5, points: 20, vector_size: 768, ..CampusSize::default() };
+    let size = CampusSize {
+        organizations: 8,
+        courses: 80,
+        foreign: 5,
+        points: 20,
+        vector_size: 768,
+        extent: Extent::Whole,
+        ..CampusSize::default()
+    };
     let campus = Campus::plan(size);
     campus.seed(stores).await?;
-    let Campus { organizations, courses, points, keys, files, .. } = &campus;
     println!(
-        "{} courses of {} organizations, with {} points in Qdrant, {} keys in Redis and {} files; among them what another\n\
-         environment keeps in the same stores, what is no course's, and what only looks like it.",
-        courses.len(),
-        organizations.len(),
-        points.len(),
-        keys.len(),
-        files.len(),
+        "{} courses of {} organizations, with {};\n\
+         among them what another environment keeps in the same stores, what is no course's, and what only looks like it.",
+        campus.courses.len(),
+        campus.organizations.len(),
+        Count::of(Snapshot::take(stores).await?.resources()).words(),
     );
     Ok(campus)
 }
@@ -154,10 +157,25 @@ async fn latest_report(program: &Program) -> Result<Value> {
     status.pointer("/runs/0/report").cloned().context("the ledger has no report of the run")
 }
 
+/// Brings a course back, and shows the first line about each store, and the last.
+async fn restore(program: &Program, course: CourseId) -> Result<()> {
+    let arguments = ["restore", "--course", &course.to_string()];
+    let text = said(program, &arguments).await?;
+    let all: Vec<&str> = text.trim_end().lines().collect();
+    let Some((last, rest)) = all.split_last() else { return Ok(()) };
+    let mut shown = BTreeSet::new();
+    for line in rest {
+        if shown.insert(line.split(' ').next()) {
+            println!("{line}");
+        }
+    }
+    println!("… {} lines more\n{last}", rest.len() - shown.len());
+    Ok(())
+}
+
 /// Runs a command, and shows it with the first lines of what it says and the last, which sums it up.
 async fn show(program: &Program, arguments: &[&str], lines: usize) -> Result<()> {
-    println!("{}", bold(&format!("$ course-gc {}", arguments.join(" "))));
-    let text = program.text(arguments).await?;
+    let text = said(program, arguments).await?;
     let all: Vec<&str> = text.trim_end().lines().collect();
     let Some((last, rest)) = all.split_last() else { return Ok(()) };
     rest.iter().take(lines).for_each(|line| println!("{}", line.trim_end()));
@@ -166,6 +184,12 @@ async fn show(program: &Program, arguments: &[&str], lines: usize) -> Result<()>
     }
     println!("{last}");
     Ok(())
+}
+
+/// Shows a command, runs it, and returns what it says.
+async fn said(program: &Program, arguments: &[&str]) -> Result<String> {
+    println!("{}", bold(&format!("$ course-gc {}", arguments.join(" "))));
+    program.text(arguments).await
 }
 
 fn step(title: &str) {
