@@ -62,7 +62,11 @@ pub(crate) async fn read(redis: &mut MultiplexedConnection, keys: &[Vec<u8>]) ->
             let mut part = |job: &str, what: String| jobs.entry((queue.to_owned(), plain(job))).or_default().push(what);
             let pairs = pairs(kind, content);
             if STRUCTURES.contains(&name) {
-                pairs.into_iter().for_each(|(job, score)| part(&job, format!("in {name} {score}")));
+                // A scheduler is called there without what the name of its hash begins with.
+                let prefix = if name == "repeat" { "repeat:" } else { "" };
+                for (job, score) in pairs {
+                    part(&format!("{prefix}{job}"), format!("in {name} {score}"));
+                }
             } else if let Some((job, beside)) = beside(name) {
                 part(job, format!("{beside} {pairs:?}"));
             } else if kind == "hash" && name != "meta" && !name.starts_with("metrics:") {

@@ -43,6 +43,13 @@ impl Campus {
         .collect()
     }
 
+    /// Of the given courses, which were deleted, one of which something goes from the most stores.
+    pub fn richest(&self, addresses: &Addresses, deleted: &BTreeSet<CourseId>) -> Option<CourseId> {
+        let swept = self.swept(addresses, deleted);
+        let stores = |course: &CourseId| swept.iter().filter(|(_, of)| of == course).count();
+        deleted.iter().copied().max_by_key(stores)
+    }
+
     /// What stays after the given courses were deleted and everything that may go has gone. The snapshot of what is left says how
     /// many keys BullMQ's queues have, which is for nobody to plan.
     pub fn leftovers(&self, addresses: &Addresses, deleted: &BTreeSet<CourseId>, after: &Snapshot) -> Leftovers {

@@ -45,12 +45,11 @@ impl Count {
     /// In words: `3 points, 10 keys`.
     pub fn words(self) -> String {
         let some = self.0.into_iter().zip(KINDS).filter(|(count, _)| *count > 0);
-        some.map(|(count, kind)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
-    }
-
-    /// True if there is some of each.
-    pub fn has_all(self) -> bool {
-        self.0.iter().all(|count| *count > 0)
+        let words = some.map(|(count, kind)| match count {
+            1 => format!("1 {}", kind.trim_end_matches('s')),
+            _ => format!("{count} {kind}"),
+        });
+        words.collect::<Vec<_>>().join(", ")
     }
 }
 

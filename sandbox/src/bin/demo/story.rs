@@ -20,8 +20,6 @@ const GRACE: &str = "3s";
 /// How long the demo waits for that grace to pass.
 const GRACE_PASSES_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// As many lines of a plan or a report as show what it is; `…` stands for the others.
-const SHOWN: usize = 26;
 
 /// A campus that was cleaned, and what it ran on.
 pub struct Story {
@@ -49,9 +47,9 @@ impl Story {
         step("course-gc is told that these databases and stores are ours, and learns which courses are live");
         let settings = settings()?;
         let program = Program::configured(&addresses, &settings)?;
-        show(&program, &["migrate"], usize::MAX).await?;
-        show(&program, &["adopt", "--yes"], usize::MAX).await?;
-        show(&program, &["run"], 0).await?;
+        show(&program, &["migrate"], Lines::All).await?;
+        show(&program, &["adopt", "--yes"], Lines::All).await?;
+        show(&program, &["run"], Lines::Last).await?;
 
         step("The platform deletes courses, and forgets what they left in the stores");
         let deleted = delete(&campus, &stores).await?;
@@ -60,15 +58,15 @@ impl Story {
         step(&format!(
             "course-gc sees the leaks, and waits: a course must have been gone for {GRACE} (by default 24h)"
         ));
-        show(&program, &["plan"], SHOWN).await?;
+        show(&program, &["plan"], Lines::OneAStore).await?;
         let untouched = before.diff(&Snapshot::take(&stores).await?) == Default::default();
 
         wait_for_grace(&program).await?;
         step("The grace has passed: this would go");
-        show(&program, &["plan"], SHOWN).await?;
+        show(&program, &["plan"], Lines::All).await?;
 
         step("And now it goes");
-        show(&program, &["run"], SHOWN).await?;
+        show(&program, &["run"], Lines::OneAStore).await?;
         let run = latest_report(&program).await?;
 
         step("Proof: counted in the stores themselves, byte for byte, without asking course-gc");
@@ -81,13 +79,12 @@ impl Story {
         proven &= reasons::show(Expected::of(&campus, &addresses, &deleted, &after), &run, &left);
 
         step("One of these courses should not have been deleted: what it had comes back");
-        let everything = |course: &CourseId| campus.only(*course).gone(&deleted);
-        let course = deleted.iter().copied().find(|course| Count::of(&everything(course)).has_all());
-        let course = course.context("no deleted course had something in every store")?;
-        restore(&program, course).await?;
+        let course = campus.richest(&addresses, &deleted).context("nothing was deleted")?;
+        show(&program, &["restore", "--course", &course.to_string()], Lines::OneAStore).await?;
         let back = Snapshot::take(&stores).await?;
         let difference = before.diff(&back);
-        let its: BTreeSet<Resource> = everything(&course).into_iter().filter(|it| before.contains(it)).collect();
+        let its: BTreeSet<Resource> =
+            campus.only(course).gone(&deleted).into_iter().filter(|it| before.contains(it)).collect();
         let claim = format!("all of it is there: {}", Count::of(&its).words());
         proven &= proof::check(&claim, its.iter().all(|it| back.contains(it)));
         let others = campus.gone(&deleted).into_iter().filter(|resource| !its.contains(resource));
@@ -157,39 +154,41 @@ async fn latest_report(program: &Program) -> Result<Value> {
     status.pointer("/runs/0/report").cloned().context("the ledger has no report of the run")
 }
 
-/// Brings a course back, and shows the first line about each store, and the last.
-async fn restore(program: &Program, course: CourseId) -> Result<()> {
-    let arguments = ["restore", "--course", &course.to_string()];
-    let text = said(program, &arguments).await?;
-    let all: Vec<&str> = text.trim_end().lines().collect();
-    let Some((last, rest)) = all.split_last() else { return Ok(()) };
-    let mut shown = BTreeSet::new();
-    for line in rest {
-        if shown.insert(line.split(' ').next()) {
-            println!("{line}");
-        }
-    }
-    println!("… {} lines more\n{last}", rest.len() - shown.len());
-    Ok(())
+/// Which lines of what a command says are shown; `…` stands for the others.
+#[derive(Clone, Copy)]
+enum Lines {
+    /// All of them.
+    All,
+    /// The last, which sums it up.
+    Last,
+    /// Of those that begin with the same word, as all that are about one store do, the first; and the last.
+    OneAStore,
 }
 
-/// Runs a command, and shows it with the first lines of what it says and the last, which sums it up.
-async fn show(program: &Program, arguments: &[&str], lines: usize) -> Result<()> {
-    let text = said(program, arguments).await?;
-    let all: Vec<&str> = text.trim_end().lines().collect();
+/// Runs a command, and shows it with what it says.
+async fn show(program: &Program, arguments: &[&str], lines: Lines) -> Result<()> {
+    println!("{}", bold(&format!("$ course-gc {}", arguments.join(" "))));
+    let text = program.text(arguments).await?;
+    let all: Vec<&str> = text.trim_end().lines().map(str::trim_end).collect();
     let Some((last, rest)) = all.split_last() else { return Ok(()) };
-    rest.iter().take(lines).for_each(|line| println!("{}", line.trim_end()));
-    if rest.len() > lines && lines > 0 {
-        println!("…");
+    let mut words = BTreeSet::new();
+    let mut shown = 0;
+    for line in rest {
+        let is_shown = match lines {
+            Lines::All => true,
+            Lines::Last => false,
+            Lines::OneAStore => line.split_whitespace().next().is_none_or(|word| words.insert(word)),
+        };
+        if is_shown {
+            println!("{line}");
+            shown += 1;
+        }
+    }
+    if shown > 0 && shown < rest.len() {
+        println!("… {} lines more", rest.len() - shown);
     }
     println!("{last}");
     Ok(())
-}
-
-/// Shows a command, runs it, and returns what it says.
-async fn said(program: &Program, arguments: &[&str]) -> Result<String> {
-    println!("{}", bold(&format!("$ course-gc {}", arguments.join(" "))));
-    program.text(arguments).await
 }
 
 fn step(title: &str) {
