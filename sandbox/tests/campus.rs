@@ -14,13 +14,12 @@ use sandbox::{
 };
 use serde_json::json;
 
-async fn seeded(size: CampusSize) -> (World, Stores, Campus) {
-    let world = match size.extent {
+async fn seeded(campus: Campus) -> (World, Stores, Campus) {
+    let world = match campus.extent {
         Extent::Core => World::create().await.unwrap(),
         Extent::Whole => World::whole().await.unwrap(),
     };
     let stores = Stores::connect(&world.addresses()).await.unwrap();
-    let campus = Campus::plan(size);
     campus.seed(&stores).await.unwrap();
     (world, stores, campus)
 }
@@ -29,13 +28,14 @@ fn integers() -> CampusSize {
     CampusSize { ids: IdKind::Integer, ..CampusSize::default() }
 }
 
-fn whole() -> CampusSize {
-    CampusSize { extent: Extent::Whole, ..CampusSize::default() }
+fn whole() -> Campus {
+    Campus::whole(CampusSize::default())
 }
 
 #[test]
 fn the_same_size_gives_the_same_campus() {
-    for size in [CampusSize::default(), integers(), whole()] {
+    for size in [CampusSize::default(), integers()] {
+        assert_eq!(Campus::whole(size), Campus::whole(size));
         assert_eq!(Campus::plan(size), Campus::plan(size));
         assert_ne!(Campus::plan(size).keys, Campus::plan(CampusSize { seed: 2, ..size }).keys);
     }
@@ -58,40 +58,39 @@ fn no_resource_is_planned_twice() {
 
 #[test]
 fn a_whole_campus_holds_what_any_other_does_and_more() {
-    for size in [whole(), CampusSize { extent: Extent::Whole, ..integers() }] {
-        let campus = Campus::plan(size);
+    for size in [CampusSize::default(), integers()] {
+        let campus = Campus::whole(size);
         let jobs: usize = campus.jobs.iter().map(|job| job.ids().len()).sum();
         let resources = campus.keys.len() + campus.points.len() + campus.files.len();
         let further = jobs + campus.rows.len() + campus.objects.len();
         assert_eq!(campus.fates(&BTreeSet::new()).len(), resources + further, "none is planned twice");
-        let core = Campus::plan(CampusSize { extent: Extent::Core, ..size });
+        let core = Campus::plan(size);
         assert_eq!((core.points, core.files, core.catalog), (campus.points, campus.files, campus.catalog));
     }
 }
 
 #[test]
 fn nothing_goes_while_every_course_is_there() {
-    let campus = Campus::plan(whole());
+    let campus = whole();
     assert!(campus.gone(&BTreeSet::new()).is_empty());
 }
 
 #[test]
 fn every_reason_to_hold_occurs_in_both_kinds_of_campus() {
     use sandbox::campus::{LOCKED, NOT_A_COURSES, REFERENCED, SEVERAL_IDS, STRANGER, UNRECOGNISED};
-    let wholly = |size| CampusSize { extent: Extent::Whole, ..size };
-    for size in [CampusSize::default(), integers(), whole(), wholly(integers())] {
-        let campus = Campus::plan(size);
+    let core = [Campus::plan(CampusSize::default()), Campus::plan(integers())];
+    for campus in core.into_iter().chain([whole(), Campus::whole(integers())]) {
         let fates: BTreeSet<Fate> = campus.fates(&campus.doomed()).into_values().collect();
         let reasons = [NOT_A_COURSES, REFERENCED, SEVERAL_IDS, STRANGER, UNRECOGNISED].map(Fate::Held);
         assert!(reasons.iter().chain(&[Fate::Gone, Fate::Live]).all(|fate| fates.contains(fate)), "{fates:?}");
-        assert_eq!(fates.contains(&Fate::Held(LOCKED)), size.extent == Extent::Whole);
+        assert_eq!(fates.contains(&Fate::Held(LOCKED)), campus.extent == Extent::Whole);
     }
 }
 
 #[tokio::test]
 async fn what_is_planned_is_seeded_and_the_deletes_remove_what_they_should() {
-    for size in [CampusSize::default(), integers(), whole()] {
-        let (_world, stores, campus) = seeded(size).await;
+    for campus in [Campus::plan(CampusSize::default()), Campus::plan(integers()), whole()] {
+        let (_world, stores, campus) = seeded(campus).await;
         let before = Snapshot::take(&stores).await.unwrap();
         let planned: BTreeSet<Resource> = campus.fates(&BTreeSet::new()).into_keys().collect();
         let there: BTreeSet<Resource> = before.resources().filter(|it| !is_claim(it)).cloned().collect();
@@ -100,7 +99,7 @@ async fn what_is_planned_is_seeded_and_the_deletes_remove_what_they_should() {
         let deleted = campus.delete_doomed(&stores).await.unwrap();
         assert_eq!(deleted, campus.doomed());
         let left: i64 = sqlx::query_scalar("SELECT count(*) FROM courses").fetch_one(&stores.postgres).await.unwrap();
-        assert_eq!(usize::try_from(left).unwrap(), size.courses - size.doomed);
+        assert_eq!(usize::try_from(left).unwrap(), campus.size.courses - campus.size.doomed);
 
         let difference = before.diff(&Snapshot::take(&stores).await.unwrap());
         assert!(difference.added.is_empty() && difference.changed.is_empty());
@@ -135,7 +134,7 @@ async fn one_course_can_be_seeded_alone() {
 
 #[tokio::test]
 async fn the_collection_is_as_strict_as_the_platform_s() {
-    let (_world, stores, _campus) = seeded(CampusSize::default()).await;
+    let (_world, stores, _campus) = seeded(Campus::plan(CampusSize::default())).await;
     let alias = &stores.addresses.alias;
     let info = stores.qdrant.collection_info(alias).await.unwrap().result.unwrap();
     let strict = info.config.unwrap().strict_mode_config.unwrap();
@@ -204,7 +203,7 @@ async fn a_snapshot_sees_one_changed_byte_in_every_store() {
 
 #[tokio::test]
 async fn two_thousand_courses_are_seeded_in_seconds() {
-    let (_world, stores, campus) = seeded(CampusSize::large()).await;
+    let (_world, stores, campus) = seeded(Campus::plan(CampusSize::large())).await;
     let there = Snapshot::take(&stores).await.unwrap();
     let resources = campus.keys.len() + campus.points.len() + campus.files.len();
     assert_eq!(there.resources().filter(|it| !is_claim(it)).count(), resources);

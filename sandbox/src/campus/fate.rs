@@ -81,7 +81,7 @@ impl Campus {
             job.ids().into_iter().map(move |id| judged(resource(id), &job.owner).held_if(holds, LOCKED))
         });
         // Nobody is asked to clean the tables of a campus that is not whole.
-        let rows = self.rows.iter().filter(|_| self.size.extent == Extent::Whole);
+        let rows = self.rows.iter().filter(|_| self.extent == Extent::Whole);
         let rows = rows.map(|row| judged(Resource::Row { table: row.table.name, id: row.id }, &row.owner));
         let objects = self.objects.iter().map(|object| judged(Resource::Object(object.path.clone()), &object.owner));
         keys.chain(points).chain(files).chain(jobs).chain(rows).chain(objects).collect()

@@ -1,6 +1,6 @@
 //! A course platform's data, with everything that makes cleaning up after deleted courses hard.
 //!
-//! [`Campus::plan`] is pure: the same size gives the same campus, whatever the machine. [`Campus::seed`] writes it into
+//! [`Campus::plan`] and [`Campus::whole`] are pure: the same size gives the same campus, whatever the machine. [`Campus::seed`] writes it into
 //! the stores; the functions in `vanish` delete courses the ways the platform does, which leave things behind.
 //! [`Campus::fates`] says what should become of each resource then, without looking at any store: tests compare it with
 //! the difference of two [`crate::Snapshot`]s.
@@ -79,7 +79,7 @@ pub enum Extent {
     Whole,
 }
 
-/// How large a campus is. Two campuses in the same stores need different seeds, and are [`Extent::Core`].
+/// How large a campus is. Two campuses in the same stores need different seeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CampusSize {
     /// What all ids and contents derive from.
@@ -98,8 +98,6 @@ pub struct CampusSize {
     pub points: usize,
     /// Dimensions of the dense vector. The platform's own is 768; a small one shows the same.
     pub vector_size: usize,
-    /// The stores that it fills.
-    pub extent: Extent,
 }
 
 impl Default for CampusSize {
@@ -114,7 +112,6 @@ impl Default for CampusSize {
             foreign: 6,
             points: 4,
             vector_size: 8,
-            extent: Extent::Core,
         }
     }
 }
@@ -131,6 +128,8 @@ impl CampusSize {
 pub struct Campus {
     /// What it was planned from.
     pub size: CampusSize,
+    /// The stores that it fills.
+    pub extent: Extent,
     /// The platform's customers. The last one has doomed courses only.
     pub organizations: Vec<Organization>,
     /// The courses with a row in Postgres.
@@ -309,6 +308,7 @@ impl Campus {
         let catalogued = |row: &&CatalogRow| row.course.is_some_and(|id| ids.contains(&id));
         Self {
             size: self.size,
+            extent: self.extent,
             organizations: self.organizations.iter().filter(home).cloned().collect(),
             foreign: Vec::new(),
             catalog: self.catalog.iter().filter(catalogued).cloned().collect(),

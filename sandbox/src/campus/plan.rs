@@ -21,16 +21,27 @@ pub(super) struct Planner {
 }
 
 impl Campus {
-    /// Plans a campus. The same size gives the same campus.
+    /// Plans a campus that fills three stores. The same size gives the same campus.
     ///
     /// Sizes that make no sense are corrected: there are at least two organizations and no more doomed courses than
     /// courses.
     pub fn plan(size: CampusSize) -> Self {
+        Self::filling(Extent::Core, size)
+    }
+
+    /// Plans a campus that fills all six stores, for a whole world. What it holds in those three is the same, but for the keys of
+    /// queues, which are real ones here. No other campus may be in the same stores.
+    pub fn whole(size: CampusSize) -> Self {
+        Self::filling(Extent::Whole, size)
+    }
+
+    fn filling(extent: Extent, size: CampusSize) -> Self {
         let size =
             CampusSize { organizations: size.organizations.max(2), doomed: size.doomed.min(size.courses), ..size };
         let mut planner = Planner {
             campus: Self {
                 size,
+                extent,
                 organizations: Vec::new(),
                 courses: Vec::new(),
                 foreign: Vec::new(),
@@ -56,7 +67,7 @@ impl Campus {
         traps::set(&mut planner);
         // Last, so that what a campus holds besides is the same with and without them.
         rows::plan(&mut planner);
-        if size.extent == Extent::Whole {
+        if extent == Extent::Whole {
             jobs::plan(&mut planner);
             objects::plan(&mut planner);
         }

@@ -53,7 +53,7 @@ pub(super) fn plan(planner: &mut Planner) {
     for id in courses {
         planner.row(CACHE, vec![Some(id)], Owner::Course(id));
     }
-    if planner.campus.size.extent == Extent::Core {
+    if planner.campus.extent == Extent::Core {
         return;
     }
     for id in planner.campus.foreign.clone() {

@@ -16,7 +16,7 @@ pub(super) fn set(planner: &mut Planner) {
     odd_keys(planner, &doomed, &staying);
     keys_of_no_course(planner);
     // A whole campus has real ones.
-    if planner.campus.size.extent == Extent::Core {
+    if planner.campus.extent == Extent::Core {
         queues(planner, &doomed, &staying);
     }
 }

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, stdout};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sandbox::campus::{Campus, CampusSize, CourseId, Doom, Extent};
+use sandbox::campus::{Campus, CampusSize, CourseId, Doom};
 use sandbox::config::Settings;
 use sandbox::{Addresses, Resource, Servers, Snapshot, Stores, free_port};
 use serde_json::Value;
@@ -103,16 +103,9 @@ fn settings() -> Result<Settings> {
 }
 
 async fn seed(stores: &Stores) -> Result<Campus> {
-    let size = CampusSize {
-        organizations: 8,
-        courses: 80,
-        foreign: 5,
-        points: 20,
-        vector_size: 768,
-        extent: Extent::Whole,
-        ..CampusSize::default()
-    };
-    let campus = Campus::plan(size);
+    let size =
+        CampusSize { organizations: 8, courses: 80, foreign: 5, points: 20, vector_size: 768, ..CampusSize::default() };
+    let campus = Campus::whole(size);
     campus.seed(stores).await?;
     println!(
         "{} courses of {} organizations, with {};\n\
