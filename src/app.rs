@@ -82,6 +82,7 @@ pub fn liveness(config: &Config) -> PostgresSources {
         query: source.query.clone(),
         accepted: source.i_accept.iter().map(|accept| risk(*accept)).collect(),
         tombstones: tombstones(config, name, source),
+        organizations: source.organizations.clone(),
     });
     PostgresSources { id_type: id_type(config), sources: sources.collect() }
 }

@@ -1,5 +1,6 @@
 //! The command line: what is asked for, and what is answered. Knows reports and the activator, never a store.
 
+mod cleanup;
 mod quarantine;
 mod render;
 mod tombstones;
@@ -14,6 +15,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
 use crate::approve::{self, ApproveError, Holds};
+use crate::cleanup::CleanupError;
 use crate::config::{self, Config, ConfigErrors};
 use crate::domain::approvals::{BadTerms, Digest, Terms};
 use crate::domain::report::Mode;
@@ -23,6 +25,7 @@ use crate::reconcile::{RunError, reconcile};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{events, subscriber};
 use crate::{adopt, app, clock, serve};
+use cleanup::CleanupArguments;
 use quarantine::{BadUsage, QuarantineCommand, RestoreArguments};
 use tombstones::TombstonesCommand;
 
@@ -100,6 +103,13 @@ enum Command {
     },
     /// End a pause.
     Resume,
+    /// Remove what one deleted course left, in every store: the delete path as a command.
+    Cleanup(CleanupArguments),
+    /// Show what is left of a course in each store; when that is nothing, evidence that it was erased. Changes nothing.
+    Trace {
+        /// The course.
+        course: String,
+    },
     /// Look at what was deleted, and is kept until it expires.
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
@@ -193,6 +203,8 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
             app::ledger(&config)?.migrate().await?;
             answer(cli.output, "the ledger's tables are up to date", || serde_json::json!({ "migrated": true }))
         }
+        Command::Cleanup(ref arguments) => cleanup::cleanup(cli.output, &config, arguments, &stop_on_signal()?).await,
+        Command::Trace { ref course } => cleanup::trace(cli.output, &config, course).await,
         Command::Quarantine(ref command) => quarantine::quarantine(cli.output, &config, command).await,
         Command::Restore(ref arguments) => quarantine::restore(cli.output, &config, arguments).await,
         Command::Tombstones(command) => tombstones::tombstones(cli.output, &config, command).await,
@@ -256,6 +268,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         Some(RunError::Locked(_) | RunError::Misplaced(_)) => HELD,
         Some(RunError::Stopped) => PARTLY,
         _ if matches!(error.downcast_ref(), Some(ApproveError::Changed(_))) => HELD,
+        _ if matches!(error.downcast_ref(), Some(CleanupError::Live(_))) => HELD,
         _ => FAILED,
     }
 }

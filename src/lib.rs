@@ -6,6 +6,7 @@
 pub mod adopt;
 pub mod app;
 pub mod approve;
+pub mod cleanup;
 pub mod cli;
 pub mod clock;
 pub mod config;

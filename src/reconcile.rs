@@ -2,8 +2,10 @@
 
 mod copies;
 mod graves;
+pub mod organizations;
 mod orphans;
 mod places;
+pub mod requests;
 pub mod restore;
 mod stages;
 
@@ -31,6 +33,7 @@ use crate::schedule::Schedule;
 use crate::stores::Store;
 
 use graves::Graves;
+use requests::Requests;
 pub use stages::Locks;
 use stages::{Stopwatch, Truth};
 
@@ -164,6 +167,8 @@ pub struct Pass<'a> {
     live: Arc<LiveSet>,
     /// The tombstones that were evidence; none until the live set is believed.
     graves: Option<Graves>,
+    /// What the delete path asked for before the live set was read.
+    requests: Requests,
     /// What was seen counts for the orphans' clocks.
     judged: bool,
 }
@@ -181,7 +186,7 @@ impl<'a> Pass<'a> {
         let started_at = collector.ledger.begin(run, mode).await?;
         let report = RunReport::begin(run, mode, &collector.installation, started_at);
         let live = Arc::new(LiveSet::empty(collector.id_type));
-        Ok(Self { collector, locks, report, watch, live, graves: None, judged: false })
+        Ok(Self { collector, locks, report, watch, live, graves: None, requests: Requests::default(), judged: false })
     }
 
     /// Looks and decides; changes no store but for its marker. `None` if the run is halted: the report says why.
@@ -189,7 +194,8 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// If nothing could be judged.
     pub async fn plan(&mut self, stop: &CancellationToken) -> Result<Option<Plan>, RunError> {
-        let Self { collector, locks, report, watch, .. } = self;
+        let Self { collector, locks, report, watch, requests, .. } = self;
+        *requests = Requests::read(collector).await?;
         let places = match places::check(collector, locks, report.mode).await? {
             Ok(places) => places,
             Err(misplaced) => return Ok(self.halt(&misplaced)),
@@ -203,7 +209,8 @@ impl<'a> Pass<'a> {
         };
         let mut inventories = stages::take_inventories(collector, Arc::clone(&live), &places, stop).await?;
         watch.stage(report, "inventory");
-        let views = orphans::find(collector, locks, report, &mut inventories, &mut graves).await?;
+        let evidence = (requests.courses(), &mut graves);
+        let views = orphans::find(collector, locks, report, &mut inventories, evidence).await?;
         watch.stage(report, "orphans");
         let world = stages::read_world(collector, report).await?;
         let plan = decide(views, &world, &collector.limits);
@@ -222,12 +229,17 @@ impl<'a> Pass<'a> {
     pub async fn sweep(&mut self, plan: &Plan, stop: &CancellationToken) -> Result<(), RunError> {
         copies::purge(self.collector, &self.locks, &mut self.report).await?;
         self.watch.stage(&mut self.report, "purge");
-        let sweep = stages::sweep(self.collector, &self.locks, (plan, &self.live), stop, &mut self.report);
-        let live = sweep.await?;
+        let what = stages::Sweeping { plan, live: &self.live, watched: self.requests.courses() };
+        let (live, watched) = stages::sweep(self.collector, &self.locks, what, stop, &mut self.report).await?;
         if let Some(graves) = &mut self.graves {
             graves.void_late(self.collector, &self.locks, &live).await?;
         }
         self.watch.stage(&mut self.report, "sweep");
+        if !self.requests.courses().is_empty() {
+            let (live, took) = ([self.live.as_ref(), &live], self.watch.elapsed());
+            self.requests.answer(self.collector, &self.report, (plan, &watched), (live, took)).await;
+            self.watch.stage(&mut self.report, "requests");
+        }
         Ok(())
     }
 
@@ -236,8 +248,15 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// Why the pass failed, or if the report cannot be written.
     pub async fn end(self, ended: Result<(), RunError>) -> Result<RunReport, RunError> {
-        let Self { collector, locks, report, watch, judged, .. } = self;
+        let Self { collector, locks, report, watch, requests, judged, .. } = self;
         let run = report.run;
+        if report.mode == Mode::Run {
+            match (&ended, &report.halt) {
+                (Err(error), _) => requests.postpone(collector, "failed", &chain(error)).await,
+                (Ok(()), Some(halt)) => requests.postpone(collector, "halted", halt).await,
+                (Ok(()), None) => {}
+            }
+        }
         let ended = match ended {
             Ok(()) => stages::finish(collector, report, watch, judged).await,
             Err(error) => Err(error),

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
@@ -24,11 +24,12 @@ use tokio_cron_scheduler::JobSchedulerError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::cleanup::{self, Bell};
 use crate::clock;
 use crate::domain::report::{Mode, RunReport};
 use crate::errors::chain;
 use crate::http::{self, Health, Unwell};
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::LedgerError;
 use crate::reconcile::{Collector, RunError, reconcile};
 use crate::schedule::Ticker;
 use crate::telemetry::events;
@@ -38,6 +39,8 @@ use next::{Known, LOOK_AGAIN, PAUSE_FAILED, PAUSE_LOCKED, Step, View, next};
 
 /// How long a run has to end its batch once it is told to stop; Kubernetes kills after 30 s by default.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// Deaths that were recorded want no more than one run within this time.
+const SELDOM: TimeDelta = TimeDelta::minutes(1);
 /// How long answers that are under way have to end after that.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -124,8 +127,8 @@ enum Done {
     Ran(Box<Result<RunReport, RunError>>),
 }
 
-/// When the last run started, and what time it is, both in the database's time.
-type Seen = (Option<DateTime<Utc>>, DateTime<Utc>);
+/// When the last run started, and what time it is, both in the database's time; and whether the delete path wants a run.
+type Seen = (Option<DateTime<Utc>>, DateTime<Utc>, bool);
 
 /// The loop.
 struct Activator {
@@ -133,6 +136,7 @@ struct Activator {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     stop: CancellationToken,
+    bell: Arc<Bell>,
     known: Known,
     /// Whether the ledger could be used when it was last looked at.
     ledger_up: Option<bool>,
@@ -143,7 +147,7 @@ struct Activator {
 impl Activator {
     fn new(collector: Arc<Collector>, metrics: Arc<Metrics>, health: Arc<Health>, stop: CancellationToken) -> Self {
         let (known, work) = (Known::default(), JoinSet::new());
-        Self { collector, metrics, health, stop, known, ledger_up: None, work }
+        Self { collector, metrics, health, stop, bell: Arc::default(), known, ledger_up: None, work }
     }
 
     /// Looks and runs, until it is told to stop.
@@ -152,6 +156,8 @@ impl Activator {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = ticker.tick() => {}
+                // What was seen before somebody asked does not count.
+                () = self.bell.rung() => self.known.view = None,
                 Some(done) = self.work.join_next() => self.absorb(done),
             }
             self.health.beat();
@@ -177,7 +183,7 @@ impl Activator {
         match next(&collector.schedule, &self.known, self.now()) {
             Step::Wait => {}
             Step::Look => {
-                self.work.spawn(async move { Done::Looked(look(collector.ledger.as_ref()).await) });
+                self.work.spawn(async move { Done::Looked(look(&collector).await) });
             }
             Step::Run => {
                 self.health.run_began();
@@ -202,9 +208,9 @@ impl Activator {
         let up = seen.is_ok();
         let changed = self.ledger_up.replace(up) != Some(up);
         match seen {
-            Ok((last_start, database_time)) => {
+            Ok((last_start, database_time, wanted)) => {
                 // Taken after the answer, so that what is added since never runs ahead of the database.
-                self.known.view = Some(View { last_start, database_time, looked_at: self.now() });
+                self.known.view = Some(View { last_start, wanted, database_time, looked_at: self.now() });
                 self.health.set_ready(Ok(()));
                 if changed {
                     events::ledger_up(&self.metrics);
@@ -236,6 +242,7 @@ impl Activator {
 
     /// After a run, whatever came of it: another may be due after this, by a new look.
     fn pause(&mut self, pause: Duration) {
+        self.bell.run_ended();
         self.health.run_ended();
         self.known.view = None;
         self.known.run_after = self.now() + pause;
@@ -247,10 +254,12 @@ impl Activator {
     }
 }
 
-/// Makes sure that the ledger is the one that this program knows, and asks when the last run started.
-async fn look(ledger: &dyn Ledger) -> Result<Seen, LedgerError> {
-    ledger.check_version().await?;
-    ledger.last_start().await
+/// Makes sure that the ledger is the one that this program knows, and asks when the last run started, and whether one is wanted.
+async fn look(collector: &Collector) -> Result<Seen, LedgerError> {
+    collector.ledger.check_version().await?;
+    let (last_start, now) = collector.ledger.last_start().await?;
+    let seldom = last_start.is_none_or(|last| now - last >= SELDOM);
+    Ok((last_start, now, cleanup::is_wanted(collector, seldom).await?))
 }
 
 #[cfg(test)]

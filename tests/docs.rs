@@ -121,7 +121,7 @@ fn status() -> Value {
         tombstones_error: None,
     }];
     report.stores = vec![store];
-    for stage in ["liveness", "inventory", "orphans", "plan", "purge", "sweep"] {
+    for stage in ["liveness", "inventory", "orphans", "plan", "purge", "sweep", "requests"] {
         report.stage(stage, Duration::from_secs(1));
     }
     let report = report.conclude(Duration::from_secs(1));

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::cleanup::course;
 use super::{HELD, Output, PARTLY, answer};
 use crate::app;
 use crate::config::Config;
@@ -22,6 +23,12 @@ use crate::stores::copies::Restoring;
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct BadUsage(String);
+
+impl BadUsage {
+    pub(super) fn new(what: String) -> Self {
+        Self(what)
+    }
+}
 
 fn bad<T>(what: &str) -> anyhow::Result<T> {
     Err(BadUsage(what.to_owned()).into())
@@ -80,15 +87,7 @@ pub(super) struct RestoreArguments {
 
 impl Which {
     fn selection(&self, id_type: IdType) -> anyhow::Result<Selection> {
-        let course = match &self.course {
-            Some(text) => match id_type.parse(text.as_bytes()) {
-                Some(course) => Some(course),
-                None => {
-                    return bad(&format!("`{text}` is no course id as course_id says; write it in its canonical form"));
-                }
-            },
-            None => None,
-        };
+        let course = self.course.as_ref().map(|text| course(id_type, text)).transpose()?;
         Ok(Selection { run: self.run, course, store: self.store.clone() })
     }
 

@@ -171,7 +171,7 @@ pub(super) fn status(runs: &[RunSummary], paused: Option<&Pause>) -> String {
     format!("{paused}{table}")
 }
 
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     let style = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
     table.load_style(style).set_header(header.iter().copied());
@@ -266,24 +266,7 @@ fn decision(decision: Decision) -> String {
             let left = std::time::Duration::from_secs(left_seconds);
             format!("held: grace, {} left", humantime::format_duration(left))
         }
-        Decision::Held(hold) => format!("held: {}", explain(hold)),
-    }
-}
-
-fn explain(hold: Hold) -> &'static str {
-    match hold {
-        Hold::Incomplete => "what depends on it could not be read",
-        Hold::NotAdopted => "its store is not adopted (`course-gc adopt`)",
-        Hold::Discontinuity => "it vanished while the database's history broke (`course-gc holds`)",
-        Hold::Paused => "a person paused all deleting (`course-gc resume`)",
-        Hold::Restored => "put back from quarantine a while ago",
-        Hold::NotExclusive => "never seen live, in a source that is not exclusive",
-        Hold::Breaker { .. } => "breaker: too much would go (`course-gc holds`)",
-        Hold::Grace { .. } => "grace",
-        Hold::Referenced => "something alive refers to it",
-        Hold::Locked => "jobs of it are being worked on",
-        Hold::Entangled => "names a live course too",
-        Hold::Cap => "this run's cap is used up",
+        Decision::Held(hold) => format!("held: {}", hold.in_words()),
     }
 }
 

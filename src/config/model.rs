@@ -97,6 +97,9 @@ section! {
         /// Deaths that a trigger records, so that what is known to be deleted waits less: see
         /// course-gc tombstones install. Default: none.
         tombstones: Option<Tombstones>, mention "";
+        /// A query with two columns: a course's id and its organization. Callers of the API that are
+        /// bound to an organization may ask for its courses only. Default: none.
+        organizations: Option<String>, mention "SELECT id, organization_id FROM public.courses";
     }
 }
 

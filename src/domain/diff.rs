@@ -71,6 +71,8 @@ pub struct Orphan {
 pub struct Knowledge<'a> {
     /// Of the ids found dead, those that live after all, asked after the inventory (S2).
     pub live_again: &'a LiveSet,
+    /// Courses that somebody asked to be cleaned up (S6).
+    pub requested: &'a BTreeSet<CourseId>,
     /// Courses whose delete was recorded, and who were not seen live since (S6).
     pub tombstoned: &'a BTreeSet<CourseId>,
     /// Ids that an earlier run saw live.
@@ -93,9 +95,13 @@ pub struct Knowledge<'a> {
 
 impl Knowledge<'_> {
     fn evidence(&self, course: CourseId) -> Evidence {
-        if self.tombstoned.contains(&course) {
+        let (is_tombstoned, is_known) = (self.tombstoned.contains(&course), self.known.contains(&course));
+        // A caller's word is no proof that there ever was such a course: what nobody has seen stays a stranger.
+        if self.requested.contains(&course) && (is_tombstoned || is_known) {
+            Evidence::Requested
+        } else if is_tombstoned {
             Evidence::Tombstoned
-        } else if self.known.contains(&course) {
+        } else if is_known {
             Evidence::Departed
         } else {
             Evidence::Stranger
@@ -176,6 +182,7 @@ mod tests {
 
     struct World {
         live_again: LiveSet,
+        requested: BTreeSet<CourseId>,
         tombstoned: BTreeSet<CourseId>,
         known: BTreeSet<CourseId>,
         referenced: BTreeMap<CourseId, Referred>,
@@ -187,6 +194,7 @@ mod tests {
         fn new() -> Self {
             Self {
                 live_again: set(&[]),
+                requested: BTreeSet::new(),
                 tombstoned: BTreeSet::new(),
                 known: BTreeSet::new(),
                 referenced: BTreeMap::new(),
@@ -198,6 +206,7 @@ mod tests {
         fn orphans(&self, inventory: &Inventory) -> Vec<Orphan> {
             let knowledge = Knowledge {
                 live_again: &self.live_again,
+                requested: &self.requested,
                 tombstoned: &self.tombstoned,
                 known: &self.known,
                 across_break: &BTreeSet::new(),
@@ -243,6 +252,19 @@ mod tests {
         let evidence: Vec<_> = orphans.iter().map(|orphan| (orphan.course, orphan.evidence)).collect();
         let expected = [(id(5), Evidence::Tombstoned), (id(6), Evidence::Tombstoned), (id(8), Evidence::Stranger)];
         assert_eq!(evidence, expected, "who is live is no orphan, whatever its tombstone says");
+    }
+
+    #[test]
+    fn s6_a_request_is_evidence_of_who_existed_and_of_nobody_else() {
+        let mut world = World::new();
+        world.known.insert(id(5));
+        world.tombstoned.insert(id(6));
+        world.live_again = set(&[8]);
+        world.requested = [id(5), id(6), id(7), id(8)].into();
+        let orphans = world.orphans(&inventory(&[], &[5, 6, 7, 8]));
+        let evidence: Vec<_> = orphans.iter().map(|orphan| (orphan.course, orphan.evidence)).collect();
+        let expected = [(id(5), Evidence::Requested), (id(6), Evidence::Requested), (id(7), Evidence::Stranger)];
+        assert_eq!(evidence, expected, "who is live is no orphan, whatever a caller says");
     }
 
     #[test]

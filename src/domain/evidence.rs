@@ -11,6 +11,8 @@ use super::inventory::Amount;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Evidence {
+    /// Whoever deletes courses asked for it to be cleaned up, and we know that it existed.
+    Requested,
     /// Its delete was recorded in the deleting transaction, and nobody has seen it live since.
     Tombstoned,
     /// An earlier run of ours saw this id live.
@@ -21,11 +23,12 @@ pub enum Evidence {
 
 impl Evidence {
     /// Every kind, for metrics that exist from the start.
-    pub const ALL: [Self; 3] = [Self::Tombstoned, Self::Departed, Self::Stranger];
+    pub const ALL: [Self; 4] = [Self::Requested, Self::Tombstoned, Self::Departed, Self::Stranger];
 
     /// Its name in the ledger, in metrics and in reports.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Requested => "requested",
             Self::Tombstoned => "tombstoned",
             Self::Departed => "departed",
             Self::Stranger => "stranger",
@@ -38,7 +41,7 @@ impl Evidence {
     }
 }
 
-/// How long an orphan must have been seen as one before it may go, by evidence.
+/// How long an orphan must have been seen as one before it may go, by evidence. What was requested waits for nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Graces {
     /// For [`Evidence::Tombstoned`].
@@ -53,6 +56,7 @@ impl Graces {
     /// The grace of this evidence.
     pub fn of(&self, evidence: Evidence) -> Duration {
         match evidence {
+            Evidence::Requested => Duration::ZERO,
             Evidence::Tombstoned => self.tombstoned,
             Evidence::Departed => self.departed,
             Evidence::Stranger => self.stranger,
@@ -107,7 +111,8 @@ mod tests {
     fn evidence_has_one_name_everywhere_and_a_grace_of_its_own() {
         let graces = Graces { tombstoned: HOUR / 4, departed: HOUR, stranger: 7 * HOUR };
         let named = Evidence::ALL.map(|evidence| (evidence.as_str(), graces.of(evidence)));
-        assert_eq!(named, [("tombstoned", HOUR / 4), ("departed", HOUR), ("stranger", 7 * HOUR)]);
+        let requested = ("requested", Duration::ZERO);
+        assert_eq!(named, [requested, ("tombstoned", HOUR / 4), ("departed", HOUR), ("stranger", 7 * HOUR)]);
         for evidence in Evidence::ALL {
             assert_eq!(serde_json::to_value(evidence).unwrap(), evidence.as_str());
             assert_eq!(Evidence::named(evidence.as_str()), Some(evidence));

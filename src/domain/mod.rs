@@ -4,6 +4,7 @@
 
 pub mod approvals;
 pub mod breakers;
+pub mod cleanup;
 pub mod diff;
 pub mod evidence;
 pub mod gates;

@@ -120,6 +120,24 @@ impl Hold {
         }
     }
 
+    /// What it means, and what to do about it.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Incomplete => "what depends on it could not be read",
+            Self::NotAdopted => "its store is not adopted (`course-gc adopt`)",
+            Self::Discontinuity => "it vanished while the database's history broke (`course-gc holds`)",
+            Self::Paused => "a person paused all deleting (`course-gc resume`)",
+            Self::Restored => "put back from quarantine a while ago",
+            Self::NotExclusive => "never seen live, in a source that is not exclusive",
+            Self::Breaker { .. } => "breaker: too much would go (`course-gc holds`)",
+            Self::Grace { .. } => "grace",
+            Self::Referenced => "something alive refers to it",
+            Self::Locked => "jobs of it are being worked on",
+            Self::Entangled => "names a live course too",
+            Self::Cap => "this run's cap is used up",
+        }
+    }
+
     /// True if it stays held until a person does something.
     pub fn needs_a_person(self) -> bool {
         matches!(self, Self::Breaker { .. } | Self::Paused | Self::NotAdopted | Self::Discontinuity)

@@ -6,8 +6,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{AskedAgain, BatchOutcome, Intent, Interrupted, Ledger, LedgerError, Place};
+use super::{AskedAgain, BatchOutcome, Intent, Interrupted, Ledger, LedgerError, NewRequest, Place};
 use crate::domain::breakers::Recent;
+use crate::domain::cleanup::{Cleanup, RequestState, Timing};
 use crate::domain::diff::{Orphan, OrphanKey};
 use crate::domain::evidence::{Evidence, OrphanClock};
 use crate::domain::ids::{CourseId, IdType};
@@ -15,6 +16,7 @@ use crate::domain::inventory::{Amount, Found, SourceIndex};
 use crate::domain::live_set::{LiveSet, Population};
 use crate::domain::markers::AdoptedStore;
 use crate::domain::pins::{Position, SourcePin};
+use crate::domain::plan::{Decided, Decision, Hold};
 use crate::domain::report::{Mode, RunReport, Tally};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -25,11 +27,14 @@ pub(crate) async fn keeps(ledger: &dyn Ledger) {
     ledger.check_version().await.unwrap();
     suite.runs_are_noted_and_the_latest_one_writes().await;
     suite.ids_are_known_once_they_were_seen().await;
+    suite.whose_a_course_is_outlives_it().await;
     suite.clocks_gain_when_a_run_finishes().await;
     suite.who_is_live_again_starts_anew().await;
     suite.what_is_closed_is_forgotten().await;
     suite.an_intent_counts_until_its_outcome_does().await;
     suite.a_pause_keeps_batches_from_beginning().await;
+    suite.what_was_recorded_and_has_waited_long_enough_wants_a_run().await;
+    suite.a_request_is_open_until_it_is_answered_for_good().await;
     suite.the_highest_population_is_remembered().await;
     suite.what_was_adopted_moves_in_two_steps().await;
     suite.a_lock_has_one_holder().await;
@@ -200,6 +205,89 @@ impl Suite<'_> {
         assert!(self.ledger.resume().await.unwrap().is_some());
         assert!(self.ledger.resume().await.unwrap().is_none());
         assert!(self.ledger.open_intent(run, "cache", &Self::intent(&[7])).await.unwrap().is_some());
+    }
+
+    async fn what_was_recorded_and_has_waited_long_enough_wants_a_run(&self) {
+        let ledger = self.ledger;
+        let is_over = async |grace| ledger.grace_is_over(grace).await.unwrap();
+        let (run, started_at) = self.begin(Mode::Run).await;
+        let tombstoned =
+            Orphan { evidence: Evidence::Tombstoned, ..Self::orphan(71, OrphanClock::default(), Duration::ZERO) };
+        ledger.record_orphans(run, self.place(), std::slice::from_ref(&tombstoned), &[]).await.unwrap();
+        self.finish(run, started_at, true).await;
+        assert!(!is_over(Duration::ZERO).await, "nothing was decided yet");
+        let waits = Decision::Held(Hold::Grace { left_seconds: 60 });
+        let decided = |decision| [Decided { orphan: tombstoned.clone(), decision }];
+        ledger.record_decisions(self.place(), &decided(waits)).await.unwrap();
+        assert_eq!([is_over(Duration::ZERO).await, is_over(60 * MINUTE).await], [true, false]);
+        ledger.record_decisions(self.place(), &decided(Decision::Held(Hold::Referenced))).await.unwrap();
+        assert!(!is_over(Duration::ZERO).await, "it does not wait for time");
+        ledger.close_orphans(self.place(), &[(tombstoned.source, tombstoned.course)]).await.unwrap();
+
+        assert_eq!(ledger.seen_tombstones().await.unwrap(), [].into());
+        let newest = |row| [("campus".to_owned(), row)].into();
+        ledger.saw_tombstones(&newest(3)).await.unwrap();
+        ledger.saw_tombstones(&newest(5)).await.unwrap();
+        assert_eq!(ledger.seen_tombstones().await.unwrap(), newest(5));
+    }
+
+    async fn whose_a_course_is_outlives_it(&self) {
+        let ledger = self.ledger;
+        let (run, _) = self.begin(Mode::Run).await;
+        ledger.learn(run, &live(&[91, 92, 93]), false).await.unwrap();
+        let unknown = ledger.without_organization(1000).await.unwrap();
+        assert!(ids(&[91, 92, 93]).is_subset(&unknown), "{unknown:?}");
+        assert_eq!(ledger.without_organization(1).await.unwrap().len(), 1);
+        let told = [(id(91), "acme".to_owned()), (id(92), String::new()), (id(99), "acme".to_owned())];
+        ledger.note_organizations(&told.into()).await.unwrap();
+        let unknown = ledger.without_organization(1000).await.unwrap();
+        assert!(unknown.contains(&id(93)) && unknown.is_disjoint(&ids(&[91, 92])), "{unknown:?}");
+        let (run, _) = self.begin(Mode::Run).await;
+        ledger.learn(run, &live(&[]), false).await.unwrap();
+        let of = async |course| ledger.organization_of(id(course)).await.unwrap();
+        assert_eq!([of(91).await, of(92).await, of(99).await], [Some("acme".to_owned()), None, None]);
+        assert_eq!(ledger.without_organization(1000).await.unwrap(), ids(&[]), "nobody tells of the dead");
+    }
+
+    async fn a_request_is_open_until_it_is_answered_for_good(&self) {
+        let ledger = self.ledger;
+        let ask = |course, timing, key: Option<&str>| NewRequest {
+            course: id(course),
+            timing,
+            by: "platform".into(),
+            key: key.map(str::to_owned),
+            seen_live: timing == Timing::BeforeDelete,
+            waiting: (timing == Timing::BeforeDelete).then(|| (Cleanup::waiting("x", "it lives", Vec::new()), MINUTE)),
+        };
+        let gone = ledger.request(&ask(81, Timing::AfterDelete, Some("a"))).await.unwrap();
+        assert_eq!((gone.course_id, gone.state, gone.expires_at), (id(81), RequestState::Open, None));
+        assert_eq!(ledger.request(&ask(89, Timing::AfterDelete, Some("a"))).await.unwrap(), gone, "the same key");
+        let other = NewRequest { by: "somebody else".into(), ..ask(82, Timing::AfterDelete, Some("a")) };
+        let other = ledger.request(&other).await.unwrap();
+        let live = ledger.request(&ask(83, Timing::BeforeDelete, None)).await.unwrap();
+        let twice = ledger.request(&ask(83, Timing::BeforeDelete, None)).await.unwrap();
+        assert_ne!(live.id, twice.id, "without a key each is a request");
+        assert_eq!(live.expires_at, Some(live.requested_at + MINUTE));
+        let open = ledger.open_requests().await.unwrap();
+        assert_eq!(open, [gone.clone(), other.clone(), live.clone(), twice.clone()]);
+        assert_eq!(ledger.unanswered().await.unwrap(), [ids(&[81, 82]), ids(&[83])]);
+        assert_eq!(ledger.known_among(&ids(&[81, 83])).await.unwrap().all, ids(&[83]), "who was seen live existed");
+
+        let run = Uuid::now_v7();
+        let answer = |run| Cleanup { run, ..Cleanup::waiting("halted", "nobody knows", Vec::new()) };
+        let answers = [
+            (gone.id, RequestState::Done, answer(Some(run))),
+            (other.id, RequestState::Open, answer(None)),
+            (live.id, RequestState::Open, answer(Some(run))),
+        ];
+        ledger.answer_requests(&answers).await.unwrap();
+        assert_eq!(ledger.unanswered().await.unwrap(), [ids(&[]), ids(&[83])], "one of the two for 83 is open");
+        ledger.answer_requests(&[(gone.id, RequestState::Open, answer(None))]).await.unwrap();
+        let done = ledger.request_of(gone.id).await.unwrap().unwrap();
+        assert_eq!((done.state, done.answer), (RequestState::Done, Some(answer(Some(run)))), "what is done stays so");
+        let open: Vec<_> = ledger.open_requests().await.unwrap().iter().map(|request| request.id).collect();
+        assert_eq!(open, [other.id, live.id, twice.id]);
+        assert_eq!(ledger.request_of(Uuid::nil()).await.unwrap(), None);
     }
 
     async fn the_highest_population_is_remembered(&self) {

@@ -12,8 +12,10 @@ mod exemptions;
 mod graves;
 mod intents;
 mod known;
+mod organizations;
 mod orphans;
 mod pauses;
+mod requests;
 mod runs;
 
 use std::time::Duration;
@@ -33,8 +35,10 @@ pub use exemptions::Exemptions;
 pub use graves::Graves;
 pub use intents::{AskedAgain, BatchOutcome, Intent, Intents, Interrupted, OpenIntent};
 pub use known::{Known, KnownIds};
+pub use organizations::Organizations;
 pub use orphans::{Orphans, Place};
 pub use pauses::{Pause, Pauses};
+pub use requests::{NewRequest, Requests};
 pub use runs::{RunSummary, Runs};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -79,7 +83,9 @@ pub enum LedgerError {
 
 /// The memory that a collector works with. What it says is committed when it returns.
 #[async_trait]
-pub trait Ledger: Adoptions + Approvals + Exemptions + Graves + Intents + Known + Orphans + Pauses + Runs {
+pub trait Ledger:
+    Adoptions + Approvals + Exemptions + Graves + Intents + Known + Organizations + Orphans + Pauses + Requests + Runs
+{
     /// Makes sure that the tables are those that this program knows.
     ///
     /// # Errors

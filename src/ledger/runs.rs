@@ -194,6 +194,11 @@ impl Runs for PostgresLedger {
                 .execute(&self.pool)
                 .await?;
             sqlx::query(
+                "DELETE FROM course_gc.requests WHERE state <> 'open' AND requested_at < now() - interval '90 days'",
+            )
+            .execute(&self.pool)
+            .await?;
+            sqlx::query(
                 "DELETE FROM course_gc.intents WHERE closed_at IS NOT NULL AND opened_at < now() - interval '90 days'",
             )
             .execute(&self.pool)

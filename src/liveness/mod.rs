@@ -11,9 +11,10 @@
 
 pub mod copy;
 mod identity;
+mod organizations;
 mod relations;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use async_trait::async_trait;
@@ -47,6 +48,8 @@ pub struct LivenessSource {
     pub accepted: BTreeSet<Risk>,
     /// Where deaths are recorded, if they are.
     pub tombstones: Option<Tombstones>,
+    /// A query that returns a course's id and its organization, if anybody asks.
+    pub organizations: Option<String>,
 }
 
 /// By source: the tombstones that are there, or why they cannot be read.
@@ -61,6 +64,33 @@ pub trait LivenessSources: Send + Sync {
     /// If one cannot be reached, is no primary, is locked by somebody else, or if its query does not return one column of
     /// ids, or reads what may hide rows (S4).
     async fn lock(&self) -> Result<Box<dyn Liveness>, PostgresError>;
+
+    /// Which of `ids` are live, by any source, without a lock: a hint, which lets nothing be deleted.
+    ///
+    /// # Errors
+    /// If one source fails, nobody knows.
+    async fn glance(&self, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError>;
+
+    /// True if a source tells whose courses are.
+    fn tells_organizations(&self) -> bool {
+        false
+    }
+
+    /// Whose these courses are, as far as the sources tell, without a lock.
+    ///
+    /// # Errors
+    /// If a source fails.
+    async fn organizations(&self, _ids: &BTreeSet<CourseId>) -> Result<BTreeMap<CourseId, String>, PostgresError> {
+        Ok(BTreeMap::new())
+    }
+
+    /// The newest tombstone of each source that keeps any and has one, without a lock.
+    ///
+    /// # Errors
+    /// If a source fails.
+    async fn newest_tombstones(&self) -> Result<BTreeMap<String, i64>, PostgresError> {
+        Ok(BTreeMap::new())
+    }
 }
 
 /// All liveness sources, each with its lock: who can be asked what is live.
@@ -162,6 +192,50 @@ impl LivenessSources for PostgresSources {
         locked.sources.sort_by_key(position);
         Ok(Box::new(locked))
     }
+
+    async fn glance(&self, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError> {
+        let mut live = LiveSet::empty(self.id_type);
+        for source in &self.sources {
+            live = live.union(glance(self.id_type, source, ids).await?);
+        }
+        Ok(live)
+    }
+
+    fn tells_organizations(&self) -> bool {
+        self.sources.iter().any(|source| source.organizations.is_some())
+    }
+
+    async fn organizations(&self, ids: &BTreeSet<CourseId>) -> Result<BTreeMap<CourseId, String>, PostgresError> {
+        let mut told = BTreeMap::new();
+        for source in &self.sources {
+            told.extend(organizations::ask(self.id_type, source, ids).await?);
+        }
+        Ok(told)
+    }
+
+    async fn newest_tombstones(&self) -> Result<BTreeMap<String, i64>, PostgresError> {
+        let mut newest = BTreeMap::new();
+        for source in &self.sources {
+            if let Some(tombstones) = &source.tombstones
+                && let Some(row) = tombstones.newest().await?
+            {
+                newest.insert(source.name.clone(), row);
+            }
+        }
+        Ok(newest)
+    }
+}
+
+/// Asks one source on a connection of its own.
+async fn glance(id_type: IdType, source: &LivenessSource, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError> {
+    let LivenessSource { postgres, query, .. } = source;
+    let mut connection = postgres.connect().await?;
+    postgres.call("beginning a transaction", sqlx::raw_sql(BEGIN_QUESTION).execute(&mut connection)).await?;
+    let id = column(postgres, id_type, query, &mut connection).await?;
+    let live = live_among(postgres, &mut connection, id_type, (&among(id_type, query, &id), ids)).await?;
+    // The session ends in any case.
+    let _ = connection.close().await;
+    Ok(live)
 }
 
 #[async_trait]
@@ -276,11 +350,7 @@ impl Asked {
         let session = LockSession::open(&source.postgres, AdvisoryLock::Liveness).await?;
         match look(id_type, source, &session).await {
             Ok(Looked { id, pin, position, server }) => {
-                let array = match id_type {
-                    IdType::Uuid => "uuid",
-                    IdType::Integer => "int8",
-                };
-                let (query, IdColumn { selected, compared }) = (&source.query, id);
+                let (query, among, selected) = (&source.query, among(id_type, &source.query, &id), id.selected);
                 Ok(Self {
                     name: source.name.clone(),
                     pin,
@@ -291,9 +361,7 @@ impl Asked {
                     read: format!(
                         "COPY (SELECT {selected} FROM ({query}\n) AS live(id) WHERE live.id IS NOT NULL) TO STDOUT (FORMAT binary)"
                     ),
-                    among: format!(
-                        "SELECT DISTINCT {selected} FROM ({query}\n) AS live(id) WHERE {compared} = ANY($1::{array}[])"
-                    ),
+                    among,
                 })
             }
             Err(error) => {
@@ -326,32 +394,52 @@ impl Asked {
     async fn among(&self, id_type: IdType, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError> {
         let postgres = self.session.postgres();
         let mut question = self.session.ask().await?;
-        let query = sqlx::query(AssertSqlSafe(self.among.clone()));
-        let query = match id_type {
-            IdType::Uuid => query.bind(
-                ids.iter()
-                    .filter_map(|id| if let CourseId::Uuid(id) = id { Some(*id) } else { None })
-                    .collect::<Vec<Uuid>>(),
-            ),
-            IdType::Integer => query.bind(
-                ids.iter()
-                    .filter_map(|id| if let CourseId::Integer(id) = id { Some(*id) } else { None })
-                    .collect::<Vec<i64>>(),
-            ),
-        };
-        let rows = postgres.call("asking which courses are live", query.fetch_all(question.connection())).await?;
-        let read = |row: &sqlx::postgres::PgRow| match id_type {
-            IdType::Uuid => row.try_get(0).map(CourseId::Uuid),
-            IdType::Integer => row.try_get(0).map(CourseId::Integer),
-        };
-        let live = rows
-            .iter()
-            .map(read)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| postgres.failed("asking which courses are live", error))?;
+        let live = live_among(postgres, question.connection(), id_type, (&self.among, ids)).await?;
         question.end().await?;
-        Ok(LiveSet::from_ids(id_type, live))
+        Ok(live)
     }
+}
+
+/// The query that gives the live ones of `$1`.
+fn among(id_type: IdType, query: &str, IdColumn { selected, compared }: &IdColumn) -> String {
+    let array = match id_type {
+        IdType::Uuid => "uuid",
+        IdType::Integer => "int8",
+    };
+    format!("SELECT DISTINCT {selected} FROM ({query}\n) AS live(id) WHERE {compared} = ANY($1::{array}[])")
+}
+
+/// Asks which of `ids` are live, in the transaction that the connection is in.
+async fn live_among(
+    postgres: &Postgres,
+    connection: &mut PgConnection,
+    id_type: IdType,
+    (among, ids): (&str, &BTreeSet<CourseId>),
+) -> Result<LiveSet, PostgresError> {
+    let query = sqlx::query(AssertSqlSafe(among.to_owned()));
+    let query = match id_type {
+        IdType::Uuid => query.bind(
+            ids.iter()
+                .filter_map(|id| if let CourseId::Uuid(id) = id { Some(*id) } else { None })
+                .collect::<Vec<Uuid>>(),
+        ),
+        IdType::Integer => query.bind(
+            ids.iter()
+                .filter_map(|id| if let CourseId::Integer(id) = id { Some(*id) } else { None })
+                .collect::<Vec<i64>>(),
+        ),
+    };
+    let rows = postgres.call("asking which courses are live", query.fetch_all(connection)).await?;
+    let read = |row: &sqlx::postgres::PgRow| match id_type {
+        IdType::Uuid => row.try_get(0).map(CourseId::Uuid),
+        IdType::Integer => row.try_get(0).map(CourseId::Integer),
+    };
+    let live = rows
+        .iter()
+        .map(read)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| postgres.failed("asking which courses are live", error))?;
+    Ok(LiveSet::from_ids(id_type, live))
 }
 
 /// What a source is, seen before it is asked.

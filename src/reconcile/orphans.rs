@@ -38,15 +38,15 @@ struct Answers {
 }
 
 /// Asks again about what no live course owned (S2), and what is still referred to (S9); records the orphans that are
-/// left, with their evidence and clocks. Returns what the gates judge.
+/// left, with their evidence (what was requested, what was recorded as it died) and clocks. Returns what the gates judge.
 pub async fn find(
     collector: &Collector,
     locks: &Locks,
     report: &RunReport,
     inventories: &mut [Taken],
-    graves: &mut Graves,
+    (requested, graves): (&BTreeSet<CourseId>, &mut Graves),
 ) -> Result<Vec<StoreView>, RunError> {
-    let search = Search { collector, locks, report };
+    let search = Search { collector, locks, report, requested };
     let complete = inventories.iter().filter_map(|taken| taken.inventory.as_ref().ok());
     let suspects: BTreeSet<CourseId> = complete.flat_map(diff::suspects).collect();
     let answers = search.ask(&suspects, graves).await?;
@@ -64,11 +64,13 @@ struct Search<'a> {
     collector: &'a Collector,
     locks: &'a Locks,
     report: &'a RunReport,
+    /// Whom the delete path asked to be cleaned up.
+    requested: &'a BTreeSet<CourseId>,
 }
 
 impl Search<'_> {
     async fn ask(&self, suspects: &BTreeSet<CourseId>, graves: &mut Graves) -> Result<Answers, RunError> {
-        let Self { collector, locks, report } = self;
+        let Self { collector, locks, report, .. } = self;
         let open = collector.ledger.open_intents().await?;
         let owed = Owed::find(collector, &open).await;
         let interrupted = open.values().flat_map(|interrupted| &interrupted.courses).chain(owed.named());
@@ -120,6 +122,7 @@ impl Search<'_> {
             inventory,
             Knowledge {
                 live_again: &answers.live,
+                requested: self.requested,
                 tombstoned: &answers.tombstoned,
                 known: &answers.known.all,
                 across_break: &answers.known.across_break,

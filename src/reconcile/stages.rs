@@ -1,6 +1,6 @@
 //! The stages of a run, each a function that reads, or writes, and leaves deciding to `domain`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::graves::Graves;
+use super::organizations;
 use super::places::{self, Places};
+use super::requests::Watched;
 use super::{Collector, RunError};
 use crate::clock::Clock;
 use crate::domain::approvals::Digest;
@@ -136,6 +138,7 @@ pub async fn read_truth(
     }
     collector.ledger.record_populations(report.run, &populations).await?;
     collector.ledger.learn(report.run, &live, across_break).await?;
+    organizations::learn(collector).await?;
     // Not before: until what vanished across a break is marked, every run must see the break.
     for (name, pin, position) in &found {
         collector.ledger.saw_source(report.run, name, pin, position).await?;
@@ -305,15 +308,26 @@ fn tell_of_approvals(run: Uuid, plan: &Plan) {
     }
 }
 
+/// What a sweep goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Sweeping<'a> {
+    /// What was decided.
+    pub plan: &'a Plan,
+    /// Who lived when the run read its live set.
+    pub live: &'a LiveSet,
+    /// Of whom it is told what became of each.
+    pub watched: &'a BTreeSet<CourseId>,
+}
+
 /// Sweeps all stores at the same time, each by its own share of the plan; closes the orphans that are gone. Returns who was found live
-/// meanwhile.
-pub async fn sweep(
+/// meanwhile, and what became of who is watched.
+pub(super) async fn sweep(
     collector: &Collector,
     locks: &Locks,
-    (plan, live): (&Plan, &LiveSet),
+    Sweeping { plan, live, watched }: Sweeping<'_>,
     stop: &CancellationToken,
     report: &mut RunReport,
-) -> Result<LiveSet, RunError> {
+) -> Result<(LiveSet, Watched), RunError> {
     let sweeper = Sweeper {
         run: report.run,
         liveness: locks.liveness.as_ref(),
@@ -322,6 +336,7 @@ pub async fn sweep(
         quarantine: &collector.quarantine,
         id_type: collector.id_type,
         live,
+        watched,
         started_at: report.started_at,
         clock: Arc::clone(&collector.clock),
         confirmation: collector.confirmation,
@@ -340,6 +355,7 @@ pub async fn sweep(
     });
     let all: Vec<(Swept, Duration)> = join_all(each).await;
     let mut live = LiveSet::empty(collector.id_type);
+    let mut told = Watched::with_capacity(all.len());
     for ((managed, entry), (swept, took)) in collector.stores.iter().zip(&mut report.stores).zip(all) {
         let store = managed.store.as_ref();
         let place = Place { store: store.name(), sources: store.sources() };
@@ -356,6 +372,7 @@ pub async fn sweep(
         entry.put_back += swept.put_back;
         entry.live_after_delete.extend(swept.live_after_delete);
         entry.sweep_seconds = took.as_secs_f64();
+        told.push(swept.watched);
     }
     report.stopped = stop.is_cancelled();
     live.normalise();
@@ -363,7 +380,7 @@ pub async fn sweep(
     if !live.is_empty() {
         collector.ledger.found_live(&live).await?;
     }
-    Ok(live)
+    Ok((live, told))
 }
 
 /// Concludes the report and writes it into the ledger.
@@ -403,7 +420,8 @@ impl Stopwatch {
         self.lap = now;
     }
 
-    fn elapsed(&self) -> Duration {
+    /// Since it began.
+    pub(super) fn elapsed(&self) -> Duration {
         self.clock.since_boot().saturating_sub(self.began)
     }
 }

@@ -22,6 +22,8 @@ pub const PAUSE_FAILED: Duration = Duration::from_secs(30);
 pub struct View {
     /// When the last run started, by whoever did it, in the database's time.
     pub last_start: Option<DateTime<Utc>>,
+    /// The delete path wants a run before the next one is due.
+    pub wanted: bool,
     /// What time it was in the database.
     pub database_time: DateTime<Utc>,
     /// When that was, since boot.
@@ -67,7 +69,8 @@ pub fn next(schedule: &Schedule, known: &Known, now: Duration) -> Step {
     let Some(view) = known.view else {
         return if now < known.look_after { Step::Wait } else { Step::Look };
     };
-    let due = due(schedule, view.last_start, view.database_time(now)) == Due::Now && now >= known.run_after;
+    let is_due = view.wanted || due(schedule, view.last_start, view.database_time(now)) == Due::Now;
+    let due = is_due && now >= known.run_after;
     match view.age(now) {
         age if due && age <= FRESH => Step::Run,
         age if due || age >= LOOK_EVERY => Step::Look,
@@ -95,7 +98,8 @@ mod tests {
 
     /// A look at 12:14:50 in the database that showed a start at `last_start`.
     fn known(last_start: Option<&str>) -> Known {
-        let view = View { last_start: last_start.map(at), database_time: at("12:14:50"), looked_at: LOOKED };
+        let view =
+            View { last_start: last_start.map(at), wanted: false, database_time: at("12:14:50"), looked_at: LOOKED };
         Known { view: Some(view), ..Known::default() }
     }
 
@@ -124,6 +128,15 @@ mod tests {
         assert_eq!(next(&schedule(), &known, LOOKED + 9 * SECOND), Step::Wait);
         // 12:15 in the database, by a look ten seconds ago: somebody may have started since.
         assert_eq!(next(&schedule(), &known, LOOKED + 10 * SECOND), Step::Look);
+    }
+
+    #[test]
+    fn what_the_delete_path_wants_does_not_wait_for_the_schedule_but_for_the_pause_after_a_failure() {
+        let known = known(Some("12:00:00"));
+        let wanted = Known { view: known.view.map(|view| View { wanted: true, ..view }), ..known };
+        assert_eq!(next(&schedule(), &wanted, LOOKED), Step::Run);
+        let failed = Known { run_after: LOOKED + SECOND, ..wanted };
+        assert_eq!(next(&schedule(), &failed, LOOKED), Step::Wait);
     }
 
     #[test]

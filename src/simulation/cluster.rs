@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::world::Who;
 use crate::domain::approvals::Item;
+use crate::domain::cleanup::Request;
 use crate::domain::diff::Orphan;
 use crate::domain::ids::CourseId;
 use crate::domain::live_set::Halt;
@@ -54,10 +55,14 @@ pub struct Tables {
     pub paused: Option<(String, DateTime<Utc>)>,
     /// Who was put back from quarantine, and until when nothing of it goes.
     pub exempt: BTreeMap<CourseId, DateTime<Utc>>,
+    /// What the delete path asked for, its key, and whether a run has found its course dead.
+    pub requests: Vec<(Request, Option<String>, bool)>,
     /// What was adopted.
     pub adoption: Option<Adoption>,
     /// Liveness sources whose tombstones are younger than every sighting.
     pub settled: BTreeSet<String>,
+    /// The newest tombstone of each source that a run has read.
+    pub seen_tombstones: BTreeMap<String, i64>,
     /// In the order in which they were recorded.
     pub approvals: Vec<Approved>,
     /// When the last run that came so far started, and why it did not believe the live sets.
@@ -82,10 +87,12 @@ pub struct Run {
 }
 
 /// An id that was seen live.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct KnownId {
     pub departed_at: Option<DateTime<Utc>>,
     pub across_break: bool,
+    /// Whose it is; empty if nobody tells.
+    pub organization: Option<String>,
 }
 
 /// An orphan as it was last seen.
@@ -94,6 +101,8 @@ pub struct OrphanRow {
     /// What the run saw; its clock is what was accumulated before.
     pub orphan: Orphan,
     pub seen_run: Uuid,
+    /// Nothing but grace held it in the last plan or run.
+    pub in_grace: bool,
 }
 
 /// What a batch was meant to delete.

@@ -65,6 +65,16 @@ impl LivenessSources for MemorySources {
         }
         Ok(Box::new(MemoryLiveness { world, who, cluster, pin, position, server, lock, without }))
     }
+
+    async fn glance(&self, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError> {
+        let cluster = self.cluster;
+        let live = self.world.call(self.who, |state| {
+            let server = &state.clusters[cluster];
+            let live = ids.iter().filter(|id| server.courses.contains_key(id)).copied();
+            server.up.then(|| LiveSet::from_ids(IdType::Integer, live))
+        });
+        live.await.ok().flatten().ok_or_else(|| lost(SOURCE))
+    }
 }
 
 impl MemoryLiveness {

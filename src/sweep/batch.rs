@@ -55,10 +55,13 @@ pub(super) struct Done {
 
 impl Done {
     /// Adds the batch to its store's result.
-    pub(super) fn enter(self, swept: &mut Swept, kept: &mut BTreeSet<OrphanKey>) {
-        for ((source, _), tally) in &self.tallies {
+    pub(super) fn enter(self, watched: &BTreeSet<CourseId>, (swept, kept): (&mut Swept, &mut BTreeSet<OrphanKey>)) {
+        for ((source, course), tally) in &self.tallies {
             if let Some(sum) = swept.tallies.get_mut(source.0) {
                 sum.add(tally);
+            }
+            if watched.contains(course) {
+                swept.watched.entry(*course).or_default().add(tally);
             }
         }
         self.failures.into_iter().for_each(|cause| swept.failure(cause));

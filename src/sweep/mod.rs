@@ -11,7 +11,7 @@ mod batch;
 mod condemned;
 mod copy;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -58,6 +58,8 @@ pub struct Sweeper<'a> {
     pub id_type: IdType,
     /// Who lived when the run read its live set: can only spare.
     pub live: &'a LiveSet,
+    /// Of whom it is told what became of each: somebody waits for an answer.
+    pub watched: &'a BTreeSet<CourseId>,
     /// When the run began, in the ledger's time.
     pub started_at: DateTime<Utc>,
     /// The clock that confirmations age by.
@@ -85,6 +87,8 @@ pub struct Share<'a> {
 pub struct Swept {
     /// By source.
     pub tallies: Vec<Tally>,
+    /// What became of each course that is watched.
+    pub watched: BTreeMap<CourseId, Tally>,
     /// The orphans of which nothing that may go is left.
     pub gone: Vec<OrphanKey>,
     /// The first few causes of failures.
@@ -189,7 +193,7 @@ impl Sweeper<'_> {
             }
             let failed = done.failed;
             let hopeless = done.hopeless.take();
-            done.enter(swept, kept);
+            done.enter(self.watched, (swept, kept));
             if hopeless.is_some() {
                 swept.error = hopeless;
                 return End::Left;

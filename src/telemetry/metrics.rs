@@ -22,7 +22,7 @@ use crate::domain::report::{Mode, QuarantineReport, RunReport, StoreReport, Verd
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// The stages that a report times.
-const STAGES: [&str; 7] = ["places", "liveness", "inventory", "orphans", "plan", "purge", "sweep"];
+const STAGES: [&str; 8] = ["places", "liveness", "inventory", "orphans", "plan", "purge", "sweep", "requests"];
 
 /// From what answers at once to what takes half a day, in seconds.
 const SECONDS: [f64; 14] = [0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0];

@@ -84,6 +84,7 @@ pub fn judge(
         referenced: &BTreeMap::new(),
         restored: &BTreeSet::new(),
         remembered: &remembered,
+        requested: &BTreeSet::new(),
         tombstoned: &BTreeSet::new(),
         released: &Released::default(),
         now: hour(collector.started),

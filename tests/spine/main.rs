@@ -4,6 +4,7 @@
 
 mod approvals;
 mod campus;
+mod cleanup;
 mod creation;
 mod faults;
 mod gates;

@@ -1,11 +1,13 @@
 //! S7: right place, right truth. What nobody adopted, and what is no longer what was adopted, is not touched.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use course_gc::adopt::adopt;
 use course_gc::domain::ids::{CourseId, IdType};
+use course_gc::domain::live_set::LiveSet;
 use course_gc::domain::plan::{Decision, Hold};
 use course_gc::domain::report::{Mode, RunReport, StoreReport, Verdict};
 use course_gc::ledger::{Intent, Intents, PostgresLedger};
@@ -263,6 +265,10 @@ impl LivenessSources for Meanwhile {
         let locked = self.inner.lock().await?;
         sqlx::raw_sql(self.statement).execute(&self.pool).await.expect("it can be done");
         Ok(locked)
+    }
+
+    async fn glance(&self, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError> {
+        self.inner.glance(ids).await
     }
 }
 

@@ -1,0 +1,159 @@
+//! What the delete path asked for, in a run: evidence before the gates, and an honest answer after the sweep.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures::future::join_all;
+use uuid::Uuid;
+
+use super::{Collector, RunError};
+use crate::domain::cleanup::{self, Cleanup, Request, RequestState, Seen, Timing};
+use crate::domain::ids::CourseId;
+use crate::domain::inventory::SourceIndex;
+use crate::domain::live_set::LiveSet;
+use crate::domain::plan::Plan;
+use crate::domain::report::{RunReport, Tally};
+use crate::errors::chain;
+use crate::stores::{Store, Targets};
+
+/// The requests of a run: those that were open before its live set was read. Whoever is in that live set lived after them.
+#[derive(Debug, Default)]
+pub struct Requests {
+    open: Vec<Request>,
+    courses: BTreeSet<CourseId>,
+}
+
+/// What became of each course that somebody asked about, by store, in the order of the collector's.
+pub(super) type Watched = Vec<BTreeMap<CourseId, Tally>>;
+
+impl Requests {
+    /// What is asked for now.
+    pub(super) async fn read(collector: &Collector) -> Result<Self, RunError> {
+        let open = collector.ledger.open_requests().await?;
+        let courses = open.iter().map(|request| request.course_id).collect();
+        Ok(Self { open, courses })
+    }
+
+    /// The courses that they are about.
+    pub(super) fn courses(&self) -> &BTreeSet<CourseId> {
+        &self.courses
+    }
+
+    /// Nothing was done: says why to whoever waits for an answer. What was asked for stays promised.
+    pub(super) async fn postpone(&self, collector: &Collector, reason: &str, detail: &str) {
+        let unanswered = self.open.iter().filter(|request| request.answer.is_none());
+        let answers: Vec<_> = unanswered
+            .map(|request| (request.id, RequestState::Open, Cleanup::waiting(reason, detail, Vec::new())))
+            .collect();
+        note(collector, &answers).await;
+    }
+
+    /// Counts what is left of each course, in every store at the same time, and answers. `live` is who lived when the run began, and
+    /// who was found live since.
+    pub(super) async fn answer(
+        &self,
+        collector: &Collector,
+        report: &RunReport,
+        (plan, watched): (&Plan, &Watched),
+        (live, took): ([&LiveSet; 2], Duration),
+    ) {
+        let is_dead = |course: &CourseId| !live.iter().any(|live| live.contains(*course));
+        let dead: BTreeSet<CourseId> = self.courses.iter().copied().filter(is_dead).collect();
+        let remains = Remains::count(collector, &dead).await;
+        let mut answers = Vec::new();
+        for request in &self.open {
+            let course = request.course_id;
+            if dead.contains(&course) {
+                let seen = remains.of_course(collector, report, (plan, watched), course);
+                let answer = cleanup::conclude(report.run, seen, took.as_secs_f64());
+                let state = if answer.verified { RequestState::Done } else { RequestState::Open };
+                answers.push((request.id, state, answer));
+            } else if let Some((state, why)) = end_of_the_living(request, report) {
+                let answer = Cleanup { success: false, ..Cleanup::waiting(state.as_str(), why, Vec::new()) };
+                answers.push((request.id, state, answer));
+            }
+        }
+        note(collector, &answers).await;
+    }
+}
+
+/// A request whose course is live: what becomes of it, and why; `None` if its row is waited for.
+fn end_of_the_living(request: &Request, report: &RunReport) -> Option<(RequestState, &'static str)> {
+    match (request.timing, request.expires_at) {
+        (Timing::AfterDelete, _) => Some((RequestState::Void, "the course is live; nothing of it was touched")),
+        (Timing::BeforeDelete, Some(end)) if end <= report.started_at => {
+            Some((RequestState::Expired, "the course's row is still there; nothing of it was touched"))
+        }
+        (Timing::BeforeDelete, _) => None,
+    }
+}
+
+/// The run is not to fail for it: what is not answered is open, and the next run answers.
+async fn note(collector: &Collector, answers: &[(Uuid, RequestState, Cleanup)]) {
+    if answers.is_empty() {
+        return;
+    }
+    if let Err(error) = collector.ledger.answer_requests(answers).await {
+        tracing::warn!(error = chain(&error), "what was requested could not be answered; the next run does");
+    }
+}
+
+/// What is left of some courses, by store; or why nobody knows.
+pub struct Remains {
+    stores: Vec<Result<BTreeMap<CourseId, u64>, String>>,
+}
+
+impl Remains {
+    /// Counts exactly, in every store at the same time.
+    pub async fn count(collector: &Collector, courses: &BTreeSet<CourseId>) -> Self {
+        if courses.is_empty() {
+            return Self { stores: collector.stores.iter().map(|_| Ok(BTreeMap::new())).collect() };
+        }
+        let each = collector.stores.iter().map(|managed| count(managed.store.as_ref(), courses));
+        Self { stores: join_all(each).await }
+    }
+
+    /// By store: what is left of one course.
+    pub fn of(&self, course: CourseId) -> impl Iterator<Item = Result<u64, &str>> + '_ {
+        let of = move |store: &'_ BTreeMap<CourseId, u64>| store.get(&course).copied().unwrap_or(0);
+        self.stores.iter().map(move |store| store.as_ref().map(of).map_err(String::as_str))
+    }
+
+    fn of_course<'a>(
+        &self,
+        collector: &'a Collector,
+        report: &RunReport,
+        (plan, watched): (&'a Plan, &Watched),
+        course: CourseId,
+    ) -> Vec<Seen<'a>> {
+        let stores = collector.stores.iter().enumerate().zip(self.of(course));
+        let seen = stores.map(|((index, managed), remaining)| {
+            let decided = plan.stores.get(index).into_iter().flatten();
+            let entry = report.stores.get(index);
+            let tally = watched.get(index).and_then(|tallies| tallies.get(&course)).copied();
+            let error = entry.and_then(|entry| entry.error.clone().or_else(|| entry.failures.first().cloned()));
+            Seen {
+                store: managed.store.name(),
+                kind: managed.store.kind(),
+                decided: decided.filter(|decided| decided.orphan.course == course).collect(),
+                tally: tally.unwrap_or_default(),
+                error,
+                remaining: remaining.map_err(str::to_owned),
+                seconds: entry.map_or(0.0, |entry| entry.inventory_seconds + entry.sweep_seconds),
+            }
+        });
+        seen.collect()
+    }
+}
+
+async fn count(store: &dyn Store, courses: &BTreeSet<CourseId>) -> Result<BTreeMap<CourseId, u64>, String> {
+    let mut targets = Targets::none(store.sources().len());
+    for source in 0..store.sources().len() {
+        courses.iter().for_each(|course| targets.insert(SourceIndex(source), *course));
+    }
+    let mut left = BTreeMap::new();
+    for (_, course, count) in store.remaining(&targets).await.map_err(|error| chain(&error))? {
+        *left.entry(course).or_default() += count;
+    }
+    Ok(left)
+}
