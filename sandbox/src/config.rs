@@ -95,7 +95,7 @@ liveness:
   campus:
     query: {QUERY}
 {kept}{neighbours}
-# How long a course must have been gone. Much shorter than is wise, which has to be accepted.
+# How long a course must have been gone. This is much shorter than is wise, which has to be accepted.
 grace:
 {grace}  departed: {departed}
   stranger: {stranger}
@@ -103,7 +103,7 @@ limits:
   i_accept: [short_grace, short_quarantine]
 {limits}
 stores:
-  # Points, by their payload's field course_id.
+  # Points, whose payload names the course as course_id.
   vectors:
     kind: qdrant
     collections:
@@ -150,7 +150,11 @@ fn jobs(addresses: &Addresses, settings: &Settings) -> String {
     }
     let queues: String = QUEUES.iter().map(|name| source("name", name, settings.exclusive)).collect();
     format!(
-        "  # BullMQ's jobs, by the fields courseId or course_id of their data, or by ids as in auto-{{course_id}}-stage4.\n  jobs:\n    kind: bullmq\n    queues:\n{queues}"
+        "  # BullMQ's jobs: courseId or course_id in their data says whose they are, or an id like auto-{{course_id}}-stage4.
+  jobs:
+    kind: bullmq
+    queues:
+{queues}"
     )
 }
 
@@ -161,7 +165,12 @@ fn media(addresses: &Addresses, ours: &str) -> String {
     }
     let bucket = Objects::BUCKET;
     format!(
-        "  # Objects, by the beginnings of their names.\n  media:\n    kind: objects\n    bucket: {bucket}\n    layout: \"{MEDIA_LAYOUT}\"\n{ours}"
+        "  # Objects whose names begin with a course's id.
+  media:
+    kind: objects
+    bucket: {bucket}
+    layout: \"{MEDIA_LAYOUT}\"
+{ours}"
     )
 }
 
@@ -181,7 +190,11 @@ fn rows(addresses: &Addresses, settings: &Settings) -> String {
     match tables.as_str() {
         "" => String::new(),
         tables => format!(
-            "  # Rows that no foreign key ties to their course.\n  rows:\n    kind: table\n{url}    tables:\n{tables}"
+            "  # Rows that no foreign key ties to their course.
+  rows:
+    kind: table
+{url}    tables:
+{tables}"
         ),
     }
 }

@@ -21,6 +21,11 @@ const GRACE: &str = "3s";
 const GRACE_PASSES_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// As many lines of a plan as show what it is: every source, and some of the decisions.
+const PLAN_SHOWN: usize = 34;
+/// One empty line is before the table of a plan or a report, one after it.
+const TABLE_ENDS_AT: usize = 2;
+
 /// A campus that was cleaned, and what it ran on.
 pub struct Story {
     /// Whether everything in the stores is as it should be.
@@ -49,7 +54,7 @@ impl Story {
         let program = Program::configured(&addresses, &settings)?;
         show(&program, &["migrate"], Lines::All).await?;
         show(&program, &["adopt", "--yes"], Lines::All).await?;
-        show(&program, &["run"], Lines::Last).await?;
+        show(&program, &["run"], Lines::First(0)).await?;
 
         step("The platform deletes courses, and forgets what they left in the stores");
         let deleted = delete(&campus, &stores).await?;
@@ -63,7 +68,7 @@ impl Story {
 
         wait_for_grace(&program).await?;
         step("The grace has passed: this would go");
-        show(&program, &["plan"], Lines::All).await?;
+        show(&program, &["plan"], Lines::First(PLAN_SHOWN)).await?;
 
         step("And now it goes");
         show(&program, &["run"], Lines::OneAStore).await?;
@@ -152,9 +157,10 @@ async fn latest_report(program: &Program) -> Result<Value> {
 enum Lines {
     /// All of them.
     All,
-    /// The last, which sums it up.
-    Last,
-    /// Of those that begin with the same word, as all that are about one store do, the first; and the last.
+    /// So many, and the last, which sums it up.
+    First(usize),
+    /// Of those that begin with the same word, as all that are about one store do, the first; no more than the first table; and
+    /// the last.
     OneAStore,
 }
 
@@ -164,13 +170,15 @@ async fn show(program: &Program, arguments: &[&str], lines: Lines) -> Result<()>
     let text = program.text(arguments).await?;
     let all: Vec<&str> = text.trim_end().lines().map(str::trim_end).collect();
     let Some((last, rest)) = all.split_last() else { return Ok(()) };
-    let mut words = BTreeSet::new();
-    let mut shown = 0;
+    let (mut words, mut blank, mut shown) = (BTreeSet::new(), 0, 0);
     for line in rest {
+        blank += usize::from(line.is_empty());
         let is_shown = match lines {
             Lines::All => true,
-            Lines::Last => false,
-            Lines::OneAStore => line.split_whitespace().next().is_none_or(|word| words.insert(word)),
+            Lines::First(count) => shown < count,
+            Lines::OneAStore => {
+                blank < TABLE_ENDS_AT && line.split_whitespace().next().is_none_or(|word| words.insert(word))
+            }
         };
         if is_shown {
             println!("{line}");
