@@ -1,7 +1,8 @@
 //! What the tests and the demo of `course-gc` run against.
 //!
 //! **Servers.** [`Postgres`], [`Redis`] and [`Qdrant`] are real servers, each in a temporary folder and on a free port, and so are
-//! [`PgBouncer`], a pooler before a Postgres, and [`Objects`], an S3 service in memory.
+//! [`PgBouncer`], a pooler before a Postgres, and [`Objects`], an S3 service in memory. A [`RedisCluster`] has three masters, and
+//! [`RedisSentinels`] watch over a Redis and its replica.
 //! A server ends with its handle and with the process that started it, even when that is killed. Tests that stop or
 //! break a server start their own. A [`Proxy`] before a server makes it slow, silent, absent or mad at a chosen moment.
 //!
@@ -25,6 +26,8 @@ mod proxy;
 mod qdrant;
 mod queues;
 mod redis;
+mod redis_cluster;
+mod redis_sentinel;
 mod server;
 mod snapshot;
 mod world;
@@ -40,6 +43,8 @@ pub use self::{
     proxy::{Behaviour, Proxy},
     qdrant::{Collections, Qdrant, QdrantOptions},
     redis::{Keyspace, Redis},
+    redis_cluster::RedisCluster,
+    redis_sentinel::RedisSentinels,
     server::Server,
     snapshot::{Difference, PointId, Resource, Snapshot},
     world::{Addresses, Servers, Stores, World},

@@ -152,9 +152,9 @@ fn command(folder: &Path, port: u16, scheme: &str) -> Result<Vec<OsString>> {
     Ok(command)
 }
 
-/// The Python with moto that `scripts/setup` prepares in the clone that this process runs in, looked for as the Qdrant test
+/// The Python with moto and cryptography that `scripts/setup` prepares in the clone that this process runs in, looked for as the Qdrant test
 /// server is.
-fn python() -> Result<PathBuf> {
+pub(crate) fn python() -> Result<PathBuf> {
     let compiled_in = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned);
     let here = std::env::current_dir()?;
     here.ancestors()

@@ -104,6 +104,7 @@ pub(super) async fn purge(collector: &Collector, locks: &Locks, report: &mut Run
                 told.errors.push(chain(&error));
             }
         }
+        tidy(collector, locks, &stores, (report.started_at, &mut told)).await?;
     }
     for error in &told.errors {
         tracing::warn!(run = %report.run, error, "quarantine");
@@ -139,6 +140,23 @@ async fn purge_one(
             tracing::info!(store = copy.store, copy = %copy.id, bytes = copy.bytes, "purged");
         }
         Err(error) => told.errors.push(chain(&error)),
+    }
+    Ok(())
+}
+
+/// Removes what earlier runs emptied and nobody has touched since; whoever departed waits as long.
+async fn tidy(
+    collector: &Collector,
+    locks: &Locks,
+    stores: &[&dyn Store],
+    (now, told): (DateTime<Utc>, &mut QuarantineReport),
+) -> Result<(), RunError> {
+    locks.ledger.verify().await?;
+    let untouched_for = TimeDelta::from_std(collector.limits.graces.departed).unwrap_or(TimeDelta::MAX);
+    for store in stores {
+        if let Err(error) = store.tidy(now, untouched_for).await {
+            told.errors.push(chain(&error));
+        }
     }
     Ok(())
 }

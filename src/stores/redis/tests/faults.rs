@@ -14,7 +14,8 @@ const SOON: Duration = Duration::from_millis(300);
 
 fn impatient(url: &str) -> RedisStore {
     let settings = settings(url, IdType::Integer, &["k:{course_id}:*"]);
-    RedisStore::new(RedisSettings { call_timeout: SOON, ..settings }).unwrap()
+    let server = ServerSettings { call_timeout: SOON, ..settings.server };
+    RedisStore::new(RedisSettings { server, ..settings }).unwrap()
 }
 
 fn patient(url: &str) -> RedisStore {
@@ -170,15 +171,19 @@ async fn a_replica_is_refused() {
 #[test]
 fn s4_only_a_primary_that_holds_all_keys_is_accepted() {
     let server = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:abc\r\n";
-    let expected = Info { version: "7.0.15".into(), run_id: "abc".into() };
-    assert_eq!(Info::read(server, "role:master\r\n"), Ok(expected));
-    assert!(Info::read(server, "role:slave\r\n").unwrap_err().contains("`slave`"));
-    assert!(Info::read(server, "").unwrap_err().contains("`unknown`"));
-    for mode in ["cluster", "sentinel"] {
-        let other = server.replace("standalone", mode);
-        assert!(Info::read(&other, "role:master\r\n").unwrap_err().contains(mode));
-    }
-    assert!(Info::read("", "role:master\r\n").unwrap_err().contains("no version or run id"));
+    let read = |server: &str, replication: &str| Info::read(server, replication).unwrap();
+    let primary = read(server, "role:master\r\n");
+    assert_eq!((primary.version.as_str(), primary.run_id.as_str(), primary.in_cluster), ("7.0.15", "abc", false));
+    assert_eq!(primary.primary(), Ok(()));
+    assert!(read(server, "role:slave\r\n").primary().unwrap_err().contains("`slave`"));
+    assert!(read(server, "").primary().unwrap_err().contains("`unknown`"));
+    assert!(read(&server.replace("standalone", "cluster"), "role:master\r\n").in_cluster, "one of several");
+    assert!(read(&server.replace("redis_mode:standalone", "server_mode:cluster"), "role:master\r\n").in_cluster);
+    let silent = Info::read(&server.replace("redis_mode:standalone\r\n", ""), "role:master\r\n");
+    assert!(silent.unwrap_err().contains("no mode"), "who does not say may hold a part of the keys");
+    let sentinel = Info::read(&server.replace("standalone", "sentinel"), "role:master\r\n");
+    assert!(sentinel.unwrap_err().contains("mode `sentinel`"));
+    assert!(Info::read("", "role:master\r\n").unwrap_err().contains("no mode, version or run id"));
 }
 
 #[tokio::test]
@@ -291,12 +296,12 @@ async fn s12_another_user_may_put_back_what_the_collectors_may_not() {
     };
     let reads = ["+ping", "+info", "+select", "+scan", "+evalsha", "+script", "+dump", "+pttl", "+unlink"];
     allow(&mut connection, "gc", &reads).await;
-    allow(&mut connection, "restorer", &["+ping", "+select", "+exists", "+restore"]).await;
+    allow(&mut connection, "restorer", &["+ping", "+info", "+select", "+exists", "+restore"]).await;
     let ours = with_password(&server, "gc", "secret");
     let restore_url = with_password(&server, "restorer", "secret").into();
     let templates = ["k:{course_id}:*"];
     let helped = RedisStore::new(RedisSettings {
-        restore_url: Some(restore_url),
+        server: ServerSettings { restore_url: Some(restore_url), ..at(&ours) },
         ..settings(&ours, IdType::Integer, &templates)
     });
     let (alone, helped) = (patient(&ours), helped.unwrap());
