@@ -8,8 +8,11 @@ import { createInterface } from 'node:readline';
 
 const [major, url, prefix] = process.argv.slice(2);
 const { Queue, Worker, FlowProducer } = await import(`bullmq${major}`);
-const { hostname, port, pathname } = new URL(url);
-const connection = { host: hostname, port: Number(port), db: Number(pathname.slice(1) || 0), maxRetriesPerRequest: null };
+const { hostname, port, pathname, username, password } = new URL(url);
+const connection = {
+  host: hostname, port: Number(port), db: Number(pathname.slice(1) || 0), maxRetriesPerRequest: null,
+  ...(password && { username: decodeURIComponent(username) || undefined, password: decodeURIComponent(password) }),
+};
 const options = { connection, prefix };
 
 const open = [];
@@ -24,10 +27,14 @@ function queue(name) {
 }
 
 // A worker that never runs by itself: the test takes jobs and finishes them.
+const hands = new Map();
 function hand(name) {
-  const worker = new Worker(name, null, { ...options, autorun: false });
-  open.push(worker);
-  return worker;
+  if (!hands.has(name)) {
+    const worker = new Worker(name, null, { ...options, autorun: false });
+    hands.set(name, worker);
+    open.push(worker);
+  }
+  return hands.get(name);
 }
 
 async function until(condition) {

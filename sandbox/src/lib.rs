@@ -8,7 +8,7 @@
 //!
 //! **Places.** [`Database`], [`Keyspace`] and [`Collections`] are empty places on such servers, or on the servers that
 //! `DATABASE_URL`, `REDIS_URL` and `QDRANT_URL` name, where they clean up after themselves. A [`World`] is one of each
-//! and a folder for files; [`Servers`] are one server of each kind that a test may break.
+//! and a folder for files, and a bucket where it is to be whole; [`Servers`] are one server of each kind that a test may break.
 //!
 //! **Campus.** A [`campus::Campus`] is a course platform's data with everything that makes cleaning up hard. It knows
 //! what becomes of each resource when given courses are deleted, and a [`Snapshot`] tells what really became of it.
@@ -24,6 +24,7 @@ mod postgres;
 mod program;
 mod proxy;
 mod qdrant;
+mod queues;
 mod rclone;
 mod redis;
 mod redis_cluster;
@@ -32,9 +33,10 @@ mod server;
 mod snapshot;
 mod world;
 
+use self::bullmq::QUEUE_PREFIX;
 pub use self::{
     bullmq::Bullmq,
-    objects::{Conditions, Objects},
+    objects::{Bucket, Conditions, Objects},
     pgbouncer::{PgBouncer, Pooling},
     ports::free_port,
     postgres::{Database, Postgres},

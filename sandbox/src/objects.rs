@@ -4,14 +4,24 @@ use std::{
     ffi::OsString,
     ops::Deref,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
+use futures::TryStreamExt;
+use object_store::{
+    ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig,
+    aws::{AmazonS3, AmazonS3Builder},
+    path::Path as Name,
+};
 
 use crate::server::{Kind, Server};
 
 static KIND: Kind =
     Kind { name: "objects", ready: "ready to serve", port_taken: "already in use", stop: "TERM", last: "KILL" };
+
+/// How long one request of a client may take.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// The program, which runs on the Python that `scripts/setup` prepares.
 const PROGRAM: &str = include_str!("objects.py");
@@ -99,6 +109,60 @@ impl Objects {
     /// Where the certificate lies that a service with TLS made for itself.
     pub fn certificate(&self) -> PathBuf {
         self.server.folder().join("certificate.pem")
+    }
+}
+
+/// A client for the bucket [`Objects::BUCKET`] of a service, as the platform's own programs would hold one.
+#[derive(Clone)]
+pub struct Bucket(AmazonS3);
+
+impl Bucket {
+    /// A client that connects when it is first used.
+    ///
+    /// # Errors
+    ///
+    /// When the address is none.
+    pub fn new(url: &str) -> Result<Self> {
+        // Of rustls' several cryptographies one must be named once in a process; where that was done before, it stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = AmazonS3Builder::new()
+            .with_endpoint(url)
+            .with_bucket_name(Objects::BUCKET)
+            .with_region(Objects::REGION)
+            .with_access_key_id(Objects::ACCESS_KEY)
+            .with_secret_access_key(Objects::SECRET_KEY)
+            .with_client_options(ClientOptions::new().with_timeout(LIMIT).with_allow_http(true))
+            .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() });
+        Ok(Self(client.build()?))
+    }
+
+    /// Writes an object.
+    ///
+    /// # Errors
+    ///
+    /// When the service does not take it.
+    pub async fn put(&self, name: String, content: Vec<u8>) -> Result<()> {
+        self.0.put(&Name::parse(&name)?, content.into()).await.with_context(|| format!("writing {name}"))?;
+        Ok(())
+    }
+
+    /// The names of all objects.
+    ///
+    /// # Errors
+    ///
+    /// When the bucket cannot be listed.
+    pub async fn names(&self) -> Result<Vec<String>> {
+        Ok(self.0.list(None).map_ok(|object| object.location.to_string()).try_collect().await?)
+    }
+
+    /// An object's bytes.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub async fn get(&self, name: &str) -> Result<Vec<u8>> {
+        let answer = self.0.get(&Name::parse(name)?).await.with_context(|| format!("reading {name}"))?;
+        Ok(answer.bytes().await?.into())
     }
 }
 

@@ -30,7 +30,7 @@ static KIND: Kind = Kind {
 };
 
 /// Marks a logical database of a given server as taken by a test.
-const CLAIM: &str = "course-gc-sandbox:claim";
+pub(crate) const CLAIM: &str = "course-gc-sandbox:claim";
 
 /// A Redis server that never evicts, gone when the last clone of its handle is. It appends every write to a file, so
 /// that its data survives [`Server::restart`] and [`Server::crash`].

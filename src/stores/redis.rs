@@ -101,15 +101,6 @@ impl RedisStore {
         })
     }
 
-    /// The ids besides `owner` that a key holds, each once.
-    fn mentions(&self, owner: CourseId, key: &[u8]) -> Vec<CourseId> {
-        let mut others = self.id_type.mentions(key);
-        others.retain(|id| *id != owner);
-        others.sort_unstable();
-        others.dedup();
-        others
-    }
-
     /// The source and course of a key, if it belongs to a target.
     fn wanted(&self, targets: &Targets, key: &[u8]) -> Option<(SourceIndex, CourseId)> {
         match self.templates.claim(key) {
@@ -215,7 +206,9 @@ impl Store for RedisStore {
                         if !census.is_live(owner) {
                             sizes.offer(source, &key);
                         }
-                        census.observe(source, owner, Amount::one(&key, None), || self.mentions(owner, &key));
+                        census.observe(source, owner, Amount::one(&key, None), || {
+                            owner.others(self.id_type.mentions(&key))
+                        });
                     }
                     Claim::Owned(..) => {}
                     Claim::Unrecognised(source) => census.unrecognised(source, &key, 1),
@@ -241,7 +234,7 @@ impl Store for RedisStore {
                 if let Some((source, owner)) = self.wanted(targets, &key)
                     && seen.first_time(&key)
                 {
-                    let mentions = self.mentions(owner, &key);
+                    let mentions = owner.others(self.id_type.mentions(&key));
                     let handle = Handle { source, owner, mentions, key: Bytes::from(key) };
                     handles.send(handle).await.map_err(|_| StoreError::Stopped)?;
                 }

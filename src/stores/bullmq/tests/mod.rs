@@ -10,7 +10,7 @@ use super::*;
 use crate::domain::ids::IdType;
 use crate::domain::inventory::Inventory;
 use crate::domain::live_set::LiveSet;
-use crate::stores::contract::located;
+use crate::stores::contract::{Items, located};
 use crate::stores::copies::{Receipt, Safe};
 use crate::stores::template::Template;
 
@@ -83,18 +83,6 @@ async fn inventory(store: &BullmqStore, live: &[CourseId]) -> Inventory {
 
 fn keys(handles: &[Handle]) -> Vec<String> {
     handles.iter().map(|handle| String::from_utf8(handle.key.to_vec()).unwrap()).collect()
-}
-
-/// An archive in memory.
-#[derive(Default)]
-struct Items(Vec<Item>);
-
-#[async_trait]
-impl Copies for Items {
-    async fn add(&mut self, item: Item) -> Result<(), StoreError> {
-        self.0.push(item);
-        Ok(())
-    }
 }
 
 fn copy_id() -> CopyId {
