@@ -20,7 +20,7 @@ use crate::domain::holds;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Census, Inventory, Unrecognised};
 use crate::domain::live_set::{Halts, LiveSet, Population, judge};
-use crate::domain::markers::{Truths, truths};
+use crate::domain::markers::{Owner, Truths, truths};
 use crate::domain::plan::{Breaker, Decided, Plan};
 use crate::domain::report::{LiveReport, RunReport, SourceReport, StoreReport, Tally};
 use crate::errors::chain;
@@ -181,7 +181,7 @@ pub async fn take_inventories(
         missing: Vec::new(),
         took: Duration::ZERO,
     };
-    let reasons = places.not_adopted.iter().cloned().enumerate();
+    let reasons = places.entries.iter().map(|entry| entry.as_ref().err().cloned()).enumerate();
     let each = reasons.map(|(index, not_adopted)| Taken { not_adopted, ..taken.remove(&index).unwrap_or_else(broken) });
     Ok(each.collect())
 }
@@ -310,7 +310,7 @@ fn tell_of_approvals(run: Uuid, plan: &Plan) {
 pub async fn sweep(
     collector: &Collector,
     locks: &Locks,
-    (plan, live): (&Plan, &LiveSet),
+    (plan, entries, live): (&Plan, &[Option<Owner>], &LiveSet),
     stop: &CancellationToken,
     report: &mut RunReport,
 ) -> Result<LiveSet, RunError> {
@@ -333,7 +333,8 @@ pub async fn sweep(
         async move {
             let began = collector.clock.since_boot();
             let orphans: Vec<&Orphan> = plan.sweeps(index).collect();
-            let share = Share { store: managed.store.as_ref(), quarantined: managed.quarantined, orphans };
+            let entry = entries.get(index).and_then(Option::as_ref);
+            let share = Share { store: managed.store.as_ref(), entry, quarantined: managed.quarantined, orphans };
             let swept = sweeper.sweep(&share).await;
             (swept, collector.clock.since_boot().saturating_sub(began))
         }

@@ -27,6 +27,8 @@ pub enum Safeguard {
     Adoption,
     /// S7: a ledger is the latest.
     Counter,
+    /// S7: a store's marker is looked at again with each batch.
+    MarkerWithBatch,
     /// S7: the truth is the one that was adopted.
     Pins,
     /// S7: what vanished in a restore waits.
@@ -39,17 +41,21 @@ pub enum Safeguard {
     Pause,
     /// S9: references are asked again with each batch.
     ReferencesWithBatch,
+    /// S9: of what is referred to in part, that part stays.
+    ReferencedStays,
     /// S10: an answer counts only while the lock is held.
     LockWithQuestion,
     /// S1: what should not have gone is put back.
     PutBack,
     /// S12: what goes is copied first.
     CopyFirst,
+    /// S12: liveness is asked before a copy is purged.
+    PurgeAsks,
 }
 
 impl Safeguard {
     /// All of them, each with what breaks without it, and a seed whose story shows it.
-    pub const ALL: [(Self, &'static str, u64); 21] = [
+    pub const ALL: [(Self, &'static str, u64); 24] = [
         (Self::AskAgain, "S2: ", 0),
         (Self::ConfirmBeforeDelete, "S2: ", 6),
         (Self::ConfirmAgain, "S1: ", 63),
@@ -62,14 +68,17 @@ impl Safeguard {
         (Self::Reappearance, "S6: ", 51),
         (Self::Adoption, "S7: ", 1),
         (Self::Counter, "S7: ", 1),
+        (Self::MarkerWithBatch, "S7: ", 0),
         (Self::Pins, "S7: ", 66),
         (Self::Position, "S7: ", 12),
         (Self::Breakers, "S8: ", 1),
         (Self::Latch, "S8: ", 33),
         (Self::Pause, "S8: ", 4),
         (Self::ReferencesWithBatch, "S9: ", 6),
+        (Self::ReferencedStays, "S9: ", 0),
         (Self::LockWithQuestion, "S10: ", 191),
         (Self::PutBack, "S1: ", 3),
         (Self::CopyFirst, "S12: ", 1),
+        (Self::PurgeAsks, "S12: ", 0),
     ];
 }

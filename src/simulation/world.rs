@@ -13,6 +13,10 @@ use super::observer::Observer;
 use super::shelf::Shelf;
 use crate::clock::Clock;
 
+/// When every story begins, in seconds. A run's id tells when it began by the real clock, and what began long ago may have expired:
+/// so late, every copy is looked at.
+const BEGINNING: i64 = 4_000_000_000;
+
 /// One process of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Who(pub usize);
@@ -95,7 +99,7 @@ impl World {
     /// The databases' time.
     pub fn database_time(&self) -> DateTime<Utc> {
         let passed = TimeDelta::from_std(self.now()).unwrap();
-        DateTime::from_timestamp(1_780_000_000, 0).unwrap() + passed + self.state().ahead
+        DateTime::from_timestamp(BEGINNING, 0).unwrap() + passed + self.state().ahead
     }
 
     /// One call of a process to a server. The effect happens at one moment, some time after the call was sent.

@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::domain::diff::{Orphan, OrphanKey};
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::live_set::LiveSet;
+use crate::domain::markers::Owner;
 use crate::domain::report::Tally;
 use crate::errors::chain;
 use crate::ledger::Ledger;
@@ -74,6 +75,8 @@ pub struct Sweeper<'a> {
 pub struct Share<'a> {
     /// The store.
     pub store: &'a dyn Store,
+    /// Our entry in its marker, which is looked for again with each batch (S7); `None` if the store is not ours.
+    pub entry: Option<&'a Owner>,
     /// What goes is copied first; false where a person chose that it is gone at once (S12).
     pub quarantined: bool,
     /// What is to go.
