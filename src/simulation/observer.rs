@@ -358,6 +358,9 @@ impl Observer {
             let ahead: Vec<String> = orphans
                 .iter()
                 .filter(|orphan| !in_flight(orphan))
+                // What vanished across a break waits for a person, whose approval starts its clock anew. One that expires while a run is
+                // at work did not.
+                .filter(|orphan| !orphan.across_break)
                 // Of what only names somebody alive nothing goes, however long it waits.
                 .filter(|orphan| orphan.found.amount.resources > 0 && orphan.accrued > most(orphan))
                 .map(|orphan| {

@@ -1,8 +1,8 @@
 //! The only part that deletes: one store's share of a plan, in batches, in the order of S11.
 //!
-//! For each batch: intent → copy → confirm → delete → confirm again, and put back what should not have gone → outcome. Batches are slices of the stream that
-//! [`Store::locate`] sends, and grow while all goes well: 1, 10, 100, … up to the store's limit. A store that fails twice
-//! in a row is left for the next run.
+//! For each batch: intent → copy → confirm that the store is ours and who is dead → delete → confirm again, and put back what should not
+//! have gone → outcome. Batches are slices of the stream that [`Store::locate`] sends, and grow while all goes well: 1, 10, 100, … up to
+//! the store's limit. A store that fails twice in a row is left for the next run.
 //!
 //! The moments of a batch are logged at the target `course_gc::moment`, at debug: `intended`, `copied`, `deleting` (by the stores,
 //! in the middle of it), `deleted` (before the outcome is written), `recorded`.
