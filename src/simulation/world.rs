@@ -50,6 +50,9 @@ pub struct State {
     pub frozen: BTreeMap<Who, Instant>,
     /// How many calls of a thousand are lost; `None` while nothing takes any time.
     pub weather: Option<u32>,
+    /// The highest timeline that any server was on. Whoever begins a new one looks into the archive, and takes no number twice. (Where
+    /// there is no archive, the log of a second one may catch up with the first's, which is a known gap.)
+    pub timelines: u32,
     /// By how much the databases' clocks were put forward.
     pub ahead: TimeDelta,
 }
@@ -81,6 +84,7 @@ impl World {
             homes: BTreeMap::new(),
             frozen: BTreeMap::new(),
             weather: None,
+            timelines: 1,
             ahead: TimeDelta::zero(),
         };
         Self { state: Mutex::new(state), began: Instant::now() }
