@@ -119,6 +119,7 @@ async fn purge_one(
     copy: &Copy,
     told: &mut QuarantineReport,
 ) -> Result<(), RunError> {
+    let asked_at = collector.clock.since_boot();
     let live = locks.liveness.live_among(&copy.named).await?;
     locks.ledger.verify().await?;
     if !live.is_empty() {
@@ -128,6 +129,11 @@ async fn purge_one(
                 told.live_again.push(course);
             }
         }
+        return Ok(());
+    }
+    if collector.clock.since_boot().saturating_sub(asked_at) >= collector.confirmation {
+        let why = "asking who is live took longer than a confirmation is good for; it is left for the next run";
+        told.errors.push(format!("copy {} of store {} expired, and {why}", copy.id, copy.store));
         return Ok(());
     }
     let store = collector.stores.iter().find(|managed| managed.store.name() == copy.store);

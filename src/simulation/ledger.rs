@@ -226,7 +226,7 @@ impl Known for MemoryLedger {
         let now = self.now();
         let (who, cluster) = (self.who, self.cluster);
         self.fenced(run, |state| {
-            state.observer.learned(who, cluster, live);
+            state.observer.learned(who, cluster, live, self.world.now());
             state.observer.note(format!("{who:?} learns {} live ids, across a break: {across_break}", live.len()));
             let Cluster { ledger: tables, .. } = &mut state.clusters[cluster];
             for id in live.iter() {
@@ -252,7 +252,7 @@ impl Known for MemoryLedger {
 
     async fn found_live(&self, live: &LiveSet) -> Result<(), LedgerError> {
         self.call(|state| {
-            state.observer.found_live(self.cluster, live);
+            state.observer.found_live(self.cluster, live, self.world.now());
             state.clusters[self.cluster].commit();
             let tables = &mut state.clusters[self.cluster].ledger;
             live.iter().for_each(|id| self.start_clocks_of(tables, id));
@@ -396,6 +396,7 @@ impl Orphans for MemoryLedger {
 impl Intents for MemoryLedger {
     async fn open_intent(&self, run: Uuid, store: &str, meant: &Meant) -> Result<Option<OpenIntent>, LedgerError> {
         let opened_at = self.now();
+        self.world.state().observer.intends(self.who);
         self.write(|tables| {
             if tables.paused.is_some() && self.without != Some(Safeguard::Pause) {
                 return None;
