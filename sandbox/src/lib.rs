@@ -13,6 +13,7 @@
 //! what becomes of each resource when given courses are deleted, and a [`Snapshot`] tells what really became of it.
 
 mod bullmq;
+mod callers;
 pub mod campus;
 mod cleanup;
 pub mod config;
@@ -30,6 +31,7 @@ mod world;
 
 pub use self::{
     bullmq::Bullmq,
+    callers::Callers,
     objects::Objects,
     pgbouncer::{PgBouncer, Pooling},
     ports::free_port,

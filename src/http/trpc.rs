@@ -25,7 +25,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::domain::cleanup::Cleanup;
+use crate::domain::cleanup::{Cleanup, StoreCleanup};
 
 /// The most bytes that a request may have.
 const LARGEST: usize = 64 * 1024;
@@ -115,14 +115,13 @@ fn cleaned(answer: Value) -> Value {
     let Ok(told) = serde_json::from_value::<Told>(answer.clone()) else { return answer };
     let nothing = Cleanup::waiting("under_way", "the answer is not there yet; what was asked for is promised", vec![]);
     let cleanup = told.answer.unwrap_or(nothing);
-    let of = |kind: &str| cleanup.stores.iter().filter(move |store| store.kind == kind);
-    let deleted = |kind: &str| of(kind).map(|store| store.deleted).sum::<u64>();
-    let bytes = |kind: &str| of(kind).map(|store| store.bytes).sum::<u64>();
-    let errors: Vec<String> = cleanup
-        .stores
-        .iter()
-        .filter_map(|store| Some(format!("{}: {}", store.store, store.error.as_ref()?)))
-        .collect();
+    let sum = |kind: &str, of: fn(&StoreCleanup) -> u64| -> u64 {
+        cleanup.stores.iter().filter(|store| store.kind == kind).map(of).sum()
+    };
+    let deleted = |kind| sum(kind, |store| store.deleted);
+    let bytes = |kind| sum(kind, |store| store.bytes);
+    let errors: Vec<String> =
+        cleanup.stores.iter().filter_map(|store| Some(format!("{}: {}", store.store, store.error.as_ref()?))).collect();
     let mut result = json!({
         "success": cleanup.success,
         "verified": cleanup.verified,
