@@ -1,10 +1,12 @@
 //! The only place where clients are built: a [`Collector`] from a [`Config`].
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use secrecy::SecretString;
 
+use crate::cleanup::Bell;
 use crate::clock::MachineClock;
 use crate::config::{
     self, BullmqStore, Config, CourseIdKind, FilesStore, LivenessAccept, ObjectsStore, QdrantStore, RedisStore,
@@ -13,15 +15,20 @@ use crate::config::{
 use crate::domain::evidence::Graces;
 use crate::domain::ids::IdType;
 use crate::domain::plan::Limits;
+use crate::http::access::{Access, Jwt, JwtSettings, KeySource, Rates, RoleSettings, Scope, Token, Tokens};
+use crate::http::api::Api;
 use crate::ledger::{LedgerError, PostgresLedger};
 use crate::liveness::{LivenessSource, PostgresSources, Risk};
+use crate::office::Office;
 use crate::postgres::{IDLE_TIMEOUT, Postgres};
 use crate::quarantine::{Archives, Key, ObjectPlace, Quarantine, Room};
 use crate::reconcile::{Collector, ManagedStore};
+use crate::serve::Serving;
 use crate::stores::layout::{Layout, LayoutError};
 use crate::stores::objects::{Bucket, BucketSettings};
 use crate::stores::template::{Template, TemplateError};
 use crate::stores::{StoreError, bullmq, files, objects, qdrant, redis, table};
+use crate::telemetry::metrics::Metrics;
 use crate::tombstones::Tombstones;
 
 /// Why a configuration that was read makes no collector.
@@ -45,6 +52,9 @@ pub enum AssemblyError {
     /// The key of the quarantine.
     #[error("quarantine.key cannot be used: {0}")]
     Key(String),
+    /// The identity provider.
+    #[error("no client can be made for the keys of `api.jwt`")]
+    Keys(#[source] reqwest::Error),
     /// A key template.
     #[error("store {name} has a template that cannot be used")]
     Template {
@@ -124,6 +134,69 @@ pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
         schedule: config.schedule.schedule(),
         clock: Arc::new(MachineClock),
     })
+}
+
+/// Everything that is served. Connects to nothing.
+///
+/// # Errors
+/// If a part of the configuration cannot be used.
+pub fn serving(config: &Config, metrics: Arc<Metrics>) -> Result<Serving, AssemblyError> {
+    let (collector, bell) = (Arc::new(collector(config)?), Arc::new(Bell::default()));
+    let api = config.api.as_ref().map(|api| {
+        let measured = (Arc::clone(&metrics), api.wait);
+        let office = Office::new(Arc::clone(&collector), ledger(config)?, Arc::clone(&bell), measured);
+        Ok(Arc::new(Api::new(office, access(api)?, Arc::clone(&metrics), Arc::new(MachineClock))))
+    });
+    let api = api.transpose()?;
+    Ok(Serving { collector, metrics, bell, api })
+}
+
+/// Who may use the API. Connects to nothing.
+///
+/// # Errors
+/// If no client for the identity provider can be made.
+pub fn access(api: &config::Api) -> Result<Access, AssemblyError> {
+    let clock = Arc::new(MachineClock);
+    let tokens = api.tokens.iter().flat_map(config::Named::iter).map(|(name, token)| Token {
+        name: name.to_owned(),
+        file: token.file.clone(),
+        scopes: scopes(&token.scopes),
+    });
+    let jwt = api.jwt.as_ref().and_then(|jwt| {
+        let keys = match (&jwt.secret, &jwt.jwks_file, &jwt.jwks_url) {
+            (Some(secret), _, _) => KeySource::Secret(secret.clone()),
+            (None, Some(file), _) => KeySource::File(file.clone()),
+            (None, None, Some(url)) => KeySource::Url(url.expose().to_owned()),
+            (None, None, None) => return None,
+        };
+        let role = |(name, role): (&str, &config::Role)| {
+            let every_organization = role.every_organization;
+            (name.to_owned(), RoleSettings { scopes: scopes(&role.scopes), every_organization })
+        };
+        let settings = JwtSettings {
+            issuer: jwt.issuer.clone(),
+            audience: jwt.audience.clone(),
+            keys,
+            role_claim: jwt.role_claim.clone(),
+            roles: jwt.roles.iter().map(role).collect(),
+            organization_claim: jwt.organization_claim.clone(),
+        };
+        Some(Jwt::new(settings, clock.clone()))
+    });
+    Ok(Access {
+        tokens: Tokens::new(tokens.collect()),
+        jwt: jwt.transpose().map_err(AssemblyError::Keys)?,
+        rates: Arc::new(Rates::new(api.requests_per_minute, clock)),
+    })
+}
+
+fn scopes(scopes: &[config::ApiScope]) -> BTreeSet<Scope> {
+    let scope = |scope: &config::ApiScope| match scope {
+        config::ApiScope::Read => Scope::Read,
+        config::ApiScope::Cleanup => Scope::Cleanup,
+        config::ApiScope::Admin => Scope::Admin,
+    };
+    scopes.iter().map(scope).collect()
 }
 
 /// Where what is deleted lies until it expires. Connects to nothing.

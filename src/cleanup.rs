@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -136,12 +137,29 @@ pub async fn cleanup_course_resources(
 pub struct Bell {
     asked: Notify,
     ended: Notify,
+    run: AtomicBool,
 }
 
 impl Bell {
     /// Somebody asks: the next run is due now.
     pub fn ring(&self) {
         self.asked.notify_one();
+    }
+
+    /// Somebody wants a run, though nothing is asked for that the ledger knows.
+    pub fn ring_for_a_run(&self) {
+        self.run.store(true, Ordering::SeqCst);
+        self.ring();
+    }
+
+    /// Whether somebody wants a run.
+    pub fn wants_a_run(&self) -> bool {
+        self.run.load(Ordering::SeqCst)
+    }
+
+    /// A run begins: whoever wants one from now on wants another.
+    pub fn run_begins(&self) {
+        self.run.store(false, Ordering::SeqCst);
     }
 
     /// Waits until somebody asks.
@@ -168,6 +186,20 @@ impl Desk {
         Self { collector, bell, asking: Semaphore::new(ASKING) }
     }
 
+    /// Asks for what a course left to be removed, and waits for nothing: the next run is due now.
+    ///
+    /// # Errors
+    /// If nothing is promised.
+    pub async fn ask(&self, call: &Call) -> Result<Request, CleanupError> {
+        // It is closed by nobody.
+        let _turn = self.asking.acquire().await;
+        let asked = request(&self.collector, call).await?;
+        if asked.answer.is_none() {
+            self.bell.ring();
+        }
+        Ok(asked)
+    }
+
     /// Removes what a course left in every store, and waits for the answer, but no longer than `patience`: then the request is answered
     /// without one, and stays promised.
     ///
@@ -175,11 +207,7 @@ impl Desk {
     /// If nothing is promised.
     pub async fn cleanup(&self, call: &Call, patience: Duration) -> Result<Request, CleanupError> {
         let until = Instant::now() + patience;
-        let mut asked = {
-            // It is closed by nobody.
-            let _turn = self.asking.acquire().await;
-            request(&self.collector, call).await?
-        };
+        let mut asked = self.ask(call).await?;
         while asked.answer.is_none() && Instant::now() < until {
             let ended = self.bell.ended.notified();
             self.bell.ring();

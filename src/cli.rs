@@ -161,9 +161,8 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
         Command::Plan => activate(cli, &config, Mode::Plan).await,
         Command::Run => activate(cli, &config, Mode::Run).await,
         Command::Serve => {
-            let collector = Arc::new(app::collector(&config)?);
-            let metrics = Arc::new(metrics(&config)?);
-            serve::serve(collector, metrics, config.http.listen, stop_on_signal()?).await?;
+            let serving = app::serving(&config, Arc::new(metrics(&config)?))?;
+            serve::serve(serving, config.http.listen, stop_on_signal()?).await?;
             Ok(0)
         }
         Command::Status => status(cli, &config).await,

@@ -15,6 +15,7 @@ pub mod errors;
 pub mod http;
 pub mod ledger;
 pub mod liveness;
+pub mod office;
 pub mod postgres;
 pub mod quarantine;
 pub mod reconcile;

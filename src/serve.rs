@@ -28,7 +28,8 @@ use crate::cleanup::{self, Bell};
 use crate::clock;
 use crate::domain::report::{Mode, RunReport};
 use crate::errors::chain;
-use crate::http::{self, Health, Unwell};
+use crate::http::api::Api;
+use crate::http::{self, Health, Site, Unwell};
 use crate::ledger::LedgerError;
 use crate::reconcile::{Collector, RunError, reconcile};
 use crate::schedule::Ticker;
@@ -64,18 +65,25 @@ pub enum ServeError {
     Http(#[source] std::io::Error),
 }
 
+/// What is served.
+pub struct Serving {
+    /// What runs work with.
+    pub collector: Arc<Collector>,
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
+    /// What the loop hears, and the API rings.
+    pub bell: Arc<Bell>,
+    /// The API, if there is one.
+    pub api: Option<Arc<Api>>,
+}
+
 /// Listens on `listen` (port 0: any free one) and runs on schedule until `stop` is cancelled; then lets the run under way
 /// finish its batch, and closes the HTTP server last.
 ///
 /// # Errors
 /// If it cannot listen or tick, or if the HTTP server ends by itself. A run's errors do not end it.
-pub async fn serve(
-    collector: Arc<Collector>,
-    metrics: Arc<Metrics>,
-    listen: SocketAddr,
-    stop: CancellationToken,
-) -> Result<(), ServeError> {
-    serve_on(collector, metrics, bind(listen).await?, stop).await
+pub async fn serve(serving: Serving, listen: SocketAddr, stop: CancellationToken) -> Result<(), ServeError> {
+    serve_on(serving, bind(listen).await?, stop).await
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
@@ -86,19 +94,16 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 ///
 /// # Errors
 /// As [`serve`].
-pub async fn serve_on(
-    collector: Arc<Collector>,
-    metrics: Arc<Metrics>,
-    listener: TcpListener,
-    stop: CancellationToken,
-) -> Result<(), ServeError> {
+pub async fn serve_on(serving: Serving, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
+    let Serving { collector, metrics, bell, api } = serving;
     events::listening(listener.local_addr().map_err(ServeError::Http)?);
     let health = Arc::new(Health::new(Arc::clone(&collector.clock)));
     let close = CancellationToken::new();
-    let answering = http::answer(listener, Arc::clone(&metrics), Arc::clone(&health), close.clone());
+    let site = Site { metrics: Arc::clone(&metrics), health: Arc::clone(&health), api };
+    let answering = http::answer(listener, site, close.clone());
     let mut http = AbortOnDropHandle::new(tokio::spawn(answering));
     let ticker = Ticker::start().await.map_err(ServeError::Ticker)?;
-    let mut activator = Activator::new(collector, metrics, health, stop);
+    let mut activator = Activator::new((collector, metrics), health, bell, stop);
     let ended = tokio::select! {
         () = activator.turn(&ticker) => {
             activator.settle().await;
@@ -145,9 +150,14 @@ struct Activator {
 }
 
 impl Activator {
-    fn new(collector: Arc<Collector>, metrics: Arc<Metrics>, health: Arc<Health>, stop: CancellationToken) -> Self {
+    fn new(
+        (collector, metrics): (Arc<Collector>, Arc<Metrics>),
+        health: Arc<Health>,
+        bell: Arc<Bell>,
+        stop: CancellationToken,
+    ) -> Self {
         let (known, work) = (Known::default(), JoinSet::new());
-        Self { collector, metrics, health, stop, bell: Arc::default(), known, ledger_up: None, work }
+        Self { collector, metrics, health, stop, bell, known, ledger_up: None, work }
     }
 
     /// Looks and runs, until it is told to stop.
@@ -187,6 +197,7 @@ impl Activator {
             }
             Step::Run => {
                 self.health.run_began();
+                self.bell.run_begins();
                 let stop = self.stop.clone();
                 self.work.spawn(async move { Done::Ran(Box::new(reconcile(&collector, Mode::Run, &stop).await)) });
             }
@@ -210,6 +221,7 @@ impl Activator {
         match seen {
             Ok((last_start, database_time, wanted)) => {
                 // Taken after the answer, so that what is added since never runs ahead of the database.
+                let wanted = wanted || self.bell.wants_a_run();
                 self.known.view = Some(View { last_start, wanted, database_time, looked_at: self.now() });
                 self.health.set_ready(Ok(()));
                 if changed {

@@ -34,6 +34,8 @@ pub struct Settings {
     pub quarantine: Vec<String>,
     /// Further liveness sources, by name and URL: other platforms that share the stores.
     pub neighbours: Vec<(String, String)>,
+    /// Lines of `api`, as they are beneath it; without any, there is no API.
+    pub api: Vec<String>,
 }
 
 impl Default for Settings {
@@ -51,6 +53,7 @@ impl Default for Settings {
             tables: Vec::new(),
             quarantine: Vec::new(),
             neighbours: Vec::new(),
+            api: Vec::new(),
         }
     }
 }
@@ -64,7 +67,7 @@ const MEDIA_LAYOUT: &str = "{course_id}";
 /// see [`environment`]. Only the neighbours' are, and that of tables where the world is not whole.
 pub fn file(addresses: &Addresses, settings: &Settings) -> String {
     let Settings {
-        departed, stranger, exclusive, cron, listen, limits, ids, tombstoned, neighbours, quarantine, ..
+        departed, stranger, exclusive, cron, listen, limits, ids, tombstoned, neighbours, quarantine, api, ..
     } = settings;
     let course_id = match ids {
         IdKind::Uuid => "uuid",
@@ -72,6 +75,7 @@ pub fn file(addresses: &Addresses, settings: &Settings) -> String {
     };
     let lines = |lines: &[String]| lines.iter().map(|line| format!("  {line}\n")).collect::<String>();
     let (limits, quarantine) = (lines(limits), lines(quarantine));
+    let api = if api.is_empty() { String::new() } else { format!("api:\n{}", lines(api)) };
     let (kept, grace) = match tombstoned {
         Some(grace) => ("    tombstones:\n      table: public.courses\n", format!("  tombstoned: {grace}\n")),
         None => ("", String::new()),
@@ -131,7 +135,7 @@ quarantine:
 {quarantine}
 http:
   listen: {listen}
-"
+{api}"
     )
 }
 

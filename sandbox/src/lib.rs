@@ -14,6 +14,7 @@
 //! what becomes of each resource when given courses are deleted, and a [`Snapshot`] tells what really became of it.
 
 mod bullmq;
+mod callers;
 pub mod campus;
 mod cleanup;
 pub mod config;
@@ -36,6 +37,7 @@ mod world;
 use self::bullmq::QUEUE_PREFIX;
 pub use self::{
     bullmq::Bullmq,
+    callers::Callers,
     objects::{Bucket, Conditions, Objects},
     pgbouncer::{PgBouncer, Pooling},
     ports::free_port,

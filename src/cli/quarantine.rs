@@ -34,8 +34,6 @@ fn bad<T>(what: &str) -> anyhow::Result<T> {
     Err(BadUsage(what.to_owned()).into())
 }
 
-/// For longer nobody is left alone by a restore.
-const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How many lines a table has at most; JSON has all.
 const LISTED: usize = 50;
 
@@ -129,7 +127,7 @@ pub(super) async fn quarantine(output: Output, config: &Config, command: &Quaran
 }
 
 pub(super) async fn restore(output: Output, config: &Config, arguments: &RestoreArguments) -> anyhow::Result<u8> {
-    if arguments.exempt > LONGEST {
+    if arguments.exempt > restore::EXEMPT_LONGEST {
         return bad("--exempt-for is at most 30d; a course that is to stay belongs into the database");
     }
     if arguments.which.is_all() {

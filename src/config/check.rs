@@ -4,12 +4,15 @@ use std::fmt::Display;
 use std::path::{Component, Path};
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
+
 use super::model::{
-    BullmqStore, Config, FilesStore, Grace, Limits, ObjectsStore, QdrantStore, Quarantine, RedisStore, References,
+    Api, BullmqStore, Config, FilesStore, Grace, Limits, ObjectsStore, QdrantStore, Quarantine, RedisStore, References,
     StoreConfig, TableStore,
 };
+use super::named::Named;
 use super::read::Reader;
-use super::scalar::{LimitAccept, Scalar};
+use super::scalar::{ApiScope, LimitAccept, Scalar};
 use super::secret::SecretUrl;
 use crate::quarantine::Key;
 
@@ -22,6 +25,12 @@ const SYSTEM: [&str; 11] =
 /// Folders that hold those of many programs: only something beneath them can be a root.
 const SHARED: [&str; 12] =
     ["/", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp", "/var", "/var/cache", "/var/lib", "/var/log"];
+
+/// A caller that waits hears from us before its connection, on which nothing comes, is closed.
+const LONGEST_WAIT: Duration = Duration::from_secs(50);
+
+/// A shorter secret could be guessed by whoever has seen a token that it signed.
+const LEAST_SECRET: usize = 32;
 
 const COURSE_ID: &str = "{course_id}";
 
@@ -39,6 +48,9 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
     check.limits(&config.limits);
     check.grace(&config.grace, &config.limits);
     check.quarantine(&config.quarantine, &config.limits);
+    if let Some(api) = &config.api {
+        check.api(api);
+    }
     let mut places = Vec::new();
     for (name, store) in config.stores.iter() {
         let path = format!("stores.{name}");
@@ -218,6 +230,48 @@ impl Check<'_> {
         }
         if let Some(Err(why)) = quarantine.key.as_ref().map(Key::parse) {
             self.refuse("quarantine.key", why);
+        }
+    }
+
+    fn api(&mut self, api: &Api) {
+        let second = Duration::from_secs(1);
+        self.duration("api.wait", api.wait, second, LONGEST_WAIT);
+        self.range("api.requests_per_minute", api.requests_per_minute, 1, 1_000_000);
+        if api.tokens.is_none() && api.jwt.is_none() {
+            self.refuse("api", "lets nobody in; give tokens, jwt or both");
+        }
+        for (name, token) in api.tokens.iter().flat_map(Named::iter) {
+            let path = format!("api.tokens.{name}");
+            if !token.file.is_absolute() {
+                let message = format!("`{}` is not absolute; write the file's whole path", token.file.display());
+                self.refuse(&format!("{path}.file"), message);
+            }
+            self.scopes(&path, &token.scopes);
+        }
+        let Some(jwt) = &api.jwt else { return };
+        let keys = [jwt.secret.is_some(), jwt.jwks_file.is_some(), jwt.jwks_url.is_some()];
+        if keys.into_iter().filter(|given| *given).count() != 1 {
+            self.refuse("api.jwt", "needs one key; give one of secret, jwks_file and jwks_url");
+        }
+        if jwt.secret.as_ref().is_some_and(|secret| secret.expose_secret().len() < LEAST_SECRET) {
+            let message = format!("is too short to be safe; use at least {LEAST_SECRET} characters");
+            self.refuse("api.jwt.secret", message);
+        }
+        if let Some(file) = jwt.jwks_file.as_ref().filter(|file| !file.is_absolute()) {
+            let message = format!("`{}` is not absolute; write the file's whole path", file.display());
+            self.refuse("api.jwt.jwks_file", message);
+        }
+        if let Some(url) = &jwt.jwks_url {
+            self.scheme("api.jwt.jwks_url", url, &["https", "http"]);
+        }
+        for (name, role) in jwt.roles.iter() {
+            self.scopes(&format!("api.jwt.roles.{name}"), &role.scopes);
+        }
+    }
+
+    fn scopes(&mut self, path: &str, scopes: &[ApiScope]) {
+        if scopes.is_empty() {
+            self.refuse(&format!("{path}.scopes"), "is empty, which is good for nothing; name read, cleanup or admin");
         }
     }
 

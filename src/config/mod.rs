@@ -30,13 +30,13 @@ mod tests;
 
 pub use describe::{check_report, example};
 pub use model::{
-    ArchiveBucket, BullmqStore, Collection, Config, FilesStore, Grace, Http, Ledger, Limits, LivenessSource, Log,
-    ObjectsStore, QdrantStore, Quarantine, Queue, RedisStore, References, ScheduleConfig, StoreConfig, Table,
-    TableStore, Template, Tombstones,
+    Api, ApiToken, ArchiveBucket, BullmqStore, Collection, Config, FilesStore, Grace, Http, Jwt, Ledger, Limits,
+    LivenessSource, Log, ObjectsStore, QdrantStore, Quarantine, Queue, RedisStore, References, Role, ScheduleConfig,
+    StoreConfig, Table, TableStore, Template, Tombstones,
 };
 pub use named::Named;
 pub use problem::ConfigErrors;
-pub use scalar::{ByteSize, CourseIdKind, Cron, LimitAccept, LivenessAccept, LogFormat, Percent};
+pub use scalar::{ApiScope, ByteSize, CourseIdKind, Cron, LimitAccept, LivenessAccept, LogFormat, Percent};
 pub use secret::SecretUrl;
 
 use std::fs;

@@ -13,7 +13,7 @@ use tracing::Level;
 
 use super::named::Named;
 use super::read::{At, FieldDoc, Kind, Reader, Shape, Value};
-use super::scalar::{ByteSize, CourseIdKind, Cron, LimitAccept, LivenessAccept, LogFormat, Percent};
+use super::scalar::{ApiScope, ByteSize, CourseIdKind, Cron, LimitAccept, LivenessAccept, LogFormat, Percent};
 use super::secret::SecretUrl;
 use super::section::{Section, section};
 use super::yaml::join;
@@ -45,6 +45,8 @@ section! {
         quarantine: Quarantine = "{}";
         /// Health, readiness and metrics over HTTP.
         http: Http = "{}";
+        /// The API for other programs, at the same address. Default: none.
+        api: Option<Api>, mention "";
         /// What is logged.
         log: Log = "{}";
     }
@@ -487,6 +489,65 @@ section! {
     pub struct Http {
         /// The address and port to listen on.
         listen: SocketAddr = "127.0.0.1:9090";
+    }
+}
+
+section! {
+    /// The API: the delete path, and what the command line can do. Somebody has to be let in: by tokens, by jwt,
+    /// or by both.
+    pub struct Api {
+        /// How long a caller waits for the end of its cleanup, before it is told that it is promised. At most 50s.
+        wait: Duration = "20s";
+        /// How many requests a minute each caller may send; those without a valid token share one such number.
+        requests_per_minute: u32 = "600";
+        /// Who may come with a token, by name. Several at once let a token be replaced without a gap.
+        tokens: Option<Named<ApiToken>>, example "web";
+        /// The identity provider whose JSON Web Tokens are good. Default: none.
+        jwt: Option<Jwt>, mention "";
+    }
+}
+
+section! {
+    /// A token.
+    pub struct ApiToken {
+        /// The file that holds it, at least 32 characters. It is read anew whenever it changes.
+        file: PathBuf, example "/run/secrets/course-gc-web";
+        /// What it is good for: read, cleanup, admin.
+        scopes: Vec<ApiScope> = "read";
+    }
+}
+
+section! {
+    /// An identity provider, and what its tokens are good for. Its key comes from one of secret, jwks_file and jwks_url.
+    pub struct Jwt {
+        /// The issuer that a token must name (iss).
+        issuer: String, example "https://campus.example/auth/v1";
+        /// The audience that a token must name (aud).
+        audience: String, example "course-gc";
+        /// The secret of tokens signed with HS256, at least 32 characters.
+        secret: Option<SecretString>;
+        /// A file of public keys (a JSON Web Key Set) for tokens signed with RS256 or ES256. It is read anew when it
+        /// changes.
+        jwks_file: Option<PathBuf>, mention "/etc/course-gc/jwks.json";
+        /// The address of such a set.
+        jwks_url: Option<SecretUrl>, mention "https://campus.example/auth/v1/.well-known/jwks.json";
+        /// The claim that holds the caller's role, or a list of roles; with a slash at its beginning, a JSON pointer.
+        role_claim: String = "role";
+        /// What roles may do, by the claim's value. Another role may do nothing.
+        roles: Named<Role>, example "service_role";
+        /// The claim that binds a caller to one organization; a token without it is refused. Default: callers are
+        /// bound to none.
+        organization_claim: Option<String>, mention "organization_id";
+    }
+}
+
+section! {
+    /// What a role may do.
+    pub struct Role {
+        /// Of read, cleanup and admin.
+        scopes: Vec<ApiScope> = "read";
+        /// Whether it is bound to no organization, though there is an organization_claim.
+        every_organization: bool = "false";
     }
 }
 

@@ -212,6 +212,18 @@ words! {
 }
 
 words! {
+    /// What a caller of the API may do.
+    pub enum ApiScope ("scope") {
+        /// Look: runs, plans, holds, what is left of a course.
+        Read = "read",
+        /// Ask for what a course left to be removed.
+        Cleanup = "cleanup",
+        /// What a person at the command line does: approve, pause, restore, ask for a run.
+        Admin = "admin",
+    }
+}
+
+words! {
     /// How log lines are written.
     pub enum LogFormat ("log format") {
         /// For people.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::ids::CourseId;
@@ -11,7 +12,7 @@ use super::plan::{Decided, Decision, Hold};
 use super::report::Tally;
 
 /// When a caller asks, seen from the course's row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Timing {
     /// The row is gone.
@@ -36,7 +37,7 @@ impl Timing {
 }
 
 /// What is still to be done for a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestState {
     /// Every run goes on with it.
@@ -69,11 +70,12 @@ impl RequestState {
 }
 
 /// A request to clean up what a course left, as the ledger keeps it: evidence, and a promise.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Request {
     /// Its number.
     pub id: Uuid,
     /// The course.
+    #[schema(value_type = String)]
     pub course_id: CourseId,
     /// When it was made, seen from the course's row.
     pub timing: Timing,
@@ -90,7 +92,7 @@ pub struct Request {
 }
 
 /// What became of a course: by store, and as a whole.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Cleanup {
     /// True if nothing of the course is left, or if what is left is promised: it goes in a later run, and `pending` says what it waits
     /// for.
@@ -108,7 +110,7 @@ pub struct Cleanup {
 }
 
 /// Something that is left.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pending {
     /// The store; none if it is all of them.
     pub store: Option<String>,
@@ -121,7 +123,7 @@ pub struct Pending {
 }
 
 /// What became of a course in one store. Counts are resources, of what really went.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StoreCleanup {
     /// Its name in the configuration.
     pub store: String,
@@ -170,9 +172,10 @@ impl StoreCleanup {
 }
 
 /// What is left of a course, everywhere: when nothing is, evidence that it was erased.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Trace {
     /// The course.
+    #[schema(value_type = String)]
     pub course_id: CourseId,
     /// Whether it is live.
     pub live: bool,
@@ -189,7 +192,7 @@ pub struct Trace {
 }
 
 /// What a store has of a course.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct StoreTrace {
     /// Its name in the configuration.
     pub store: String,
@@ -202,7 +205,7 @@ pub struct StoreTrace {
 }
 
 /// What a source has of a course.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct SourceTrace {
     /// The collection, template, layout or table.
     pub source: String,
@@ -213,7 +216,7 @@ pub struct SourceTrace {
 }
 
 /// A copy of something of a course.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct QuarantinedTrace {
     /// The store that it comes from.
     pub store: String,

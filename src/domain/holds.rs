@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::approvals::{Digest, HoldKind, Item, digest_of_halts, digest_of_orphans};
 use super::live_set::Halts;
@@ -45,9 +46,10 @@ pub struct HeldOrphan {
 }
 
 /// A hold as reports show it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct HoldReport {
     /// Names what is held; `None` if it cannot be approved.
+    #[schema(value_type = Option<String>)]
     pub digest: Option<Digest>,
     /// What kind of hold.
     pub kind: HoldKind,

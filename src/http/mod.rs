@@ -6,12 +6,17 @@
 //! | `/readyz` | 200 once the ledger is there and its tables fit, 503 with the reason otherwise |
 //! | `/metrics` | all series in Prometheus's text format |
 //!
-//! Handlers see metrics and a [`Health`], never a store or the ledger: a probe costs nothing, and no request can reach
-//! what it should not. No request's body is read, every answer is due within [`ANSWER_WITHIN`], and a connection on which
-//! nothing comes is closed after [`PATIENCE`].
+//! | `/v1/…`, `/openapi.json` | the API, if it is configured, for whoever has a good token: see [`api`] |
+//!
+//! Who asks for the first three sees metrics and a [`Health`], never a store or the ledger: a probe costs nothing, no body is
+//! read, and the answer is due within [`ANSWER_WITHIN`]. The API's handlers see an [`Office`](crate::office::Office). A connection
+//! on which nothing comes is closed after [`PATIENCE`], which is longer than any answer takes.
 
+pub mod access;
+pub mod api;
 mod health;
 mod patience;
+mod trpc;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,32 +33,34 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
 
+use api::{Api, Problem};
+
 use patience::Patient;
 
 pub use health::{Health, Unwell};
 
-/// The longest that an answer may take.
+/// The longest that an answer may take, but for the API's.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// The longest silence on a connection; longer than Prometheus usually waits between two scrapes.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
+/// What there is to answer with.
 #[derive(Clone)]
-struct Shared {
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
+pub struct Site {
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
+    /// How the serve loop is.
+    pub health: Arc<Health>,
+    /// The API, if there is one.
+    pub api: Option<Arc<Api>>,
 }
 
 /// Answers on `listener` until `close` is cancelled and what is under way is answered.
 ///
 /// # Errors
 /// If the server ends by itself.
-pub async fn answer(
-    listener: TcpListener,
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
-    close: CancellationToken,
-) -> std::io::Result<()> {
-    answer_patiently(Patient::new(listener, PATIENCE), router(metrics, health), close).await
+pub async fn answer(listener: TcpListener, site: Site, close: CancellationToken) -> std::io::Result<()> {
+    answer_patiently(Patient::new(listener, PATIENCE), router(site), close).await
 }
 
 async fn answer_patiently(listener: Patient, router: Router, close: CancellationToken) -> std::io::Result<()> {
@@ -61,23 +68,27 @@ async fn answer_patiently(listener: Patient, router: Router, close: Cancellation
 }
 
 /// All paths.
-fn router(metrics: Arc<Metrics>, health: Arc<Health>) -> Router {
+fn router(site: Site) -> Router {
+    let api: Router = site.api.as_ref().map(api::router).unwrap_or_default();
+    let trpc = if site.api.is_some() { trpc::router(api.clone()) } else { Router::new() };
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(exposition))
+        .layer(from_fn(in_time))
+        .merge(api.with_state(()))
+        .merge(trpc.with_state(()))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
-        .layer(from_fn(in_time))
-        .with_state(Shared { metrics, health })
+        .with_state(site)
 }
 
-async fn healthz(State(shared): State<Shared>) -> Response {
-    probe(shared.health.alive())
+async fn healthz(State(site): State<Site>) -> Response {
+    probe(site.health.alive())
 }
 
-async fn readyz(State(shared): State<Shared>) -> Response {
-    probe(shared.health.ready())
+async fn readyz(State(site): State<Site>) -> Response {
+    probe(site.health.ready())
 }
 
 fn probe(state: Result<(), Unwell>) -> Response {
@@ -87,8 +98,8 @@ fn probe(state: Result<(), Unwell>) -> Response {
     }
 }
 
-async fn exposition(State(shared): State<Shared>) -> Response {
-    match shared.metrics.text() {
+async fn exposition(State(site): State<Site>) -> Response {
+    match site.metrics.text() {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "metrics cannot be written");
@@ -97,12 +108,20 @@ async fn exposition(State(shared): State<Shared>) -> Response {
     }
 }
 
-async fn not_found(uri: Uri) -> Response {
+async fn not_found(State(site): State<Site>, uri: Uri) -> Response {
+    if site.api.is_some() && api::is_ours(uri.path()) {
+        let detail = format!("nothing is at this path; {} describes what there is", api::DOCUMENT);
+        return Problem::new(StatusCode::NOT_FOUND, detail).into_response();
+    }
     let text = format!("nothing is at {}; there are /healthz, /readyz and /metrics\n", uri.path());
     (StatusCode::NOT_FOUND, text).into_response()
 }
 
 async fn not_allowed(method: Method, uri: Uri) -> Response {
+    if api::is_ours(uri.path()) {
+        return Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path does not take {method}"))
+            .into_response();
+    }
     let text = format!("{} does not take {method}; use GET\n", uri.path());
     (StatusCode::METHOD_NOT_ALLOWED, text).into_response()
 }

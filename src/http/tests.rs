@@ -48,7 +48,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let health = Arc::new(Health::new(Arc::new(MachineClock)));
         let metrics = Arc::new(Metrics::new(&[("cache", "redis")]).unwrap());
-        let app = router(metrics, Arc::clone(&health));
+        let app = router(Site { metrics, health: Arc::clone(&health), api: None });
         let task = tokio::spawn(answer_patiently(Patient::new(listener, patience), app, CancellationToken::new()));
         Self { address, health, _task: AbortOnDropHandle::new(task) }
     }

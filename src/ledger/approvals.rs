@@ -8,6 +8,7 @@ use serde::Serialize;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
+use utoipa::ToSchema;
 
 use super::pauses::WHO;
 use super::{LedgerError, Place, PostgresLedger, counted, stored};
@@ -31,9 +32,10 @@ pub struct AcceptedSize {
 }
 
 /// An approval in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Approval {
     /// What was approved.
+    #[schema(value_type = String)]
     pub digest: Digest,
     /// What kind of hold.
     pub kind: HoldKind,

@@ -6,6 +6,7 @@
 
 mod adoption;
 mod approvals;
+mod audit;
 #[cfg(test)]
 pub(crate) mod contract;
 mod exemptions;
@@ -31,6 +32,7 @@ use crate::postgres::{AdvisoryLock, LOCK_CLASS, Lock, LockSession, Postgres, Pos
 
 pub use adoption::{Adoption, Adoptions};
 pub use approvals::{AcceptedSize, Approval, Approvals};
+pub use audit::Audited;
 pub use exemptions::Exemptions;
 pub use graves::Graves;
 pub use intents::{AskedAgain, BatchOutcome, Intent, Intents, Interrupted, OpenIntent};

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
+use utoipa::ToSchema;
 
 use super::{LedgerError, PostgresLedger};
 
@@ -12,7 +13,7 @@ use super::{LedgerError, PostgresLedger};
 pub(super) const WHO: &str = "session_user || coalesce('@' || host(inet_client_addr()), '')";
 
 /// A pause that is in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Pause {
     /// Why.
     pub reason: String,

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::Row;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{LedgerError, PostgresLedger, counted, stored};
@@ -14,7 +15,7 @@ use crate::domain::report::{Mode, RunReport, Verdict};
 use crate::postgres::{AdvisoryLock, LOCK_CLASS};
 
 /// A run as the ledger lists it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct RunSummary {
     /// Its id.
     pub run: Uuid,
@@ -68,7 +69,7 @@ pub trait Runs: Send + Sync {
     async fn fail(&self, run: Uuid, error: &str) -> Result<(), LedgerError>;
 
     /// Forgets what is older than anything decides upon: intents and approvals after 90 days (of an approval, after it
-    /// expired), and runs, but for the last that was believed.
+    /// expired), and runs, but for the last that was believed; and what the API's callers did, after 400.
     ///
     /// # Errors
     /// If the ledger does not answer.
@@ -202,7 +203,11 @@ impl Runs for PostgresLedger {
                 "DELETE FROM course_gc.intents WHERE closed_at IS NOT NULL AND opened_at < now() - interval '90 days'",
             )
             .execute(&self.pool)
-            .await
+            .await?;
+            // An audit looks back over a year.
+            sqlx::query("DELETE FROM course_gc.audit WHERE began_at < now() - interval '400 days'")
+                .execute(&self.pool)
+                .await
         };
         self.call("forgetting old runs", forget).await?;
         Ok(())
@@ -233,17 +238,47 @@ impl PostgresLedger {
         .bind(with_report)
         .fetch_all(&self.pool);
         let rows = self.call("listing runs", select).await?;
-        let read = |row: &sqlx::postgres::PgRow| {
-            Ok(RunSummary {
-                run: row.try_get("id")?,
-                mode: row.try_get("mode")?,
-                started_at: row.try_get("started_at")?,
-                finished_at: row.try_get("finished_at")?,
-                verdict: row.try_get("verdict")?,
-                report: row.try_get("report")?,
-            })
-        };
-        let latest: Result<Vec<_>, sqlx::Error> = rows.iter().map(read).collect();
+        let latest: Result<Vec<_>, sqlx::Error> = rows.iter().map(read_run).collect();
         latest.map_err(|error| self.postgres.failed("listing runs", error).into())
     }
+
+    /// A run or plan, with its report.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    pub async fn run_of(&self, run: Uuid) -> Result<Option<RunSummary>, LedgerError> {
+        let select =
+            sqlx::query("SELECT id, mode, started_at, finished_at, verdict, report FROM course_gc.runs WHERE id = $1")
+                .bind(run)
+                .fetch_optional(&self.pool);
+        let row = self.call("reading a run", select).await?;
+        let run = row.as_ref().map(read_run).transpose();
+        run.map_err(|error| self.postgres.failed("reading a run", error).into())
+    }
+
+    /// The latest run or plan whose report lists stores, with that.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    pub async fn last_look(&self) -> Result<Option<RunSummary>, LedgerError> {
+        let select = sqlx::query(
+            "SELECT id, mode, started_at, finished_at, verdict, report FROM course_gc.runs \
+             WHERE jsonb_array_length(coalesce(report -> 'stores', '[]')) > 0 ORDER BY ordinal DESC LIMIT 1",
+        )
+        .fetch_optional(&self.pool);
+        let row = self.call("reading the last report", select).await?;
+        let run = row.as_ref().map(read_run).transpose();
+        run.map_err(|error| self.postgres.failed("reading the last report", error).into())
+    }
+}
+
+fn read_run(row: &sqlx::postgres::PgRow) -> Result<RunSummary, sqlx::Error> {
+    Ok(RunSummary {
+        run: row.try_get("id")?,
+        mode: row.try_get("mode")?,
+        started_at: row.try_get("started_at")?,
+        finished_at: row.try_get("finished_at")?,
+        verdict: row.try_get("verdict")?,
+        report: row.try_get("report")?,
+    })
 }

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::ids::CourseId;
@@ -95,13 +96,14 @@ impl Copy {
 }
 
 /// What became of one resource that was to be put back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Returned {
     /// The store.
     pub store: String,
     /// The source that it was found in.
     pub source: String,
     /// Whose it is.
+    #[schema(value_type = String)]
     pub course: CourseId,
     /// What it is called, printable.
     pub name: String,

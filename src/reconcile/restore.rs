@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::places;
@@ -15,6 +16,11 @@ use crate::errors::chain;
 use crate::quarantine::{Copy, Listing, Returned};
 use crate::stores::Store;
 use crate::stores::copies::Restoring;
+
+/// For how long a restore leaves its courses alone, unless told otherwise.
+pub const EXEMPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// For longer nobody is left alone by a restore.
+pub const EXEMPT_LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Which copies are meant: those that fit everything that is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,6 +34,11 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// True if it means every copy that there is.
+    pub fn is_all(&self) -> bool {
+        self.run.is_none() && self.course.is_none() && self.store.is_none()
+    }
+
     fn fits(&self, copy: &Copy) -> bool {
         self.run.is_none_or(|run| run == copy.id.run)
             && self.course.is_none_or(|course| copy.courses.contains_key(&course))
@@ -36,11 +47,12 @@ impl Selection {
 }
 
 /// What was put back, and what was not.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, ToSchema)]
 pub struct Restored {
     /// Each resource.
     pub items: Vec<Returned>,
     /// Courses of which nothing goes for a while.
+    #[schema(value_type = Vec<String>)]
     pub exempt: BTreeSet<CourseId>,
     /// What could not be looked at, with all causes.
     pub errors: Vec<String>,

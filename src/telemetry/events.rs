@@ -5,8 +5,12 @@ use std::net::SocketAddr;
 
 use chrono::{DateTime, Utc};
 use tokio::task::JoinError;
+use uuid::Uuid;
 
 use super::metrics::Metrics;
+use crate::cleanup::CleanupError;
+use crate::domain::cleanup::Request;
+use crate::domain::ids::CourseId;
 use crate::domain::plan::Decision;
 use crate::domain::report::{Mode, RunReport, StoreReport, Verdict};
 use crate::errors::chain;
@@ -150,6 +154,60 @@ pub fn ledger_down(metrics: &Metrics, error: &LedgerError) {
 /// The run under way did not end in time after it was asked to stop.
 pub fn run_abandoned(seconds: u64) {
     tracing::warn!(seconds, "the run did not stop in time and is abandoned; the next run goes on from its intents");
+}
+
+/// A call of the delete path was answered.
+pub fn cleanup_answered(metrics: &Metrics, asked: &Result<Request, CleanupError>) {
+    let outcome = match asked {
+        Ok(Request { answer: Some(answer), .. }) if answer.verified => "done",
+        Ok(Request { answer: Some(answer), .. }) if !answer.success => "failed",
+        Ok(_) => "promised",
+        Err(CleanupError::Live(_)) => "live",
+        Err(CleanupError::KeyReused(_)) => "refused",
+        Err(CleanupError::Liveness(_) | CleanupError::Ledger(_)) => "failed",
+    };
+    metrics.cleanup_requests.with_label_values(&[outcome]).inc();
+}
+
+/// What the API answered.
+#[derive(Debug)]
+pub struct Answered<'a> {
+    /// The request's id.
+    pub request: Uuid,
+    /// Who asked; none if nobody knows.
+    pub caller: Option<&'a str>,
+    /// The HTTP method.
+    pub method: &'a str,
+    /// The route, not the path.
+    pub route: &'a str,
+    /// Which course, if it is about one.
+    pub course: Option<CourseId>,
+    /// The HTTP status.
+    pub status: u16,
+    /// Seconds that it took.
+    pub seconds: f64,
+}
+
+/// The API answered: a line for each write, whatever came of it.
+pub fn answered(metrics: &Metrics, answered: &Answered<'_>) {
+    let Answered { request, caller, method, route, course, status, seconds } = answered;
+    let class = match status {
+        500.. => "5xx",
+        400.. => "4xx",
+        _ => "2xx",
+    };
+    // Of a method that the route does not take there is no series.
+    if *status != 405 {
+        metrics.http_requests.with_label_values(&[route, method, class]).inc();
+        metrics.http_seconds.with_label_values(&[route]).observe(*seconds);
+    }
+    let course = course.map(|course| course.to_string());
+    let (is_write, seconds) = (*method != "GET" && *method != "HEAD", rounded(*seconds));
+    if is_write {
+        tracing::info!(%request, caller, method, route, course, status, seconds, "asked over HTTP");
+    } else {
+        tracing::debug!(%request, caller, method, route, course, status, seconds, "asked over HTTP");
+    }
 }
 
 /// Milliseconds are exact enough for a line that people read.

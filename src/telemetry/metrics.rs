@@ -24,6 +24,12 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 /// The stages that a report times.
 const STAGES: [&str; 8] = ["places", "liveness", "inventory", "orphans", "plan", "purge", "sweep", "requests"];
 
+/// What a call of the delete path can come to.
+pub(super) const CLEANUP_OUTCOMES: [&str; 5] = ["done", "promised", "live", "refused", "failed"];
+
+/// Classes of what the API answers.
+pub(super) const CLASSES: [&str; 3] = ["2xx", "4xx", "5xx"];
+
 /// From what answers at once to what takes half a day, in seconds.
 const SECONDS: [f64; 14] = [0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0];
 
@@ -122,6 +128,12 @@ metrics! {
         live_again: IntCounter = "course_gc_quarantine_live_again_total" [];
         /// Runs in which something of the quarantine could not be listed or purged.
         quarantine_errors: IntCounter = "course_gc_quarantine_errors_total" [];
+        /// Calls of the delete path by their answer: done, promised, live (refused, since the course is), refused, failed.
+        cleanup_requests: IntCounterVec = "course_gc_cleanup_requests_total" ["outcome"];
+        /// Requests to the API by route, method and class of status.
+        http_requests: IntCounterVec = "course_gc_http_requests_total" ["route", "method", "status"];
+        /// How long the API took to answer.
+        http_seconds: HistogramVec = "course_gc_http_request_duration_seconds" ["route"];
         /// The configured stores and their kinds.
         store_info: IntGaugeVec = "course_gc_store_info" ["store", "kind"];
         /// The version of this program.
@@ -146,6 +158,9 @@ impl Metrics {
         for stage in STAGES {
             metrics.stage_seconds.with_label_values(&[stage]);
         }
+        for outcome in CLEANUP_OUTCOMES {
+            metrics.cleanup_requests.with_label_values(&[outcome]);
+        }
         for (store, kind) in stores {
             metrics.store_info.with_label_values(&[store, kind]).set(1);
             for counter in metrics.by_store() {
@@ -158,6 +173,16 @@ impl Metrics {
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         metrics.process_start.set(clock::wall().timestamp_millis() as f64 / 1000.0);
         Ok(metrics)
+    }
+
+    /// The API has these routes, each with a method.
+    pub fn serve_routes<'a>(&self, routes: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        for (route, method) in routes {
+            self.http_seconds.with_label_values(&[route]);
+            for class in CLASSES {
+                self.http_requests.with_label_values(&[route, method, class]);
+            }
+        }
     }
 
     /// The counters whose one label is the store.

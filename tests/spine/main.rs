@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "what a test needs and does not find fails it")]
 
 mod approvals;
+mod callers;
 mod campus;
 mod cleanup;
 mod creation;

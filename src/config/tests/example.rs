@@ -49,6 +49,7 @@ fn the_report_shows_each_value_and_where_it_comes_from() {
     quarantine.min_free                  10%                            default
     quarantine.key                       none                           default
     http.listen                          127.0.0.1:9090                 default
+    api                                  none                           default
     log.format                           text                           default
     log.level                            info                           default
     ");
@@ -100,7 +101,7 @@ fn the_example_names_every_field_as_often_as_there_are_such_fields() {
         .collect();
     for name in expected {
         // A key never belongs in the file, so the example only names its file.
-        let is_key = ["api_key", "access_key", "secret_key"].contains(&name.as_str());
+        let is_key = ["api_key", "access_key", "secret_key", "secret"].contains(&name.as_str());
         if is_key || name == "key" && !found.contains(&name) {
             continue;
         }
