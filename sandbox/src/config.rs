@@ -32,6 +32,8 @@ pub struct Settings {
     pub quarantine: Vec<String>,
     /// Further liveness sources, by name and URL: other platforms that share the stores.
     pub neighbours: Vec<(String, String)>,
+    /// Lines of `api`, as they are beneath it; without any, there is no API.
+    pub api: Vec<String>,
 }
 
 impl Default for Settings {
@@ -49,6 +51,7 @@ impl Default for Settings {
             tables: Vec::new(),
             quarantine: Vec::new(),
             neighbours: Vec::new(),
+            api: Vec::new(),
         }
     }
 }
@@ -72,7 +75,12 @@ pub fn file(addresses: &Addresses, settings: &Settings) -> String {
         neighbours,
         quarantine,
         tables,
+        api,
     } = settings;
+    let api = match api.as_slice() {
+        [] => String::new(),
+        lines => format!("api:\n{}", lines.iter().map(|line| format!("  {line}\n")).collect::<String>()),
+    };
     let quarantine: String = quarantine.iter().map(|line| format!("  {line}\n")).collect();
     let course_id = match ids {
         IdKind::Uuid => "uuid",
@@ -136,7 +144,7 @@ limits:
   min_free: 0%
 {quarantine}http:
   listen: {listen}
-"
+{api}"
     )
 }
 
