@@ -66,6 +66,11 @@ impl Scene {
 
     /// On shared servers, except for the addresses that `own` replaces.
     pub async fn over(size: CampusSize, own: impl FnOnce(&mut Addresses)) -> Result<Self> {
+        Self::with(size, own, &[]).await
+    }
+
+    /// With these variables, too.
+    pub async fn with(size: CampusSize, own: impl FnOnce(&mut Addresses), variables: &[(&str, &str)]) -> Result<Self> {
         // Of rustls' several cryptographies one must be named once in a process.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let world = World::create().await?;
@@ -88,9 +93,9 @@ impl Scene {
             "  audience: course-gc".to_owned(),
             format!("  secret_file: {at}/secret"),
             "  organization_claim: organization_id".to_owned(),
-            "  roles:".to_owned(),
-            "    service_role: { scopes: [read, cleanup], every_organization: true }".to_owned(),
-            "    teacher: { scopes: [read, cleanup] }".to_owned(),
+            "  read_roles: [service_role, teacher]".to_owned(),
+            "  cleanup_roles: [service_role, teacher]".to_owned(),
+            "  unbound_roles: [service_role]".to_owned(),
         ];
         let settings = Settings {
             departed: "1d".into(),
@@ -103,7 +108,7 @@ impl Scene {
         let (installation, campus) = Installation::over(addresses, &settings, size).await?;
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let mut command = installation.command(&["serve"]);
-        command.env("COURSE_GC_HTTP_LISTEN", address.to_string());
+        command.env("COURSE_GC_HTTP_LISTEN", address.to_string()).envs(variables.iter().copied());
         let program = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let client = reqwest::Client::builder().timeout(IN_TIME).build()?;
         let scene = Self { installation, campus, address, program, tokens, client, _world: world };

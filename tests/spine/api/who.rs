@@ -6,7 +6,9 @@ use anyhow::Result;
 use reqwest::Method;
 use serde_json::json;
 
-use super::scene::{BOSS, ISSUER, Scene, VIEWER, WEB, answered, jwt, seconds};
+use sandbox::campus::CampusSize;
+
+use super::scene::{Answer, BOSS, ISSUER, Scene, VIEWER, WEB, answered, jwt, seconds};
 use course_gc::ledger::Requests;
 
 #[tokio::test]
@@ -155,7 +157,7 @@ async fn odd_ids_paths_and_bodies_are_refused_and_change_nothing() -> Result<()>
         "/v1/courses/a/b/cleanup",
     ] {
         let status = scene.raw(&format!("GET {path} HTTP/1.1"), b"").await?;
-        assert!(matches!(status, 400 | 404), "{path}: {status}");
+        assert!(matches!(status, 400 | 404 | 405), "{path}: {status}");
     }
     for path in [
         "/v1/requests/x",
@@ -199,6 +201,47 @@ async fn odd_ids_paths_and_bodies_are_refused_and_change_nothing() -> Result<()>
     assert_eq!((other.status, other.header("allow").is_some()), (405, true), "{other:?}");
     assert_eq!(scene.snapshot().await?, before);
     assert_eq!(scene.installation.ledger()?.open_requests().await?, []);
+    scene.end().await
+}
+
+#[tokio::test]
+async fn who_comes_too_often_waits_and_keeps_nobody_else_waiting() -> Result<()> {
+    let size = CampusSize { courses: 20, doomed: 2, ..CampusSize::default() };
+    let scene = Scene::with(size, |_| {}, &[("COURSE_GC_API_REQUESTS_PER_MINUTE", "5")]).await?;
+    for caller in [VIEWER, "nobody"] {
+        let mut answers = Vec::new();
+        for _ in 0..7 {
+            answers.push(scene.get("/v1/pause", caller).await?);
+        }
+        let many: Vec<&Answer> = answers.iter().filter(|answer| answer.status == 429).collect();
+        assert!(!many.is_empty() && many.len() <= 2, "{answers:?}");
+        for answer in many {
+            let wait: u64 = answer.header("retry-after").unwrap_or_default().parse()?;
+            assert!((1..=13).contains(&wait), "{answer:?}");
+        }
+    }
+    assert_eq!(scene.get("/v1/pause", WEB).await?.status, 200);
+    scene.end().await
+}
+
+#[tokio::test]
+async fn a_write_that_cannot_be_noted_is_not_done() -> Result<()> {
+    let scene = Scene::set().await?;
+    let course = scene.doomed(0);
+    scene.delete_row(course).await?;
+    let before = scene.snapshot().await?;
+    let rename = |from: &str, to: &str| format!("ALTER TABLE course_gc.{from} RENAME TO {to}");
+    let database = &scene.installation.stores.postgres;
+    sqlx::query(sqlx::AssertSqlSafe(rename("audit", "aside"))).execute(database).await?;
+    let told = scene.cleanup(course, "after_delete").await?;
+    assert_eq!(told.status, 503, "{told:?}");
+    assert!(told.json["detail"].as_str().is_some_and(|detail| detail.contains("nothing was done")), "{told:?}");
+    assert_eq!(scene.send(Method::PUT, "/v1/pause", BOSS, &json!({ "reason": "x" })).await?.status, 503);
+    assert_eq!(scene.get("/v1/pause", VIEWER).await?.json["paused"], json!(null));
+    assert_eq!(scene.installation.ledger()?.open_requests().await?, []);
+    assert_eq!(scene.snapshot().await?, before);
+    sqlx::query(sqlx::AssertSqlSafe(rename("aside", "audit"))).execute(database).await?;
+    assert_eq!(scene.cleanup(course, "after_delete").await?.status, 200);
     scene.end().await
 }
 
