@@ -41,7 +41,9 @@ async fn exactly_the_leaks_of(size: CampusSize) -> Result<()> {
     let seen = installation.plan().await?;
     assert_eq!(seen.verdict, Verdict::Clean, "all of it is in its grace");
     installation.age("1 minute").await?;
-    assert_eq!(installation.run().await?.verdict, Verdict::Done);
+    let swept = installation.run().await?;
+    let failures: Vec<_> = swept.stores.iter().flat_map(|store| &store.failures).collect();
+    assert_eq!(swept.verdict, Verdict::Done, "{failures:?}");
     let after = Snapshot::take(&installation.stores).await?;
     let Difference { gone, added, changed } = before.diff(&after);
     let expected = campus.gone(&deleted).into_iter().filter(|resource| before.contains(resource)).collect();
