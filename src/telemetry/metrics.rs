@@ -22,7 +22,7 @@ use crate::domain::report::{Mode, QuarantineReport, RunReport, StoreReport, Verd
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// The stages that a report times.
-const STAGES: [&str; 7] = ["places", "liveness", "inventory", "orphans", "plan", "purge", "sweep"];
+const STAGES: [&str; 8] = ["places", "liveness", "inventory", "orphans", "plan", "purge", "sweep", "requests"];
 
 /// What a call of the delete path can come to.
 pub(super) const CLEANUP_OUTCOMES: [&str; 5] = ["done", "promised", "live", "refused", "failed"];
