@@ -23,8 +23,9 @@ engine: setup ## build the Qdrant test server, once
 build: setup ## build course-gc
 	@cargo build --locked
 
-demo: engine build ## show it on a seeded campus, in under a minute; KEEP=1 leaves everything running
-	@cargo run --locked -q -p sandbox --bin demo -- $(if $(KEEP),--keep)
+demo: setup engine ## show it on a seeded campus, in under a minute; KEEP=1 leaves everything running
+	@cargo build --locked --workspace --bins
+	@"$${CARGO_TARGET_DIR:-target}/debug/demo" $(if $(KEEP),--keep)
 
 test: ## all that CI runs, and how long each stage took
 	@scripts/test

@@ -18,3 +18,9 @@ CREATE TABLE course_gc.requests (
 );
 CREATE INDEX requests_open ON course_gc.requests (requested_at) WHERE state = 'open';
 CREATE INDEX requests_course ON course_gc.requests (course_id);
+
+-- The newest tombstone of each liveness source that a run has read: a newer one wants a run.
+CREATE TABLE course_gc.seen_tombstones (
+    source text PRIMARY KEY,
+    newest bigint NOT NULL
+);

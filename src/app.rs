@@ -92,6 +92,7 @@ pub fn liveness(config: &Config) -> PostgresSources {
         query: source.query.clone(),
         accepted: source.i_accept.iter().map(|accept| risk(*accept)).collect(),
         tombstones: tombstones(config, name, source),
+        organizations: source.organizations.clone(),
     });
     PostgresSources { id_type: id_type(config), sources: sources.collect() }
 }
@@ -299,13 +300,18 @@ fn redis_store(config: &Config, name: &str, store: &RedisStore) -> Result<Manage
     let templates = store.templates.iter().map(compile).collect::<Result<Vec<_>, _>>();
     let settings = redis::RedisSettings {
         name: name.to_owned(),
-        url: SecretString::from(store.url.expose()),
-        restore_url: store.restore_url.as_ref().map(|url| SecretString::from(url.expose())),
+        server: redis::ServerSettings {
+            url: SecretString::from(store.url.expose()),
+            restore_url: store.restore_url.as_ref().map(|url| SecretString::from(url.expose())),
+            nodes: store.nodes.clone(),
+            sentinels: store.sentinels.iter().map(|url| SecretString::from(url.expose())).collect(),
+            ca: store.ca.clone(),
+            call_timeout: config.limits.call_timeout,
+        },
         templates: templates.map_err(|source| AssemblyError::Template { name: name.to_owned(), source })?,
         id_type: id_type(config),
         scan_count: store.scan_count,
         batch_limit: batch(store.batch),
-        call_timeout: config.limits.call_timeout,
     };
     let made = redis::RedisStore::new(settings).map_err(|source| unusable(name, source))?;
     let exclusive = store.templates.iter().map(|template| template.exclusive).collect();
@@ -316,8 +322,14 @@ fn bullmq_store(config: &Config, name: &str, store: &BullmqStore) -> Result<Mana
     let job_ids = store.job_ids.iter().map(|template| Template::compile(template)).collect::<Result<Vec<_>, _>>();
     let settings = bullmq::BullmqSettings {
         name: name.to_owned(),
-        url: SecretString::from(store.url.expose()),
-        restore_url: store.restore_url.as_ref().map(|url| SecretString::from(url.expose())),
+        server: redis::ServerSettings {
+            url: SecretString::from(store.url.expose()),
+            restore_url: store.restore_url.as_ref().map(|url| SecretString::from(url.expose())),
+            nodes: store.nodes.clone(),
+            sentinels: store.sentinels.iter().map(|url| SecretString::from(url.expose())).collect(),
+            ca: store.ca.clone(),
+            call_timeout: config.limits.call_timeout,
+        },
         prefix: store.prefix.clone(),
         queues: store.queues.iter().map(|queue| queue.name.clone()).collect(),
         reading: bullmq::owner::Reading {
@@ -327,7 +339,6 @@ fn bullmq_store(config: &Config, name: &str, store: &BullmqStore) -> Result<Mana
         },
         scan_count: store.scan_count,
         batch_limit: batch(store.batch),
-        call_timeout: config.limits.call_timeout,
     };
     let made = bullmq::BullmqStore::new(settings).map_err(|source| unusable(name, source))?;
     let exclusive = store.queues.iter().map(|queue| queue.exclusive).collect();

@@ -236,24 +236,34 @@ impl Desk {
     }
 }
 
-/// True if a run is wanted before the next one is due: somebody asked, and no run has looked at it, or a course has gone whose end was
-/// waited for.
+/// True if a run is wanted before the next one is due: somebody asked, and no run has looked at it; a course has gone whose end was
+/// waited for; a death was recorded that no run has seen, `seldom` enough to begin one for it; or what died so has waited long enough.
 ///
 /// # Errors
 /// If the ledger does not answer.
-pub async fn is_wanted(collector: &Collector) -> Result<bool, LedgerError> {
+pub async fn is_wanted(collector: &Collector, seldom: bool) -> Result<bool, LedgerError> {
     let [gone, going] = collector.ledger.unanswered().await?;
-    if !gone.is_empty() {
+    if !gone.is_empty() || collector.ledger.grace_is_over(collector.limits.graces.tombstoned).await? {
         return Ok(true);
     }
-    if going.is_empty() {
-        return Ok(false);
-    }
-    match collector.liveness.glance(&going).await {
-        Ok(live) => Ok(going.iter().any(|course| !live.contains(*course))),
+    let hints = async {
+        let has_gone = !going.is_empty() && {
+            let live = collector.liveness.glance(&going).await?;
+            going.iter().any(|course| !live.contains(*course))
+        };
+        let newest = if seldom { collector.liveness.newest_tombstones().await? } else { BTreeMap::new() };
+        Ok::<_, PostgresError>((has_gone, newest))
+    };
+    match hints.await {
+        Ok((true, _)) => Ok(true),
+        Ok((false, newest)) if newest.is_empty() => Ok(false),
+        Ok((false, newest)) => {
+            let seen = collector.ledger.seen_tombstones().await?;
+            Ok(newest.iter().any(|(source, newest)| seen.get(source).is_none_or(|seen| newest > seen)))
+        }
         Err(error) => {
-            // It was no more than a hint; runs that are due find out as well.
-            tracing::debug!(error = chain(&error), "whether promised courses are gone could not be asked");
+            // They are no more than that; runs that are due find out as well.
+            tracing::debug!(error = chain(&error), "whether courses have gone could not be asked");
             Ok(false)
         }
     }

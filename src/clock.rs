@@ -4,6 +4,8 @@
 //! (S2), and that is measured on a clock that also counts suspension: a machine that slept must not wake up with a
 //! confirmation that it believes to be fresh. `std::time::Instant` stops during suspension, so it is not used.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -24,6 +26,36 @@ impl Clock for MachineClock {
         let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
         let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or(0);
         Duration::new(seconds, nanoseconds)
+    }
+}
+
+/// A moment on a [`Clock`].
+#[derive(Clone)]
+pub struct Deadline {
+    at: Duration,
+    clock: Arc<dyn Clock>,
+}
+
+impl Deadline {
+    /// `at` is counted since boot.
+    pub fn new(at: Duration, clock: Arc<dyn Clock>) -> Self {
+        Self { at, clock }
+    }
+
+    /// True from that moment on.
+    pub fn is_over(&self) -> bool {
+        self.clock.since_boot() >= self.at
+    }
+
+    /// Zero once it is over.
+    pub fn time_left(&self) -> Duration {
+        self.at.saturating_sub(self.clock.since_boot())
+    }
+}
+
+impl fmt::Debug for Deadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deadline").field("at", &self.at).finish()
     }
 }
 

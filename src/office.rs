@@ -18,7 +18,7 @@ use crate::domain::holds::HoldReport;
 use crate::domain::ids::CourseId;
 use crate::ledger::{Approval, Audited, LedgerError, Pause, Pauses, PostgresLedger, RunSummary};
 use crate::reconcile::restore::{self, Restored, Selection};
-use crate::reconcile::{Collector, RunError};
+use crate::reconcile::{Collector, RunError, organizations};
 use crate::stores::copies::Restoring;
 use crate::telemetry::events;
 use crate::telemetry::metrics::Metrics;
@@ -64,12 +64,12 @@ impl Office {
         self.collector.id_type.parse(text.as_bytes())
     }
 
-    /// The organization of a course, where the ledger knows it. It does not yet: whoever is bound to one touches no course.
+    /// Whose a course is, where that is known. See [`organizations::of`].
     ///
     /// # Errors
     /// If the ledger does not answer.
-    pub async fn organization_of(&self, _course: CourseId) -> Result<Option<String>, LedgerError> {
-        Ok(None)
+    pub async fn organization_of(&self, course: CourseId) -> Result<Option<String>, LedgerError> {
+        organizations::of(&self.collector, course).await
     }
 
     /// Asks for what is left of a course to be removed. See [`Desk::cleanup`].

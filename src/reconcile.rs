@@ -2,6 +2,7 @@
 
 mod copies;
 mod graves;
+pub mod organizations;
 mod orphans;
 mod places;
 pub mod requests;
@@ -21,6 +22,7 @@ use crate::domain::gates::decide;
 use crate::domain::holds::HeldOrphan;
 use crate::domain::ids::IdType;
 use crate::domain::live_set::LiveSet;
+use crate::domain::markers::Owner;
 use crate::domain::plan::{Limits, Plan};
 use crate::domain::report::{Mode, RunReport};
 use crate::errors::chain;
@@ -164,6 +166,8 @@ pub struct Pass<'a> {
     watch: Stopwatch,
     /// Who lived; nobody until the live set is believed.
     live: Arc<LiveSet>,
+    /// By store: our entry in its marker, as this pass left it; `None` if the store is not ours.
+    entries: Vec<Option<Owner>>,
     /// The tombstones that were evidence; none until the live set is believed.
     graves: Option<Graves>,
     /// What the delete path asked for before the live set was read.
@@ -185,7 +189,17 @@ impl<'a> Pass<'a> {
         let started_at = collector.ledger.begin(run, mode).await?;
         let report = RunReport::begin(run, mode, &collector.installation, started_at);
         let live = Arc::new(LiveSet::empty(collector.id_type));
-        Ok(Self { collector, locks, report, watch, live, graves: None, requests: Requests::default(), judged: false })
+        Ok(Self {
+            collector,
+            locks,
+            report,
+            watch,
+            live,
+            entries: Vec::new(),
+            graves: None,
+            requests: Requests::default(),
+            judged: false,
+        })
     }
 
     /// Looks and decides; changes no store but for its marker. `None` if the run is halted: the report says why.
@@ -216,6 +230,7 @@ impl<'a> Pass<'a> {
         stages::record_plan(collector, &inventories, &plan, report).await?;
         watch.stage(report, "plan");
         self.live = live;
+        self.entries = places.entries.into_iter().map(Result::ok).collect();
         self.graves = Some(graves);
         self.judged = true;
         Ok(Some(plan))
@@ -228,15 +243,18 @@ impl<'a> Pass<'a> {
     pub async fn sweep(&mut self, plan: &Plan, stop: &CancellationToken) -> Result<(), RunError> {
         copies::purge(self.collector, &self.locks, &mut self.report).await?;
         self.watch.stage(&mut self.report, "purge");
-        let what = stages::Sweeping { plan, live: &self.live, watched: self.requests.courses() };
+        let watched = self.requests.courses();
+        let what = stages::Sweeping { plan, entries: &self.entries, live: &self.live, watched };
         let (live, watched) = stages::sweep(self.collector, &self.locks, what, stop, &mut self.report).await?;
         if let Some(graves) = &mut self.graves {
             graves.void_late(self.collector, &self.locks, &live).await?;
         }
         self.watch.stage(&mut self.report, "sweep");
-        let (live, took) = ([self.live.as_ref(), &live], self.watch.elapsed());
-        self.requests.answer(self.collector, &self.report, (plan, &watched), (live, took)).await;
-        self.watch.stage(&mut self.report, "requests");
+        if !self.requests.courses().is_empty() {
+            let (live, took) = ([self.live.as_ref(), &live], self.watch.elapsed());
+            self.requests.answer(self.collector, &self.report, (plan, &watched), (live, took)).await;
+            self.watch.stage(&mut self.report, "requests");
+        }
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
@@ -40,6 +40,8 @@ use next::{Known, LOOK_AGAIN, PAUSE_FAILED, PAUSE_LOCKED, Step, View, next};
 
 /// How long a run has to end its batch once it is told to stop; Kubernetes kills after 30 s by default.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// Deaths that were recorded want no more than one run within this time.
+const SELDOM: TimeDelta = TimeDelta::minutes(1);
 /// How long answers that are under way have to end after that.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -268,7 +270,8 @@ impl Activator {
 async fn look(collector: &Collector) -> Result<Seen, LedgerError> {
     collector.ledger.check_version().await?;
     let (last_start, now) = collector.ledger.last_start().await?;
-    Ok((last_start, now, cleanup::is_wanted(collector).await?))
+    let seldom = last_start.is_none_or(|last| now - last >= SELDOM);
+    Ok((last_start, now, cleanup::is_wanted(collector, seldom).await?))
 }
 
 #[cfg(test)]

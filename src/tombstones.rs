@@ -81,6 +81,20 @@ impl Tombstones {
         Ok(found)
     }
 
+    /// The number of the newest one; none if there is none. Numbers only grow.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub async fn newest(&self) -> Result<Option<i64>, PostgresError> {
+        const ACTION: &str = "looking for new tombstones (see `course-gc tombstones status`)";
+        let mut connection = self.postgres.connect().await?;
+        let select = sqlx::query_scalar("SELECT max(id) FROM course_gc.tombstones").fetch_one(&mut connection);
+        let newest = self.postgres.call(ACTION, select).await?;
+        // The session ends in any case.
+        let _ = connection.close().await;
+        Ok(newest)
+    }
+
     /// Removes these rows: they are void, or forgotten.
     ///
     /// # Errors

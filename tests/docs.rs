@@ -21,6 +21,7 @@ use course_gc::domain::plan::{Breaker, Decision, Hold};
 use course_gc::domain::report::{
     LiveReport, Mode, OrphanReport, QuarantineReport, RunReport, SourceReport, StoreReport, Tally, Verdict,
 };
+use course_gc::domain::sample::Estimate;
 use course_gc::ledger::{Approval, Pause, RunSummary};
 use course_gc::tombstones::{Coverage, Relation, Status};
 use serde_json::{Value, json};
@@ -85,6 +86,7 @@ fn status() -> Value {
         live_resources: 1,
         unrecognised: Unrecognised::default(),
         orphans: orphans.collect(),
+        estimate: Some(Estimate { resources: 1, sampled: 1, bytes: 1, standard_error: 0 }),
         swept: Tally::default(),
     };
     let store = StoreReport {
@@ -122,7 +124,7 @@ fn status() -> Value {
         tombstones_error: None,
     }];
     report.stores = vec![store];
-    for stage in ["liveness", "inventory", "orphans", "plan", "purge", "sweep"] {
+    for stage in ["liveness", "inventory", "orphans", "plan", "purge", "sweep", "requests"] {
         report.stage(stage, Duration::from_secs(1));
     }
     let report = report.conclude(Duration::from_secs(1));

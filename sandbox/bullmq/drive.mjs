@@ -8,8 +8,11 @@ import { createInterface } from 'node:readline';
 
 const [major, url, prefix] = process.argv.slice(2);
 const { Queue, Worker, FlowProducer } = await import(`bullmq${major}`);
-const { hostname, port, pathname } = new URL(url);
-const connection = { host: hostname, port: Number(port), db: Number(pathname.slice(1) || 0), maxRetriesPerRequest: null };
+const { hostname, port, pathname, username, password } = new URL(url);
+const connection = {
+  host: hostname, port: Number(port), db: Number(pathname.slice(1) || 0), maxRetriesPerRequest: null,
+  ...(password && { username: decodeURIComponent(username) || undefined, password: decodeURIComponent(password) }),
+};
 const options = { connection, prefix };
 
 const open = [];
@@ -24,10 +27,14 @@ function queue(name) {
 }
 
 // A worker that never runs by itself: the test takes jobs and finishes them.
+const hands = new Map();
 function hand(name) {
-  const worker = new Worker(name, null, { ...options, autorun: false });
-  open.push(worker);
-  return worker;
+  if (!hands.has(name)) {
+    const worker = new Worker(name, null, { ...options, autorun: false });
+    hands.set(name, worker);
+    open.push(worker);
+  }
+  return hands.get(name);
 }
 
 async function until(condition) {
@@ -45,9 +52,9 @@ const steps = {
     return added.id;
   },
   // Many jobs: `count` of them, with the data of all and a number each.
-  async fill({ queue: name, count, data, id }) {
+  async fill({ queue: name, count, data, id, options: jobOptions = {} }) {
     const jobs = Array.from({ length: count }, (_, n) => ({
-      name: 'work', data: { ...data, n }, opts: id ? { jobId: `${id}-${n}` } : {},
+      name: 'work', data: { ...data, n }, opts: id ? { ...jobOptions, jobId: `${id}-${n}` } : jobOptions,
     }));
     for (let from = 0; from < count; from += 1000) await queue(name).addBulk(jobs.slice(from, from + 1000));
     return count;
@@ -86,6 +93,14 @@ const steps = {
     } catch (error) {
       return String(error.message);
     }
+  },
+  // Removes the jobs that `fill` gave these ids, one after the other, and says how many seconds the removals took.
+  async removeAll({ queue: name, count, id }) {
+    const jobs = [];
+    for (let n = 0; n < count; n += 1) jobs.push(await queue(name).getJob(`${id}-${n}`));
+    const began = performance.now();
+    for (const job of jobs) await job.remove();
+    return (performance.now() - began) / 1000;
   },
   async unschedule({ queue: name, id }) {
     return queue(name).removeJobScheduler(id);

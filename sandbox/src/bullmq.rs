@@ -10,6 +10,9 @@ use crate::program::program;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bullmq");
 
+/// What the keys of the platform's queues begin with, before the first colon: BullMQ's default.
+pub(crate) const QUEUE_PREFIX: &str = "bull";
+
 /// How long all steps of one call may take.
 const LIMIT: Duration = Duration::from_secs(120);
 

@@ -1,10 +1,11 @@
-//! The configuration of `course-gc` for a campus: what its documented example says, at the sandbox's addresses.
+//! The configuration of `course-gc` for a campus: what its documented example says, at the sandbox's addresses. A world that is
+//! whole has all six stores in it.
 
 use std::net::SocketAddr;
 
 use crate::{
-    Addresses, Resource,
-    campus::{IdKind, KEY_TEMPLATES},
+    Addresses, Objects, Resource,
+    campus::{IdKind, KEY_TEMPLATES, QUEUES, TABLES, queue_source},
 };
 
 /// What differs from one test, or the demo, to the next.
@@ -26,7 +27,8 @@ pub struct Settings {
     pub tombstoned: Option<String>,
     /// Further lines of `limits`, each `name: value`.
     pub limits: Vec<String>,
-    /// Tables whose rows name courses, each with its schema: the store `rows`, if there are any.
+    /// Tables whose rows name courses by `course_id`, each with its schema, besides those of a whole world: the store `rows`, if
+    /// there are any.
     pub tables: Vec<String>,
     /// Further lines of `quarantine`, each `name: value`.
     pub quarantine: Vec<String>,
@@ -59,93 +61,146 @@ impl Default for Settings {
 const QUERY: &str = "SELECT id FROM public.courses";
 const UPLOADS_LAYOUT: &str = "{organization_id}/{course_id}";
 const ENRICHMENTS_LAYOUT: &str = "{course_id}";
+const MEDIA_LAYOUT: &str = "{course_id}";
 
-/// The text of the configuration file. The URLs are not in it, since they may hold passwords: see [`environment`]. Only the
-/// neighbours' and that of the tables are.
+/// The text of the configuration file, with no more in it than has to be said. The URLs are not, since they may hold passwords:
+/// see [`environment`]. Only the neighbours' are, and that of tables where the world is not whole.
 pub fn file(addresses: &Addresses, settings: &Settings) -> String {
     let Settings {
-        departed,
-        stranger,
-        exclusive,
-        cron,
-        listen,
-        limits,
-        ids,
-        tombstoned,
-        neighbours,
-        quarantine,
-        tables,
-        api,
+        departed, stranger, exclusive, cron, listen, limits, ids, tombstoned, neighbours, quarantine, api, ..
     } = settings;
-    let api = match api.as_slice() {
-        [] => String::new(),
-        lines => format!("api:\n{}", lines.iter().map(|line| format!("  {line}\n")).collect::<String>()),
-    };
-    let quarantine: String = quarantine.iter().map(|line| format!("  {line}\n")).collect();
     let course_id = match ids {
         IdKind::Uuid => "uuid",
         IdKind::Integer => "integer",
     };
-    let limits: String = limits.iter().map(|line| format!("  {line}\n")).collect();
+    let lines = |lines: &[String]| lines.iter().map(|line| format!("  {line}\n")).collect::<String>();
+    let (limits, quarantine) = (lines(limits), lines(quarantine));
+    let api = if api.is_empty() { String::new() } else { format!("api:\n{}", lines(api)) };
     let (kept, grace) = match tombstoned {
         Some(grace) => ("    tombstones:\n      table: public.courses\n", format!("  tombstoned: {grace}\n")),
         None => ("", String::new()),
     };
     let asked = |(name, url): &(String, String)| format!("  {name}:\n    url: {url}\n    query: {QUERY}\n");
-    let rows = match tables.as_slice() {
-        [] => String::new(),
-        tables => {
-            let table = |name: &String| format!("      - {{ table: {name}, exclusive: {exclusive} }}\n");
-            let tables: String = tables.iter().map(table).collect();
-            format!("  rows:\n    kind: table\n    url: {}\n    tables:\n{tables}", addresses.postgres)
-        }
-    };
     let neighbours: String = neighbours.iter().map(asked).collect();
-    let template = |text: &&str| format!("      - {{ template: \"{text}\", exclusive: {exclusive} }}\n");
-    let templates: String = KEY_TEMPLATES.iter().map(template).collect();
+    let alias = source("name", &addresses.alias, *exclusive);
+    let templates: String = KEY_TEMPLATES.iter().map(|text| source("template", text, *exclusive)).collect();
+    let ours = if *exclusive { "    exclusive: true\n" } else { "" };
+    let (jobs, media, rows) = (jobs(addresses, settings), media(addresses, ours), rows(addresses, settings));
     let files = addresses.files.display();
-    let alias = &addresses.alias;
     format!(
-        "installation: campus
+        "# The databases', stores' and buckets' URLs and keys are secrets: they come from the environment.
+installation: campus
 course_id: {course_id}
 schedule:
   cron: \"{cron}\"
+
+# Who is live: asked before anything is judged, and again before anything goes.
 liveness:
   campus:
     query: {QUERY}
-{kept}{neighbours}grace:
+{kept}{neighbours}
+# How long a course must have been gone. This is much shorter than is wise, which has to be accepted.
+grace:
 {grace}  departed: {departed}
   stranger: {stranger}
 limits:
   i_accept: [short_grace, short_quarantine]
-{limits}stores:
+{limits}
+stores:
+  # Points, whose payload names the course as course_id.
   vectors:
     kind: qdrant
     collections:
-      - {{ name: {alias}, exclusive: {exclusive} }}
+{alias}  # Keys that have one of these shapes.
   cache:
     kind: redis
     templates:
-{templates}  uploads:
+{templates}{jobs}  # Folders. A file to which a row still leads stays.
+  uploads:
     kind: files
     root: {files}/uploads
     layout: \"{UPLOADS_LAYOUT}\"
-    exclusive: {exclusive}
-    references:
+{ours}    references:
       query: SELECT storage_path FROM public.file_catalog
       strip_prefix: uploads/
   enrichments:
     kind: files
     root: {files}/enrichments
     layout: \"{ENRICHMENTS_LAYOUT}\"
-    exclusive: {exclusive}
-{rows}quarantine:
+{ours}{media}{rows}
+# Where copies of what goes are kept, until they expire.
+quarantine:
   folder: {files}/.course-gc/archives
   min_free: 0%
-{quarantine}http:
+{quarantine}
+http:
   listen: {listen}
 {api}"
     )
+}
+
+/// A line of a list of sources.
+fn source(field: &str, name: &str, exclusive: bool) -> String {
+    match exclusive {
+        true => format!("      - {{ {field}: \"{name}\", exclusive: true }}\n"),
+        false => format!("      - \"{name}\"\n"),
+    }
+}
+
+/// The store of jobs, if the world is whole.
+fn jobs(addresses: &Addresses, settings: &Settings) -> String {
+    if addresses.objects.is_none() {
+        return String::new();
+    }
+    let queues: String = QUEUES.iter().map(|name| source("name", name, settings.exclusive)).collect();
+    format!(
+        "  # BullMQ's jobs: courseId or course_id in their data says whose they are, or an id like auto-{{course_id}}-stage4.
+  jobs:
+    kind: bullmq
+    queues:
+{queues}"
+    )
+}
+
+/// The store of objects, if the world is whole.
+fn media(addresses: &Addresses, ours: &str) -> String {
+    if addresses.objects.is_none() {
+        return String::new();
+    }
+    let bucket = Objects::BUCKET;
+    format!(
+        "  # Objects whose names begin with a course's id.
+  media:
+    kind: objects
+    bucket: {bucket}
+    layout: \"{MEDIA_LAYOUT}\"
+{ours}"
+    )
+}
+
+/// The store of rows: of a whole world, and of what the settings name besides.
+fn rows(addresses: &Addresses, settings: &Settings) -> String {
+    let exclusive = if settings.exclusive { ", exclusive: true" } else { "" };
+    let further = settings.tables.iter().map(|name| (name.as_str(), "course_id"));
+    let own = TABLES.iter().filter(|_| addresses.objects.is_some()).map(|table| (table.name, table.column));
+    let tables: String = own
+        .chain(further)
+        .map(|(name, column)| format!("      - {{ table: {name}, column: {column}{exclusive} }}\n"))
+        .collect();
+    let url = match addresses.objects {
+        Some(_) => String::new(),
+        None => format!("    url: {}\n", addresses.postgres),
+    };
+    match tables.as_str() {
+        "" => String::new(),
+        tables => format!(
+            "  # Rows that no foreign key ties to their course.
+  rows:
+    kind: table
+{url}    tables:
+{tables}"
+        ),
+    }
 }
 
 /// The store of [`file()`] in which a resource lies, and the source that claims it, if one does.
@@ -156,6 +211,9 @@ pub fn place(addresses: &Addresses, resource: &Resource) -> (&'static str, Optio
             Some(("uploads", below)) => ("uploads", below.contains('/').then(|| UPLOADS_LAYOUT.to_owned())),
             below => ("enrichments", below.filter(|(_, it)| it.contains('/')).map(|_| ENRICHMENTS_LAYOUT.to_owned())),
         },
+        Resource::Job { queue, .. } => ("jobs", queue_source(queue).map(ToOwned::to_owned)),
+        Resource::Row { table, .. } => ("rows", Some((*table).to_owned())),
+        Resource::Object(name) => ("media", name.contains('/').then(|| MEDIA_LAYOUT.to_owned())),
         Resource::Key(name) => {
             let name = String::from_utf8_lossy(name);
             ("cache", KEY_TEMPLATES.iter().find(|template| has_shape(&name, template)).map(ToString::to_string))
@@ -185,6 +243,16 @@ pub fn environment(addresses: &Addresses) -> Vec<(String, String)> {
         ("COURSE_GC_STORES_VECTORS_URL".to_owned(), addresses.qdrant.clone()),
         ("COURSE_GC_STORES_CACHE_URL".to_owned(), addresses.redis.clone()),
     ];
+    if let Some(objects) = &addresses.objects {
+        let further = [
+            ("JOBS_URL", addresses.redis.as_str()),
+            ("ROWS_URL", addresses.postgres.as_str()),
+            ("MEDIA_URL", objects),
+            ("MEDIA_ACCESS_KEY", Objects::ACCESS_KEY),
+            ("MEDIA_SECRET_KEY", Objects::SECRET_KEY),
+        ];
+        variables.extend(further.map(|(name, value)| (format!("COURSE_GC_STORES_{name}"), value.to_owned())));
+    }
     if let Some(key) = &addresses.qdrant_api_key {
         variables.push(("COURSE_GC_STORES_VECTORS_API_KEY".to_owned(), key.clone()));
     }

@@ -1,7 +1,8 @@
 # An S3 service on 127.0.0.1 for the tests: moto's, which keeps everything in memory and checks signatures.
 #
-# The arguments are its folder, the port, `http` or `https`, the id and the secret of the one key that it knows, and the buckets
-# that are there from the start; one that begins with `versioned` keeps versions. For https it makes a certificate and leaves
+# The arguments are its folder, the port, `http` or `https`, the id and the secret of the one key that it knows, what it does with the
+# conditions of a write (`kept`, `refused` or `ignored`), and the buckets that are there from the start; one that begins with
+# `versioned` keeps versions. For https it makes a certificate and leaves
 # it in the folder as `certificate.pem`.
 import datetime
 import ipaddress
@@ -11,13 +12,15 @@ import ssl
 import sys
 import threading
 
-folder, port, scheme, key_id, secret, *buckets = sys.argv[1:]
+folder, port, scheme, key_id, secret, conditions, *buckets = sys.argv[1:]
 os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = "0"
 
 from moto.core import DEFAULT_ACCOUNT_ID as account
 from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
+from moto.s3.responses import S3Response
 from moto.server import create_backend_app
+from werkzeug.datastructures import Headers
 from werkzeug.serving import make_server
 
 iam = iam_backends[account]["aws"]
@@ -33,13 +36,29 @@ for bucket in buckets:
 
 one_at_a_time = threading.Lock()
 service = create_backend_app("s3")
+if conditions == "ignored":
+    put_object = S3Response.put_object
+
+    def put_anyway(self):
+        # The headers are signed, and have been looked at by then.
+        kept = [(name, value) for name, value in self.headers.items() if not name.lower().startswith("if-")]
+        self.headers = Headers(kept)
+        return put_object(self)
+
+    S3Response.put_object = put_anyway
+CONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH")
+REFUSAL = b"<Error><Code>NotImplemented</Code><Message>A header that you provided implies what is not implemented.</Message></Error>"
 
 
 def serve(environ, start_response):
+    is_conditional = environ["REQUEST_METHOD"] == "PUT" and any(name in environ for name in CONDITIONS)
+    if is_conditional and conditions == "refused":
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        start_response("501 Not Implemented", [("Content-Type", "application/xml")])
+        return [REFUSAL]
     # A condition and the write that depends on it are two steps in moto; a real service does both at once.
     with one_at_a_time:
         return [b"".join(service(environ, start_response))]
-
 
 
 def tls():

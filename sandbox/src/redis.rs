@@ -1,6 +1,12 @@
 //! Redis: a server of one's own, and fresh logical databases.
 
-use std::{ffi::OsString, ops::Deref, path::Path, time::Duration};
+use std::{
+    ffi::OsString,
+    ops::Deref,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection};
@@ -9,7 +15,9 @@ use uuid::Uuid;
 
 use crate::{
     cleanup::finish,
+    objects::python_part,
     program::program,
+    redis_cluster,
     server::{Kind, Server},
 };
 
@@ -22,12 +30,15 @@ static KIND: Kind = Kind {
 };
 
 /// Marks a logical database of a given server as taken by a test.
-const CLAIM: &str = "course-gc-sandbox:claim";
+pub(crate) const CLAIM: &str = "course-gc-sandbox:claim";
 
 /// A Redis server that never evicts, gone when the last clone of its handle is. It appends every write to a file, so
 /// that its data survives [`Server::restart`] and [`Server::crash`].
 #[derive(Clone)]
-pub struct Redis(Server);
+pub struct Redis {
+    server: Server,
+    scheme: &'static str,
+}
 
 impl Redis {
     /// Starts a server.
@@ -36,20 +47,77 @@ impl Redis {
     ///
     /// When Redis is not installed or does not start; the message ends with its log.
     pub async fn start() -> Result<Self> {
-        Server::start(&KIND, |_| Ok(()), command).await.map(Self)
+        let command = |folder: &Path, port: u16| command(folder, &["--port", &port.to_string()]);
+        Ok(Self { server: Server::start(&KIND, |_| Ok(()), command).await?, scheme: "redis" })
+    }
+
+    /// Starts a server that speaks TLS and nothing else. Who [`Redis::authority`] is vouches for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Redis::start`]; and when the certificates could not be made.
+    pub async fn start_with_tls() -> Result<Self> {
+        let command = |folder: &Path, port: u16| {
+            let file = |name: &str| folder.join(name).display().to_string();
+            let (certificate, key, ca) = (file("certificate.pem"), file("key.pem"), file("ca.pem"));
+            let port = port.to_string();
+            let tls = ["--port", "0", "--tls-port", &port, "--tls-cert-file", &certificate, "--tls-key-file", &key];
+            command(folder, &[&tls[..], &["--tls-ca-cert-file", &ca, "--tls-auth-clients", "no"]].concat())
+        };
+        Ok(Self { server: Server::start(&KIND, certificates, command).await?, scheme: "rediss" })
+    }
+
+    /// Starts a node of a cluster that is not one yet.
+    pub(crate) async fn start_in_cluster() -> Result<Self> {
+        let command = |folder: &Path, port: u16| {
+            let settings = redis_cluster::settings(folder);
+            let port = port.to_string();
+            let mut all = vec!["--port", &port];
+            all.extend(settings.iter().map(String::as_str));
+            command(folder, &all)
+        };
+        Ok(Self { server: Server::start(&KIND, |_| Ok(()), command).await?, scheme: "redis" })
+    }
+
+    /// Starts a server that replicates the one at a port.
+    pub(crate) async fn start_as_replica(of: u16) -> Result<Self> {
+        let command = move |folder: &Path, port: u16| {
+            let (port, of) = (port.to_string(), of.to_string());
+            command(folder, &["--port", &port, "--replicaof", "127.0.0.1", &of])
+        };
+        Ok(Self { server: Server::start(&KIND, |_| Ok(()), command).await?, scheme: "redis" })
     }
 
     /// The URL of logical database 0.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.0.port())
+        format!("{}://127.0.0.1:{}/0", self.scheme, self.server.port())
     }
+
+    /// Where the certificate lies of the authority that vouches for a server with TLS.
+    pub fn authority(&self) -> PathBuf {
+        self.server.folder().join("ca.pem")
+    }
+
+    /// Where the certificate lies of another authority, which vouches for nobody.
+    pub fn other_authority(&self) -> PathBuf {
+        self.server.folder().join("other-ca.pem")
+    }
+}
+
+/// Makes the certificates of a server with TLS.
+fn certificates(folder: &Path) -> Result<()> {
+    let made = Command::new(python_part("python")?).args(["-c", include_str!("certificate.py")]).arg(folder).output()?;
+    if !made.status.success() {
+        bail!("the certificates were not made: {}", String::from_utf8_lossy(&made.stderr));
+    }
+    Ok(())
 }
 
 impl Deref for Redis {
     type Target = Server;
 
     fn deref(&self) -> &Server {
-        &self.0
+        &self.server
     }
 }
 
@@ -125,11 +193,8 @@ pub(crate) async fn connect(url: &str) -> Result<MultiplexedConnection> {
     Ok(Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await?)
 }
 
-fn command(folder: &Path, port: u16) -> Result<Vec<OsString>> {
-    let port = port.to_string();
-    let settings: [&str; 16] = [
-        "--port",
-        &port,
+fn command(folder: &Path, further: &[&str]) -> Result<Vec<OsString>> {
+    let settings = [
         "--bind",
         "127.0.0.1",
         "--save",
@@ -146,7 +211,7 @@ fn command(folder: &Path, port: u16) -> Result<Vec<OsString>> {
         "no",
     ];
     let mut command: Vec<OsString> = vec![program("redis-server")?.into()];
-    command.extend(settings.map(OsString::from));
+    command.extend(settings.iter().chain(further).map(OsString::from));
     command.extend(["--dir".into(), folder.into()]);
     Ok(command)
 }

@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tempfile::TempDir;
 
-use crate::{Collections, Database, Keyspace, Postgres, Qdrant, Redis, qdrant, redis as keyspace};
+use crate::{Bucket, Collections, Database, Keyspace, Objects, Postgres, Qdrant, Redis, qdrant, redis as keyspace};
 
 /// Where a platform's stores are. URLs may hold passwords, hence no `Debug`.
 #[derive(Clone)]
@@ -24,6 +24,9 @@ pub struct Addresses {
     pub alias: String,
     /// The absolute folder in which `uploads` and `enrichments` lie.
     pub files: PathBuf,
+    /// URL of the S3 service, if the world is whole: all six stores are in use then, and without it three, whose servers start
+    /// in no time.
+    pub objects: Option<String>,
 }
 
 impl Addresses {
@@ -42,6 +45,8 @@ pub struct Stores {
     pub redis: MultiplexedConnection,
     /// The collection's server.
     pub qdrant: qdrant_client::Qdrant,
+    /// The bucket of a whole world.
+    pub bucket: Option<Bucket>,
     /// What the clients are connected to.
     pub addresses: Addresses,
 }
@@ -57,6 +62,7 @@ impl Stores {
             postgres: PgPoolOptions::new().max_connections(4).connect(&addresses.postgres).await?,
             redis: keyspace::connect(&addresses.redis).await?,
             qdrant: qdrant::connect(&addresses.qdrant, addresses.qdrant_api_key.as_deref())?,
+            bucket: addresses.objects.as_deref().map(Bucket::new).transpose()?,
             addresses: addresses.clone(),
         })
     }
@@ -73,6 +79,8 @@ pub struct Servers {
     pub redis: Redis,
     /// The server of the points.
     pub qdrant: Qdrant,
+    /// The server of the objects. It alone has forgotten them when it is restarted.
+    pub objects: Objects,
     files: TempDir,
 }
 
@@ -83,10 +91,11 @@ impl Servers {
     ///
     /// When one does not start.
     pub async fn start() -> Result<Self> {
-        let (postgres, redis, qdrant) = tokio::try_join!(Postgres::start(), Redis::start(), Qdrant::start())?;
+        let (postgres, redis, qdrant, objects) =
+            tokio::try_join!(Postgres::start(), Redis::start(), Qdrant::start(), Objects::start())?;
         postgres.create_database("campus").await?;
         let files = files()?;
-        Ok(Self { postgres, redis, qdrant, files })
+        Ok(Self { postgres, redis, qdrant, objects, files })
     }
 
     /// Where the stores are. It stays the same when a server is restarted.
@@ -98,6 +107,7 @@ impl Servers {
             qdrant_api_key: None,
             alias: ALIAS.to_owned(),
             files: self.files.path().to_owned(),
+            objects: Some(self.objects.url()),
         }
     }
 }
@@ -112,10 +122,11 @@ pub struct World {
     keyspace: Keyspace,
     collections: Collections,
     files: TempDir,
+    objects: Option<Objects>,
 }
 
 impl World {
-    /// Creates the places, on the servers that the environment names or on the sandbox's own.
+    /// Creates the places of three stores: points, keys and files. The S3 service is not started.
     ///
     /// # Errors
     ///
@@ -123,8 +134,17 @@ impl World {
     pub async fn create() -> Result<Self> {
         let (database, keyspace, collections) =
             tokio::try_join!(Database::create(), Keyspace::create(), Collections::create())?;
-        let files = files()?;
-        Ok(Self { database, keyspace, collections, files })
+        Ok(Self { database, keyspace, collections, files: files()?, objects: None })
+    }
+
+    /// Creates the places of all six stores. The bucket is always on a server of the sandbox's own.
+    ///
+    /// # Errors
+    ///
+    /// When a server cannot be started or reached.
+    pub async fn whole() -> Result<Self> {
+        let (world, objects) = tokio::try_join!(Self::create(), Objects::start())?;
+        Ok(Self { objects: Some(objects), ..world })
     }
 
     /// Where the places are.
@@ -136,6 +156,7 @@ impl World {
             qdrant_api_key: self.collections.api_key().map(ToOwned::to_owned),
             alias: self.collections.name(ALIAS),
             files: self.files.path().to_owned(),
+            objects: self.objects.as_ref().map(Objects::url),
         }
     }
 }

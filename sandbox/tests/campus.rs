@@ -10,14 +10,16 @@ use qdrant_client::{
 };
 use sandbox::{
     PointId, Resource, Snapshot, Stores, World,
-    campus::{Campus, CampusSize, Fate, IdKind},
+    campus::{Campus, CampusSize, Extent, Fate, IdKind, Job, JobState},
 };
 use serde_json::json;
 
-async fn seeded(size: CampusSize) -> (World, Stores, Campus) {
-    let world = World::create().await.unwrap();
+async fn seeded(campus: Campus) -> (World, Stores, Campus) {
+    let world = match campus.extent {
+        Extent::Core => World::create().await.unwrap(),
+        Extent::Whole => World::whole().await.unwrap(),
+    };
     let stores = Stores::connect(&world.addresses()).await.unwrap();
-    let campus = Campus::plan(size);
     campus.seed(&stores).await.unwrap();
     (world, stores, campus)
 }
@@ -26,9 +28,14 @@ fn integers() -> CampusSize {
     CampusSize { ids: IdKind::Integer, ..CampusSize::default() }
 }
 
+fn whole() -> Campus {
+    Campus::whole(CampusSize::default())
+}
+
 #[test]
 fn the_same_size_gives_the_same_campus() {
     for size in [CampusSize::default(), integers()] {
+        assert_eq!(Campus::whole(size), Campus::whole(size));
         assert_eq!(Campus::plan(size), Campus::plan(size));
         assert_ne!(Campus::plan(size).keys, Campus::plan(CampusSize { seed: 2, ..size }).keys);
     }
@@ -50,26 +57,40 @@ fn no_resource_is_planned_twice() {
 }
 
 #[test]
+fn a_whole_campus_holds_what_any_other_does_and_more() {
+    for size in [CampusSize::default(), integers()] {
+        let campus = Campus::whole(size);
+        let jobs: usize = campus.jobs.iter().map(|job| job.ids().len()).sum();
+        let resources = campus.keys.len() + campus.points.len() + campus.files.len();
+        let further = jobs + campus.rows.len() + campus.objects.len();
+        assert_eq!(campus.fates(&BTreeSet::new()).len(), resources + further, "none is planned twice");
+        let core = Campus::plan(size);
+        assert_eq!((core.points, core.files, core.catalog), (campus.points, campus.files, campus.catalog));
+    }
+}
+
+#[test]
 fn nothing_goes_while_every_course_is_there() {
-    let campus = Campus::plan(CampusSize::default());
+    let campus = whole();
     assert!(campus.gone(&BTreeSet::new()).is_empty());
 }
 
 #[test]
 fn every_reason_to_hold_occurs_in_both_kinds_of_campus() {
-    use sandbox::campus::{NOT_A_COURSES, REFERENCED, SEVERAL_IDS, STRANGER, UNRECOGNISED};
-    for size in [CampusSize::default(), integers()] {
-        let campus = Campus::plan(size);
+    use sandbox::campus::{LOCKED, NOT_A_COURSES, REFERENCED, SEVERAL_IDS, STRANGER, UNRECOGNISED};
+    let core = [Campus::plan(CampusSize::default()), Campus::plan(integers())];
+    for campus in core.into_iter().chain([whole(), Campus::whole(integers())]) {
         let fates: BTreeSet<Fate> = campus.fates(&campus.doomed()).into_values().collect();
         let reasons = [NOT_A_COURSES, REFERENCED, SEVERAL_IDS, STRANGER, UNRECOGNISED].map(Fate::Held);
         assert!(reasons.iter().chain(&[Fate::Gone, Fate::Live]).all(|fate| fates.contains(fate)), "{fates:?}");
+        assert_eq!(fates.contains(&Fate::Held(LOCKED)), campus.extent == Extent::Whole);
     }
 }
 
 #[tokio::test]
 async fn what_is_planned_is_seeded_and_the_deletes_remove_what_they_should() {
-    for size in [CampusSize::default(), integers()] {
-        let (_world, stores, campus) = seeded(size).await;
+    for campus in [Campus::plan(CampusSize::default()), Campus::plan(integers()), whole()] {
+        let (_world, stores, campus) = seeded(campus).await;
         let before = Snapshot::take(&stores).await.unwrap();
         let planned: BTreeSet<Resource> = campus.fates(&BTreeSet::new()).into_keys().collect();
         let there: BTreeSet<Resource> = before.resources().filter(|it| !is_claim(it)).cloned().collect();
@@ -78,7 +99,7 @@ async fn what_is_planned_is_seeded_and_the_deletes_remove_what_they_should() {
         let deleted = campus.delete_doomed(&stores).await.unwrap();
         assert_eq!(deleted, campus.doomed());
         let left: i64 = sqlx::query_scalar("SELECT count(*) FROM courses").fetch_one(&stores.postgres).await.unwrap();
-        assert_eq!(usize::try_from(left).unwrap(), size.courses - size.doomed);
+        assert_eq!(usize::try_from(left).unwrap(), campus.size.courses - campus.size.doomed);
 
         let difference = before.diff(&Snapshot::take(&stores).await.unwrap());
         assert!(difference.added.is_empty() && difference.changed.is_empty());
@@ -113,7 +134,7 @@ async fn one_course_can_be_seeded_alone() {
 
 #[tokio::test]
 async fn the_collection_is_as_strict_as_the_platform_s() {
-    let (_world, stores, _campus) = seeded(CampusSize::default()).await;
+    let (_world, stores, _campus) = seeded(Campus::plan(CampusSize::default())).await;
     let alias = &stores.addresses.alias;
     let info = stores.qdrant.collection_info(alias).await.unwrap().result.unwrap();
     let strict = info.config.unwrap().strict_mode_config.unwrap();
@@ -125,7 +146,7 @@ async fn the_collection_is_as_strict_as_the_platform_s() {
 
 #[tokio::test]
 async fn a_snapshot_sees_one_changed_byte_in_every_store() {
-    let (_world, stores, campus) = seeded(CampusSize::default()).await;
+    let (_world, stores, campus) = seeded(whole()).await;
     let before = Snapshot::take(&stores).await.unwrap();
     assert_eq!(before, Snapshot::take(&stores).await.unwrap());
 
@@ -150,15 +171,39 @@ async fn a_snapshot_sees_one_changed_byte_in_every_store() {
         .wait(true);
     stores.qdrant.set_payload(change).await.unwrap();
 
+    let row = &campus.rows[0];
+    let change = format!("UPDATE {} SET context = context || '!' WHERE id = $1", row.table.name);
+    sqlx::query(sqlx::AssertSqlSafe(change)).bind(row.id).execute(&stores.postgres).await.unwrap();
+
+    let object = &campus.objects[0];
+    let mut content = object.content.clone();
+    content[0] ^= 1;
+    stores.bucket.as_ref().unwrap().put(object.path.clone(), content).await.unwrap();
+
+    // A job's own hash, its place in its queue, and a hash that has gone while its queue still names it.
+    let delayed: Vec<&Job> = campus.jobs.iter().filter(|job| job.state == JobState::Delayed).take(3).collect();
+    let key = |job: &Job| format!("bull:{}:{}", job.queue, job.id);
+    redis::cmd("HSET").arg(key(delayed[0])).arg("name").arg("other").query_async::<()>(&mut redis).await.unwrap();
+    let queue = format!("bull:{}:delayed", delayed[1].queue);
+    redis::cmd("ZREM").arg(queue).arg(&delayed[1].id).query_async::<()>(&mut redis).await.unwrap();
+    redis::cmd("DEL").arg(key(delayed[2])).query_async::<()>(&mut redis).await.unwrap();
+
     let difference = before.diff(&Snapshot::take(&stores).await.unwrap());
-    let changed = [Resource::Key(key.clone().into_bytes()), Resource::Point(point), Resource::File(file.clone())];
-    assert_eq!(difference.changed, BTreeSet::from(changed));
+    let mut changed = BTreeSet::from([
+        Resource::Key(campus.keys[0].name.clone().into_bytes()),
+        Resource::Point(point),
+        Resource::File(file.clone()),
+        Resource::Row { table: row.table.name, id: row.id },
+        Resource::Object(object.path.clone()),
+    ]);
+    changed.extend(delayed.iter().map(|job| Resource::Job { queue: job.queue.clone(), id: job.id.clone() }));
+    assert_eq!(difference.changed, changed);
     assert!(difference.gone.is_empty() && difference.added.is_empty());
 }
 
 #[tokio::test]
 async fn two_thousand_courses_are_seeded_in_seconds() {
-    let (_world, stores, campus) = seeded(CampusSize::large()).await;
+    let (_world, stores, campus) = seeded(Campus::plan(CampusSize::large())).await;
     let there = Snapshot::take(&stores).await.unwrap();
     let resources = campus.keys.len() + campus.points.len() + campus.files.len();
     assert_eq!(there.resources().filter(|it| !is_claim(it)).count(), resources);

@@ -182,7 +182,7 @@ pub(super) fn table(header: &[&str]) -> Table {
 fn sources(report: &RunReport) -> Table {
     let ran = report.mode == Mode::Run;
     let mut header = vec!["store", "source", "live courses", "orphans", if ran { "swept" } else { "to sweep" }, "held"];
-    header.push("unrecognised");
+    header.extend(["bytes", "unrecognised"]);
     if ran {
         header.push("deleted");
     }
@@ -196,6 +196,7 @@ fn sources(report: &RunReport) -> Table {
                 source.orphans.len().to_string(),
                 source.sweeps().to_string(),
                 held(source),
+                size(source),
                 source.unrecognised.count.to_string(),
             ];
             if ran {
@@ -207,7 +208,7 @@ fn sources(report: &RunReport) -> Table {
             table.add_row([store.name.as_str(), "incomplete: not judged, not touched"]);
         }
     }
-    for column in [2, 3, 4, 6, 7] {
+    for column in [2, 3, 4, 6, 7, 8] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -218,6 +219,16 @@ fn sources(report: &RunReport) -> Table {
 fn held(source: &SourceReport) -> String {
     let held: Vec<String> = source.held().iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     held.join(", ")
+}
+
+/// The size of a source's orphans: as the store tells it, or by a sample with its standard error.
+fn size(source: &SourceReport) -> String {
+    let known: u64 = source.orphans.iter().filter_map(|orphan| orphan.bytes).sum();
+    match (source.unsized_resources(), source.estimate) {
+        (0, _) => known.to_string(),
+        (_, Some(estimate)) => format!("{} ± {}", known.saturating_add(estimate.bytes), estimate.standard_error),
+        (_, None) => "unknown".to_owned(),
+    }
 }
 
 /// The first few orphans, those that go before those that stay.

@@ -79,6 +79,15 @@ struct Place<'a> {
     claim: Claim<'a>,
 }
 
+/// How a store reaches its Redis.
+struct RedisServer<'a> {
+    url: &'a SecretUrl,
+    restore_url: Option<&'a SecretUrl>,
+    nodes: &'a [String],
+    sentinels: &'a [SecretUrl],
+    ca: Option<&'a Path>,
+}
+
 struct Check<'a> {
     reader: &'a mut Reader,
 }
@@ -278,13 +287,47 @@ impl Check<'_> {
         }
     }
 
+    /// What every way to a Redis needs.
+    fn redis_server(&mut self, path: &str, server: &RedisServer<'_>) {
+        let RedisServer { url, restore_url, nodes, sentinels, ca } = *server;
+        let mut urls = vec![(format!("{path}.url"), url)];
+        urls.extend(restore_url.map(|url| (format!("{path}.restore_url"), url)));
+        urls.extend(sentinels.iter().enumerate().map(|(index, url)| (format!("{path}.sentinels[{index}]"), url)));
+        for (path, url) in urls {
+            match ca {
+                None => self.scheme(&path, url, &["redis", "rediss"]),
+                Some(_) if url.scheme() == "redis" => {
+                    self.refuse(&path, "begins with `redis://`, without TLS, and ca is given; write rediss://");
+                }
+                Some(_) => self.scheme(&path, url, &["rediss"]),
+            }
+        }
+        if let Some(ca) = ca.filter(|ca| !ca.is_absolute()) {
+            let message = format!("`{}` is not absolute; write the whole path", ca.display());
+            self.refuse(&format!("{path}.ca"), message);
+        }
+        for (index, node) in nodes.iter().enumerate() {
+            if !node_fits(node) {
+                let message = format!("`{node}` is no address of a node; write its host and port, as in redis-1:6379");
+                self.refuse(&format!("{path}.nodes[{index}]"), message);
+            }
+        }
+        if !nodes.is_empty() && !sentinels.is_empty() {
+            let message = "are given, and so are nodes; a cluster has no sentinels: keep one of them";
+            self.refuse(&format!("{path}.sentinels"), message);
+        }
+        if !nodes.is_empty() && !url.place(6379, "0").ends_with("/0") {
+            let message = "names a database, and nodes are given; a cluster has one only, so write it without a number";
+            self.refuse(&format!("{path}.url"), message);
+        }
+    }
+
     fn redis<'a>(&mut self, path: &str, store: &'a RedisStore, places: &mut Vec<Place<'a>>) {
-        self.scheme(&format!("{path}.url"), &store.url, &["redis", "rediss"]);
+        let RedisStore { url, restore_url, nodes, sentinels, ca, .. } = store;
+        let (restore_url, ca) = (restore_url.as_ref(), ca.as_deref());
+        self.redis_server(path, &RedisServer { url, restore_url, nodes, sentinels, ca });
         self.range(&format!("{path}.batch"), store.batch, 1, 10_000);
         self.range(&format!("{path}.scan_count"), store.scan_count, 1, 100_000);
-        if let Some(url) = &store.restore_url {
-            self.scheme(&format!("{path}.restore_url"), url, &["redis", "rediss"]);
-        }
         if store.templates.is_empty() {
             let message = "is empty; write at least one template, as in \"cache:{course_id}:*\"";
             self.refuse(&format!("{path}.templates"), message);
@@ -300,16 +343,23 @@ impl Check<'_> {
     }
 
     fn bullmq<'a>(&mut self, path: &str, store: &'a BullmqStore, places: &mut Vec<Place<'a>>) {
-        self.scheme(&format!("{path}.url"), &store.url, &["redis", "rediss"]);
+        let BullmqStore { url, restore_url, nodes, sentinels, ca, .. } = store;
+        let (restore_url, ca) = (restore_url.as_ref(), ca.as_deref());
+        self.redis_server(path, &RedisServer { url, restore_url, nodes, sentinels, ca });
         self.range(&format!("{path}.batch"), store.batch, 1, 10_000);
         self.range(&format!("{path}.scan_count"), store.scan_count, 1, 100_000);
-        if let Some(url) = &store.restore_url {
-            self.scheme(&format!("{path}.restore_url"), url, &["redis", "rediss"]);
-        }
         let prefix_path = format!("{path}.prefix");
         if store.prefix.is_empty() || store.prefix.contains('*') {
             let message =
                 format!("`{}` is no prefix; write it as the queues' workers have it, as in bull", store.prefix);
+            self.refuse(&prefix_path, message);
+        }
+        let tag = store.prefix.split_once('{').and_then(|(_, rest)| rest.find('}'));
+        if !store.nodes.is_empty() && tag.is_none_or(|length| length == 0) {
+            let message = format!(
+                "`{}` has no hash tag, without which BullMQ does not work in a cluster; write it as in {{bull}}",
+                store.prefix
+            );
             self.refuse(&prefix_path, message);
         }
         // All queues of a prefix are one store: it has one marker, and a flow may reach through all of them.
@@ -443,6 +493,14 @@ fn table_fits(table: &str) -> Result<(), String> {
         [schema, name] if !schema.is_empty() && !name.is_empty() && !table.contains('"') => Ok(()),
         _ => Err(format!("`{table}` is no schema and table; write both, without quotes, as in public.courses")),
     }
+}
+
+/// Whether a node of a cluster can be where this says.
+fn node_fits(node: &str) -> bool {
+    let host_and_port = node.rsplit_once(':');
+    host_and_port.is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
 }
 
 /// Whether a queue can be called so.

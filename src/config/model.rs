@@ -99,6 +99,9 @@ section! {
         /// Deaths that a trigger records, so that what is known to be deleted waits less: see
         /// course-gc tombstones install. Default: none.
         tombstones: Option<Tombstones>, mention "";
+        /// A query with two columns: a course's id and its organization. Callers of the API that are
+        /// bound to an organization may ask for its courses only. Default: none.
+        organizations: Option<String>, mention "SELECT id, organization_id FROM public.courses";
     }
 }
 
@@ -261,7 +264,7 @@ section! {
 section! {
     /// Keys in a Redis server.
     pub struct RedisStore {
-        /// The address, with the database's number as its path.
+        /// The address, with the database's number as its path. Of a Redis Cluster, any node's.
         url: SecretUrl, example "redis://localhost:6379/0";
         /// The shapes of courses' keys: {course_id} once, * for any text; only a template is needed.
         templates: Vec<Template>, example
@@ -283,6 +286,15 @@ section! {
         quarantine: bool = "true";
         /// The same server for a user who may RESTORE, which the collector's own user need not. Default: url.
         restore_url: Option<SecretUrl>, mention "redis://restorer@localhost:6379/0";
+        /// Further nodes of a Redis Cluster, host and port, in case that the one in url is down: any of them tells all masters.
+        /// A cluster is known as one without them.
+        nodes: Vec<String> = "[]";
+        /// Sentinels, by their URLs: they say which server is the primary, and the host in url is the name that they know it by,
+        /// as in redis://mymaster/0.
+        sentinels: Vec<SecretUrl> = "[]";
+        /// A file with the certificates, as PEM, of who vouches for the servers in place of the public authorities. It goes
+        /// with a url that begins with rediss://. Default: the public ones.
+        ca: Option<PathBuf>, mention "/etc/course-gc/redis-ca.pem";
     }
 }
 
@@ -300,9 +312,9 @@ section! {
 section! {
     /// Jobs in BullMQ queues, of 5.x and 6.x.
     pub struct BullmqStore {
-        /// The address of the queues' Redis server, with the database's number as its path.
+        /// The address of the queues' Redis server, with the database's number as its path. Of a Redis Cluster, any node's.
         url: SecretUrl, example "redis://localhost:6379/0";
-        /// What the queues' keys begin with, as their workers have it.
+        /// What the queues' keys begin with, as their workers have it; in a Redis Cluster with a hash tag, as in {bull}.
         prefix: String = "bull";
         /// The queues that hold courses' jobs, by name, with * for any text; only a name is needed.
         queues: Vec<Queue>, example
@@ -323,6 +335,15 @@ section! {
         quarantine: bool = "true";
         /// The same server for a user who may RESTORE, which the collector's own user need not. Default: url.
         restore_url: Option<SecretUrl>, mention "redis://restorer@localhost:6379/0";
+        /// Further nodes of a Redis Cluster, host and port, in case that the one in url is down: any of them tells all masters.
+        /// A cluster is known as one without them.
+        nodes: Vec<String> = "[]";
+        /// Sentinels, by their URLs: they say which server is the primary, and the host in url is the name that they know it by,
+        /// as in redis://mymaster/0.
+        sentinels: Vec<SecretUrl> = "[]";
+        /// A file with the certificates, as PEM, of who vouches for the servers in place of the public authorities. It goes
+        /// with a url that begins with rediss://. Default: the public ones.
+        ca: Option<PathBuf>, mention "/etc/course-gc/redis-ca.pem";
     }
 }
 

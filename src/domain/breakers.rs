@@ -79,9 +79,17 @@ pub fn run_wide_breaker(stores: &[StoreView], recent: &Recent, limits: &Limits) 
     let mut courses = recent.courses.clone();
     let mut bytes = recent.bytes;
     for store in stores {
+        let mut unknown: BTreeMap<SourceIndex, u64> = BTreeMap::new();
         for orphan in store.orphans.iter().filter(|orphan| counts(store, orphan)) {
             courses.insert(orphan.course);
-            bytes = bytes.saturating_add(orphan.found.amount.bytes.unwrap_or(0));
+            match orphan.found.amount.bytes {
+                Some(known) => bytes = bytes.saturating_add(known),
+                None => *unknown.entry(orphan.source).or_default() += orphan.found.amount.resources,
+            }
+        }
+        for (source, resources) in unknown {
+            let estimate = store.source(source).and_then(|source| source.sizes.estimate(resources));
+            bytes = bytes.saturating_add(estimate.map_or(0, |estimate| estimate.bytes));
         }
     }
     if courses.len() as u64 > limits.breaker_courses {

@@ -107,6 +107,7 @@ mod tests {
     use super::super::evidence::{Evidence, Graces, OrphanClock};
     use super::super::inventory::{Amount, Found, SourceIndex};
     use super::super::plan::SourceView;
+    use super::super::sample::Sample;
     use super::*;
 
     const LIMITS: Limits = Limits {
@@ -149,7 +150,7 @@ mod tests {
 
     fn store(orphans: Vec<Orphan>) -> StoreView {
         StoreView {
-            sources: vec![SourceView { live_courses: 100, exclusive: true }],
+            sources: vec![SourceView { live_courses: 100, exclusive: true, sizes: Sample::default() }],
             orphans,
             complete: true,
             adopted: true,
@@ -315,6 +316,22 @@ mod tests {
     }
 
     #[test]
+    fn s8_what_has_no_size_of_its_own_counts_with_its_estimate() {
+        let unknown = |n| {
+            let mut orphan = orphan(n);
+            orphan.found.amount.bytes = None;
+            orphan
+        };
+        let mut view = store((0..4).map(unknown).chain([orphan(5)]).collect());
+        assert_eq!(held(view.clone()), None, "nobody knows how much it is");
+        // Five orphans: one of 10 bytes, and twelve resources of about 83,333 bytes each.
+        [83_332, 83_333, 83_334].into_iter().for_each(|bytes| view.sources[0].sizes.add(bytes));
+        assert_eq!(held(view.clone()), Some(Hold::Breaker { breaker: Breaker::Bytes }));
+        view.orphans.pop();
+        assert_eq!(held(view), None, "999,996 bytes");
+    }
+
+    #[test]
     fn s8_counts_and_bytes_include_the_last_day() {
         let mut limits = LIMITS;
         limits.breaker_courses = 5;
@@ -393,7 +410,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_that_any_gate_holds_is_swept(orphans in proptest::collection::vec(any_orphan(), 0..40), live in 0u64..80, exclusive: bool, complete: bool, cap in proptest::option::of(0u64..10)) {
-            let view = StoreView { sources: vec![SourceView { live_courses: live, exclusive }], orphans, complete, adopted: true };
+            let view = StoreView { sources: vec![SourceView { live_courses: live, exclusive, sizes: Sample::default() }], orphans, complete, adopted: true };
             let limits = Limits { cap_courses: cap, ..LIMITS };
             let plan = decide(vec![view.clone()], &World::default(), &limits);
             prop_assert_eq!(plan.stores[0].len(), view.orphans.len(), "every orphan gets a decision");
@@ -410,7 +427,7 @@ mod tests {
 
         #[test]
         fn s8_newcomers_are_judged_as_if_nothing_approved_were_there(orphans in proptest::collection::vec(any_orphan(), 0..60), live in 0u64..60, courses in 0u64..40, bytes in 0u64..400) {
-            let view = StoreView { sources: vec![SourceView { live_courses: live, exclusive: true }], orphans, complete: true, adopted: true };
+            let view = StoreView { sources: vec![SourceView { live_courses: live, exclusive: true, sizes: Sample::default() }], orphans, complete: true, adopted: true };
             let mut alone = view.clone();
             alone.orphans.retain(|orphan| orphan.approved.is_none());
             let limits = Limits { breaker_courses: courses, breaker_bytes: bytes, ..LIMITS };

@@ -28,6 +28,16 @@ pub enum CourseId {
     Integer(i64),
 }
 
+impl CourseId {
+    /// All of `named` but this one, in order and each once: whom a resource of this course mentions.
+    pub fn others(self, mut named: Vec<Self>) -> Vec<Self> {
+        named.retain(|id| *id != self);
+        named.sort_unstable();
+        named.dedup();
+        named
+    }
+}
+
 impl fmt::Display for CourseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

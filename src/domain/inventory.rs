@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::ids::CourseId;
 use super::live_set::LiveSet;
+use super::sample::Sample;
 
 /// How many names of unrecognised resources a source keeps to show.
 const SAMPLES: usize = 5;
@@ -138,6 +139,8 @@ pub struct SourceInventory {
     pub dead: BTreeMap<CourseId, Found>,
     /// See [`Unrecognised`].
     pub unrecognised: Unrecognised,
+    /// The sizes of some of the dead courses' resources, where the store tells none with each.
+    pub sizes: Sample,
 }
 
 /// A complete inventory of a store: one entry a source, in the order of [`crate::stores::Store::sources`].
@@ -164,6 +167,7 @@ struct SourceCensus {
     live_resources: u64,
     dead: BTreeMap<CourseId, Found>,
     unrecognised: Unrecognised,
+    sizes: Sample,
 }
 
 impl Census {
@@ -174,6 +178,7 @@ impl Census {
             live_resources: 0,
             dead: BTreeMap::new(),
             unrecognised: Unrecognised::default(),
+            sizes: Sample::default(),
         };
         let sources = std::iter::repeat_with(source).take(sources).collect();
         Self { live, sources, locked: BTreeSet::new(), unclaimed: Unrecognised::default() }
@@ -232,6 +237,13 @@ impl Census {
         }
     }
 
+    /// The size of a dead course's resource, one of a few that were chosen at random.
+    pub fn sized(&mut self, source: SourceIndex, bytes: u64) {
+        if let Some(census) = self.sources.get_mut(source.0) {
+            census.sizes.add(bytes);
+        }
+    }
+
     /// A resource that no source claims.
     pub fn unclaimed(&mut self, name: &[u8]) {
         self.unclaimed.add(name, 1);
@@ -252,6 +264,7 @@ impl Census {
                 live_resources: source.live_resources,
                 dead: source.dead,
                 unrecognised: source.unrecognised,
+                sizes: source.sizes,
             })
             .collect();
         Inventory { sources, unclaimed: self.unclaimed }

@@ -11,6 +11,7 @@
 //! An owner that comes to ask other sources says so in its own entry, whatever the others say: whoever names fewer sources is
 //! held until it names all of them. That is how owners get from one common set to another, in any order.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -263,6 +264,12 @@ pub enum NotAdopted {
         "its marker is older than the ledger: it was restored, or replaced by a copy; adopt it again if it is right"
     )]
     Behind,
+    /// Our entry was moved on by somebody else since the run began.
+    #[error(
+        "its marker was moved on since this run began: somebody works with a copy of this ledger, or objects to ours; the next run \
+         tells more"
+    )]
+    Moved,
     /// Our entry does not say what we ask.
     #[error("its marker says that we ask other liveness sources than we do: adopt it again")]
     Outdated,
@@ -326,6 +333,22 @@ pub fn judge_marker(known: &Known<'_>, marker: Option<&Marker>) -> Result<Result
         return Ok(Err(NotAdopted::Outdated));
     }
     Ok(marker.others(known.installation).try_for_each(|other| ours.may_sweep_beside(other)).map_err(Into::into))
+}
+
+/// Whether a store still is the place where `ours` was written when the run began, and nobody else went on with our ledger there since;
+/// looked at again with each batch.
+///
+/// # Errors
+/// Why it is not, or why it cannot be shared any more with another of its owners.
+pub fn is_still_there(ours: Option<&Owner>, marker: Option<&Marker>) -> Result<(), NotAdopted> {
+    let ours = ours.ok_or(NotAdopted::Never)?;
+    let marker = marker.ok_or(NotAdopted::Unmarked)?;
+    let there = marker.owner(ours.installation).ok_or(NotAdopted::Unmarked)?;
+    match there.counter.cmp(&ours.counter) {
+        Ordering::Less => Err(NotAdopted::Behind),
+        Ordering::Greater => Err(NotAdopted::Moved),
+        Ordering::Equal => Ok(beside_others(Some(marker), ours)?),
+    }
 }
 
 /// What adopting a store comes to.

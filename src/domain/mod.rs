@@ -16,4 +16,5 @@ pub mod markers;
 pub mod pins;
 pub mod plan;
 pub mod report;
+pub mod sample;
 pub mod tombstones;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::diff::Orphan;
 use super::evidence::{Evidence, Graces};
 use super::inventory::SourceIndex;
+use super::sample::Sample;
 
 /// Why an orphan stays, in the order in which the gates are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -202,6 +203,8 @@ pub struct SourceView {
     pub live_courses: u64,
     /// A person declared that only this installation's courses are in it.
     pub exclusive: bool,
+    /// What is known of the size of its orphans' resources, where their own is not.
+    pub sizes: Sample,
 }
 
 /// A store's orphans, as the gates get them.

@@ -17,6 +17,7 @@ use super::inventory::Unrecognised;
 use super::live_set::{Halt, Population};
 use super::pins::SourcePin;
 use super::plan::{Decided, Decision};
+use super::sample::{Estimate, Sample};
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -159,14 +160,22 @@ pub struct SourceReport {
     pub unrecognised: Unrecognised,
     /// Every orphan and its decision.
     pub orphans: Vec<OrphanReport>,
+    /// The size of those orphans' resources whose own is not known; nothing where nobody knows.
+    pub estimate: Option<Estimate>,
     /// What the sweep did.
     pub swept: Tally,
 }
 
 impl SourceReport {
-    /// The orphans in this source, listed by decision.
-    pub fn set_orphans<'a>(&mut self, decided: impl Iterator<Item = &'a Decided>) {
+    /// The orphans in this source, listed by decision, and their size by a sample.
+    pub fn set_orphans<'a>(&mut self, decided: impl Iterator<Item = &'a Decided>, sizes: &Sample) {
         self.orphans = decided.map(|decided| OrphanReport::new(&decided.orphan, decided.decision)).collect();
+        self.estimate = Some(self.unsized_resources()).filter(|many| *many > 0).and_then(|many| sizes.estimate(many));
+    }
+
+    /// How many resources of orphans have no size of their own.
+    pub fn unsized_resources(&self) -> u64 {
+        self.orphans.iter().filter(|orphan| orphan.bytes.is_none()).map(|orphan| orphan.resources).sum()
     }
 
     /// How many orphans are held, by the name of the reason.
@@ -389,6 +398,7 @@ mod tests {
             live_resources: 1,
             unrecognised: Unrecognised::default(),
             orphans: Vec::new(),
+            estimate: None,
             swept: Tally::default(),
         };
         let orphan = Orphan {
@@ -406,7 +416,7 @@ mod tests {
         };
         let decided: Vec<_> =
             decision.into_iter().map(|decision| Decided { orphan: orphan.clone(), decision }).collect();
-        source.set_orphans(decided.iter());
+        source.set_orphans(decided.iter(), &Sample::default());
         StoreReport {
             name: "store".into(),
             kind: "redis",

@@ -3,7 +3,7 @@
 //! A tombstone never makes anything dead, nor live: it only says how we know. It is read before the live set is, so whoever is in the
 //! live set lived after it, and it is void.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ids::CourseId;
 use super::live_set::LiveSet;
@@ -61,6 +61,12 @@ impl Graveyard {
     pub fn courses_of(&self, name: &str) -> BTreeSet<CourseId> {
         let of = self.sources.iter().filter(|(source, _)| source == name);
         of.flat_map(|(_, tombstones)| tombstones).map(|tombstone| tombstone.course).collect()
+    }
+
+    /// The newest row of each source that has any.
+    pub fn newest(&self) -> BTreeMap<String, i64> {
+        let newest = |tombstones: &Vec<Tombstone>| tombstones.iter().map(|tombstone| tombstone.row).max();
+        self.sources.iter().filter_map(|(name, tombstones)| Some((name.clone(), newest(tombstones)?))).collect()
     }
 
     /// How many tombstones of one source are evidence.
@@ -138,6 +144,7 @@ mod tests {
         let mut graves = graveyard();
         assert_eq!(graves.courses_of("a"), ids(&[1, 2]));
         assert_eq!(["a", "b", "c"].map(|source| graves.count_of(source)), [3, 2, 0]);
+        assert_eq!(graves.newest(), [("a".to_owned(), 12), ("b".to_owned(), 20)].into());
         assert_eq!(graves.void_in("a", &ids(&[1])), [("a".to_owned(), vec![10, 12])]);
         assert_eq!(graves.among(&ids(&[1, 2, 3])), ids(&[1, 2, 3]), "the other source's stays");
     }

@@ -16,6 +16,7 @@ pub mod access;
 pub mod api;
 mod health;
 mod patience;
+mod trpc;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,13 +69,15 @@ async fn answer_patiently(listener: Patient, router: Router, close: Cancellation
 
 /// All paths.
 fn router(site: Site) -> Router {
-    let api = site.api.as_ref().map(api::router).unwrap_or_default();
+    let api: Router = site.api.as_ref().map(api::router).unwrap_or_default();
+    let trpc = if site.api.is_some() { trpc::router(api.clone()) } else { Router::new() };
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(exposition))
         .layer(from_fn(in_time))
-        .merge(api)
+        .merge(api.with_state(()))
+        .merge(trpc.with_state(()))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         .with_state(site)

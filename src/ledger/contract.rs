@@ -16,6 +16,7 @@ use crate::domain::inventory::{Amount, Found, SourceIndex};
 use crate::domain::live_set::{LiveSet, Population};
 use crate::domain::markers::AdoptedStore;
 use crate::domain::pins::{Position, SourcePin};
+use crate::domain::plan::{Decided, Decision, Hold};
 use crate::domain::report::{Mode, RunReport, Tally};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -26,11 +27,13 @@ pub(crate) async fn keeps(ledger: &dyn Ledger) {
     ledger.check_version().await.unwrap();
     suite.runs_are_noted_and_the_latest_one_writes().await;
     suite.ids_are_known_once_they_were_seen().await;
+    suite.whose_a_course_is_outlives_it().await;
     suite.clocks_gain_when_a_run_finishes().await;
     suite.who_is_live_again_starts_anew().await;
     suite.what_is_closed_is_forgotten().await;
     suite.an_intent_counts_until_its_outcome_does().await;
     suite.a_pause_keeps_batches_from_beginning().await;
+    suite.what_was_recorded_and_has_waited_long_enough_wants_a_run().await;
     suite.a_request_is_open_until_it_is_answered_for_good().await;
     suite.the_highest_population_is_remembered().await;
     suite.what_was_adopted_moves_in_two_steps().await;
@@ -202,6 +205,48 @@ impl Suite<'_> {
         assert!(self.ledger.resume().await.unwrap().is_some());
         assert!(self.ledger.resume().await.unwrap().is_none());
         assert!(self.ledger.open_intent(run, "cache", &Self::intent(&[7])).await.unwrap().is_some());
+    }
+
+    async fn what_was_recorded_and_has_waited_long_enough_wants_a_run(&self) {
+        let ledger = self.ledger;
+        let is_over = async |grace| ledger.grace_is_over(grace).await.unwrap();
+        let (run, started_at) = self.begin(Mode::Run).await;
+        let tombstoned =
+            Orphan { evidence: Evidence::Tombstoned, ..Self::orphan(71, OrphanClock::default(), Duration::ZERO) };
+        ledger.record_orphans(run, self.place(), std::slice::from_ref(&tombstoned), &[]).await.unwrap();
+        self.finish(run, started_at, true).await;
+        assert!(!is_over(Duration::ZERO).await, "nothing was decided yet");
+        let waits = Decision::Held(Hold::Grace { left_seconds: 60 });
+        let decided = |decision| [Decided { orphan: tombstoned.clone(), decision }];
+        ledger.record_decisions(self.place(), &decided(waits)).await.unwrap();
+        assert_eq!([is_over(Duration::ZERO).await, is_over(60 * MINUTE).await], [true, false]);
+        ledger.record_decisions(self.place(), &decided(Decision::Held(Hold::Referenced))).await.unwrap();
+        assert!(!is_over(Duration::ZERO).await, "it does not wait for time");
+        ledger.close_orphans(self.place(), &[(tombstoned.source, tombstoned.course)]).await.unwrap();
+
+        assert_eq!(ledger.seen_tombstones().await.unwrap(), [].into());
+        let newest = |row| [("campus".to_owned(), row)].into();
+        ledger.saw_tombstones(&newest(3)).await.unwrap();
+        ledger.saw_tombstones(&newest(5)).await.unwrap();
+        assert_eq!(ledger.seen_tombstones().await.unwrap(), newest(5));
+    }
+
+    async fn whose_a_course_is_outlives_it(&self) {
+        let ledger = self.ledger;
+        let (run, _) = self.begin(Mode::Run).await;
+        ledger.learn(run, &live(&[91, 92, 93]), false).await.unwrap();
+        let unknown = ledger.without_organization(1000).await.unwrap();
+        assert!(ids(&[91, 92, 93]).is_subset(&unknown), "{unknown:?}");
+        assert_eq!(ledger.without_organization(1).await.unwrap().len(), 1);
+        let told = [(id(91), "acme".to_owned()), (id(92), String::new()), (id(99), "acme".to_owned())];
+        ledger.note_organizations(&told.into()).await.unwrap();
+        let unknown = ledger.without_organization(1000).await.unwrap();
+        assert!(unknown.contains(&id(93)) && unknown.is_disjoint(&ids(&[91, 92])), "{unknown:?}");
+        let (run, _) = self.begin(Mode::Run).await;
+        ledger.learn(run, &live(&[]), false).await.unwrap();
+        let of = async |course| ledger.organization_of(id(course)).await.unwrap();
+        assert_eq!([of(91).await, of(92).await, of(99).await], [Some("acme".to_owned()), None, None]);
+        assert_eq!(ledger.without_organization(1000).await.unwrap(), ids(&[]), "nobody tells of the dead");
     }
 
     async fn a_request_is_open_until_it_is_answered_for_good(&self) {

@@ -1,6 +1,7 @@
 //! What makes tombstones trusted: that no run saw their courses live after them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
@@ -26,6 +27,25 @@ pub trait Graves: Send + Sync {
     /// # Errors
     /// If the ledger does not answer.
     async fn settle(&self, sources: &[String]) -> Result<(), LedgerError>;
+
+    /// Notes the newest tombstone of each source that a run has read.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn saw_tombstones(&self, newest: &BTreeMap<String, i64>) -> Result<(), LedgerError>;
+
+    /// The newest tombstone of each source that a run has read.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn seen_tombstones(&self) -> Result<BTreeMap<String, i64>, LedgerError>;
+
+    /// True if, by the database's time, the grace is over of something whose death was recorded, and which only grace held in the last
+    /// run or plan.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn grace_is_over(&self, tombstoned: Duration) -> Result<bool, LedgerError>;
 
     /// Of which of these courses an orphan is remembered, in any store.
     ///
@@ -54,6 +74,35 @@ impl Graves for PostgresLedger {
         .execute(&self.pool);
         self.call("noting that tombstones are settled", insert).await?;
         Ok(())
+    }
+
+    async fn saw_tombstones(&self, newest: &BTreeMap<String, i64>) -> Result<(), LedgerError> {
+        let (sources, rows): (Vec<&str>, Vec<i64>) = newest.iter().map(|(name, row)| (name.as_str(), *row)).unzip();
+        let insert = sqlx::query(
+            "INSERT INTO course_gc.seen_tombstones (source, newest) SELECT * FROM unnest($1::text[], $2::bigint[]) \
+             ON CONFLICT (source) DO UPDATE SET newest = excluded.newest WHERE seen_tombstones.newest <> excluded.newest",
+        )
+        .bind(sources)
+        .bind(rows)
+        .execute(&self.pool);
+        self.call("noting which tombstones were seen", insert).await?;
+        Ok(())
+    }
+
+    async fn seen_tombstones(&self) -> Result<BTreeMap<String, i64>, LedgerError> {
+        let select = sqlx::query_as("SELECT source, newest FROM course_gc.seen_tombstones").fetch_all(&self.pool);
+        let seen: Vec<(String, i64)> = self.call("reading which tombstones were seen", select).await?;
+        Ok(seen.into_iter().collect())
+    }
+
+    async fn grace_is_over(&self, tombstoned: Duration) -> Result<bool, LedgerError> {
+        let select = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM course_gc.orphans WHERE evidence = 'tombstoned' AND decision = 'grace' \
+             AND counted_at + make_interval(secs => $1 - accrued_ms / 1000.0) <= clock_timestamp())",
+        )
+        .bind(tombstoned.as_secs_f64())
+        .fetch_one(&self.pool);
+        self.call("looking for what has waited long enough", select).await
     }
 
     async fn remaining(&self, courses: &BTreeSet<CourseId>) -> Result<BTreeSet<CourseId>, LedgerError> {

@@ -13,6 +13,7 @@ mod exemptions;
 mod graves;
 mod intents;
 mod known;
+mod organizations;
 mod orphans;
 mod pauses;
 mod requests;
@@ -36,6 +37,7 @@ pub use exemptions::Exemptions;
 pub use graves::Graves;
 pub use intents::{AskedAgain, BatchOutcome, Intent, Intents, Interrupted, OpenIntent};
 pub use known::{Known, KnownIds};
+pub use organizations::Organizations;
 pub use orphans::{Orphans, Place};
 pub use pauses::{Pause, Pauses};
 pub use requests::{NewRequest, Requests};
@@ -84,7 +86,7 @@ pub enum LedgerError {
 /// The memory that a collector works with. What it says is committed when it returns.
 #[async_trait]
 pub trait Ledger:
-    Adoptions + Approvals + Exemptions + Graves + Intents + Known + Orphans + Pauses + Requests + Runs
+    Adoptions + Approvals + Exemptions + Graves + Intents + Known + Organizations + Orphans + Pauses + Requests + Runs
 {
     /// Makes sure that the tables are those that this program knows.
     ///

@@ -11,9 +11,10 @@
 
 pub mod copy;
 mod identity;
+mod organizations;
 mod relations;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use async_trait::async_trait;
@@ -47,6 +48,8 @@ pub struct LivenessSource {
     pub accepted: BTreeSet<Risk>,
     /// Where deaths are recorded, if they are.
     pub tombstones: Option<Tombstones>,
+    /// A query that returns a course's id and its organization, if anybody asks.
+    pub organizations: Option<String>,
 }
 
 /// By source: the tombstones that are there, or why they cannot be read.
@@ -67,6 +70,27 @@ pub trait LivenessSources: Send + Sync {
     /// # Errors
     /// If one source fails, nobody knows.
     async fn glance(&self, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError>;
+
+    /// True if a source tells whose courses are.
+    fn tells_organizations(&self) -> bool {
+        false
+    }
+
+    /// Whose these courses are, as far as the sources tell, without a lock.
+    ///
+    /// # Errors
+    /// If a source fails.
+    async fn organizations(&self, _ids: &BTreeSet<CourseId>) -> Result<BTreeMap<CourseId, String>, PostgresError> {
+        Ok(BTreeMap::new())
+    }
+
+    /// The newest tombstone of each source that keeps any and has one, without a lock.
+    ///
+    /// # Errors
+    /// If a source fails.
+    async fn newest_tombstones(&self) -> Result<BTreeMap<String, i64>, PostgresError> {
+        Ok(BTreeMap::new())
+    }
 }
 
 /// All liveness sources, each with its lock: who can be asked what is live.
@@ -175,6 +199,30 @@ impl LivenessSources for PostgresSources {
             live = live.union(glance(self.id_type, source, ids).await?);
         }
         Ok(live)
+    }
+
+    fn tells_organizations(&self) -> bool {
+        self.sources.iter().any(|source| source.organizations.is_some())
+    }
+
+    async fn organizations(&self, ids: &BTreeSet<CourseId>) -> Result<BTreeMap<CourseId, String>, PostgresError> {
+        let mut told = BTreeMap::new();
+        for source in &self.sources {
+            told.extend(organizations::ask(self.id_type, source, ids).await?);
+        }
+        Ok(told)
+    }
+
+    async fn newest_tombstones(&self) -> Result<BTreeMap<String, i64>, PostgresError> {
+        let mut newest = BTreeMap::new();
+        for source in &self.sources {
+            if let Some(tombstones) = &source.tombstones
+                && let Some(row) = tombstones.newest().await?
+            {
+                newest.insert(source.name.clone(), row);
+            }
+        }
+        Ok(newest)
     }
 }
 

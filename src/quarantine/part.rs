@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::key::Key;
 use crate::domain::ids::IdType;
-use crate::stores::copies::Item;
+use crate::stores::copies::{Item, NameText};
 
 /// The format's version; another one is refused.
 const VERSION: u32 = 1;
@@ -53,19 +53,11 @@ struct Manifest {
 struct Entry {
     source: String,
     course: String,
-    name: Name,
+    name: NameText,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     attributes: BTreeMap<String, String>,
     bytes: u64,
     sha256: String,
-}
-
-/// A name as text where it is some, else as its bytes.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Name {
-    Text(String),
-    Bytes(Vec<u8>),
 }
 
 /// The SHA-256 of bytes, in hexadecimal.
@@ -81,10 +73,7 @@ pub(super) fn write(items: &[Item], key: Option<&Key>) -> Result<Bytes, PartErro
     let entries = items.iter().map(|item| Entry {
         source: item.source.clone(),
         course: item.course.to_string(),
-        name: match std::str::from_utf8(&item.name) {
-            Ok(text) => Name::Text(text.to_owned()),
-            Err(_) => Name::Bytes(item.name.to_vec()),
-        },
+        name: NameText::from(&item.name[..]),
         attributes: item.attributes.clone(),
         bytes: item.content.len() as u64,
         sha256: sha256(&item.content),
@@ -141,10 +130,7 @@ pub(super) fn read(part: &[u8], encrypted: bool, key: Option<&Key>, id_type: IdT
     }
     let mut items = Vec::with_capacity(manifest.items.len());
     for entry in manifest.items {
-        let name = match entry.name {
-            Name::Text(text) => Bytes::from(text),
-            Name::Bytes(bytes) => Bytes::from(bytes),
-        };
+        let name = Bytes::from(entry.name);
         let content = next(&format_args!("`{}`", name.escape_ascii()))?;
         if sha256(&content) != entry.sha256 {
             return Err(PartError::Damaged(format!("`{}` is not what was copied", name.escape_ascii())));

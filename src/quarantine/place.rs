@@ -133,11 +133,25 @@ impl ObjectPlace {
                 Some(_) => self.refused(action, source),
                 None => self.refused(action, Said::of(&source)),
             }),
-            Err(_) => {
-                let seconds = self.call_timeout.as_secs_f64();
-                Err(PlaceError::Timeout { place: self.shown.clone(), action, seconds })
-            }
+            Err(_) => Err(self.silent(action)),
         }
+    }
+
+    /// Something that the folder's file system is asked, which may answer late or never: on a blocking thread.
+    async fn ask<T: Send + 'static>(
+        &self,
+        action: String,
+        ask: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, PlaceError> {
+        match tokio::time::timeout(self.call_timeout, tokio::task::spawn_blocking(ask)).await {
+            Ok(Ok(answer)) => answer.map_err(|error| self.refused(action, error)),
+            Ok(Err(error)) => Err(self.refused(action, error)),
+            Err(_) => Err(self.silent(action)),
+        }
+    }
+
+    fn silent(&self, action: String) -> PlaceError {
+        PlaceError::Timeout { place: self.shown.clone(), action, seconds: self.call_timeout.as_secs_f64() }
     }
 }
 
@@ -160,8 +174,11 @@ impl Place for ObjectPlace {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, PlaceError> {
-        if self.folder.as_ref().is_some_and(|folder| !folder.join(prefix).exists()) {
-            return Ok(Vec::new());
+        if let Some(folder) = &self.folder {
+            let folder = folder.join(prefix);
+            if !self.ask(format!("list `{prefix}`"), move || folder.try_exists()).await? {
+                return Ok(Vec::new());
+            }
         }
         let path = self.path(prefix)?;
         let mut found = self.objects.list(Some(&path));
@@ -182,25 +199,25 @@ impl Place for ObjectPlace {
             }
         };
         self.call(format!("remove `{name}`"), delete).await?;
-        if let Some(folder) = &self.folder {
-            let above =
-                std::path::Path::new(name).ancestors().skip(1).filter(|above| above.components().next().is_some());
-            for above in above {
-                // One that holds something stays, and so do those above it.
-                if tokio::fs::remove_dir(folder.join(above)).await.is_err() {
-                    break;
-                }
-            }
-        }
-        Ok(())
+        let Some(folder) = self.folder.clone() else { return Ok(()) };
+        let below = PathBuf::from(name);
+        let tidy = move || {
+            let above = below.ancestors().skip(1).filter(|above| above.components().next().is_some());
+            // One that holds something stays, and so do those above it.
+            let _ = above.map(|above| std::fs::remove_dir(folder.join(above))).find(Result::is_err);
+            Ok(())
+        };
+        self.ask(format!("remove the folders of `{name}`"), tidy).await
     }
 
     async fn free_percent(&self) -> Result<Option<u8>, PlaceError> {
-        let Some(folder) = &self.folder else { return Ok(None) };
-        // Until it is made, it is its parents' disk that counts.
-        let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(folder);
-        let stat = rustix::fs::statvfs(there)
-            .map_err(|errno| self.refused("look at how much is free".to_owned(), std::io::Error::from(errno)))?;
+        let Some(folder) = self.folder.clone() else { return Ok(None) };
+        let look = move || {
+            // Until it is made, it is its parents' disk that counts.
+            let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(&folder);
+            rustix::fs::statvfs(there).map_err(std::io::Error::from)
+        };
+        let stat = self.ask("look at how much is free".to_owned(), look).await?;
         // What is kept for root is of no use to us.
         let percent = stat.f_bavail.saturating_mul(100) / stat.f_blocks.max(1);
         Ok(Some(u8::try_from(percent).unwrap_or(100)))

@@ -104,6 +104,7 @@ pub(super) async fn purge(collector: &Collector, locks: &Locks, report: &mut Run
                 told.errors.push(chain(&error));
             }
         }
+        tidy(collector, locks, &stores, (report.started_at, &mut told)).await?;
     }
     for error in &told.errors {
         tracing::warn!(run = %report.run, error, "quarantine");
@@ -118,6 +119,7 @@ async fn purge_one(
     copy: &Copy,
     told: &mut QuarantineReport,
 ) -> Result<(), RunError> {
+    let asked_at = collector.clock.since_boot();
     let live = locks.liveness.live_among(&copy.named).await?;
     locks.ledger.verify().await?;
     if !live.is_empty() {
@@ -127,6 +129,11 @@ async fn purge_one(
                 told.live_again.push(course);
             }
         }
+        return Ok(());
+    }
+    if collector.clock.since_boot().saturating_sub(asked_at) >= collector.confirmation {
+        let why = "asking who is live took longer than a confirmation is good for; it is left for the next run";
+        told.errors.push(format!("copy {} of store {} expired, and {why}", copy.id, copy.store));
         return Ok(());
     }
     let store = collector.stores.iter().find(|managed| managed.store.name() == copy.store);
@@ -139,6 +146,23 @@ async fn purge_one(
             tracing::info!(store = copy.store, copy = %copy.id, bytes = copy.bytes, "purged");
         }
         Err(error) => told.errors.push(chain(&error)),
+    }
+    Ok(())
+}
+
+/// Removes what earlier runs emptied and nobody has touched since; whoever departed waits as long.
+async fn tidy(
+    collector: &Collector,
+    locks: &Locks,
+    stores: &[&dyn Store],
+    (now, told): (DateTime<Utc>, &mut QuarantineReport),
+) -> Result<(), RunError> {
+    locks.ledger.verify().await?;
+    let untouched_for = TimeDelta::from_std(collector.limits.graces.departed).unwrap_or(TimeDelta::MAX);
+    for store in stores {
+        if let Err(error) = store.tidy(now, untouched_for).await {
+            told.errors.push(chain(&error));
+        }
     }
     Ok(())
 }

@@ -48,6 +48,10 @@ impl Graves {
         live: &LiveSet,
         across_break: bool,
     ) -> Result<(), RunError> {
+        let newest = self.yard.newest();
+        if !newest.is_empty() {
+            collector.ledger.saw_tombstones(&newest).await?;
+        }
         let settled = collector.ledger.unsettle().await?;
         let readable: Vec<String> =
             self.sources.iter().filter(|(_, error)| error.is_none()).map(|(name, _)| name.clone()).collect();

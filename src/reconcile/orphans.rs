@@ -156,6 +156,7 @@ impl Search<'_> {
         let source = |(source, exclusive): (&SourceInventory, &bool)| SourceView {
             live_courses: source.live_courses,
             exclusive: *exclusive,
+            sizes: source.sizes,
         };
         let sources = inventory.sources.iter().zip(&managed.exclusive).map(source).collect();
         Ok(StoreView { sources, orphans, complete: references.is_ok(), adopted })

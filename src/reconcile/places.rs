@@ -3,17 +3,20 @@
 use super::stages::Locks;
 use super::{Collector, ManagedStore, RunError};
 use crate::domain::live_set::LiveSet;
-use crate::domain::markers::{Known, Marker, Owner, Truths, judge_marker};
+use crate::domain::markers::{Known, Marker, NotAdopted, Owner, Truths, judge_marker};
 use crate::domain::pins::{History, Misplaced, Position, SourcePin, judge_sources};
 use crate::domain::report::Mode;
 use crate::errors::chain;
 use crate::ledger::Adoption;
 use crate::stores::Store;
 
+/// Our entry in a store's marker, as this pass left it; or why the store is not ours, in words.
+pub type Entry = Result<Owner, String>;
+
 /// Where a run is, as far as it was adopted.
 pub struct Places {
-    /// By store: why it is not ours, in words; `None` if it is.
-    pub not_adopted: Vec<Option<String>>,
+    /// By store.
+    pub entries: Vec<Entry>,
     /// What was adopted, if anything was.
     adoption: Option<Adoption>,
     /// The running server that the ledger is in, if it tells.
@@ -26,24 +29,24 @@ pub struct Places {
 pub async fn check(collector: &Collector, locks: &Locks, mode: Mode) -> Result<Result<Places, Misplaced>, RunError> {
     let sources = locks.liveness.pins();
     let Some(adoption) = collector.ledger.adoption().await? else {
-        let never = || Some("nothing is adopted yet: look at `course-gc adopt`, and confirm with `--yes`".to_owned());
-        let not_adopted = collector.stores.iter().map(|_| never()).collect();
-        return Ok(Ok(Places { not_adopted, adoption: None, server: None }));
+        let never = || "nothing is adopted yet: look at `course-gc adopt`, and confirm with `--yes`".to_owned();
+        let entries = collector.stores.iter().map(|_| Err(never())).collect();
+        return Ok(Ok(Places { entries, adoption: None, server: None }));
     };
     let pinned = adoption.sources.iter().map(|(name, (pin, _))| (name.as_str(), pin));
     if let Err(misplaced) = judge_sources(pinned, &sources) {
         return Ok(Err(misplaced));
     }
     let (truths, server) = (locks.truths(), collector.ledger.server().await?);
-    let mut not_adopted = Vec::with_capacity(collector.stores.len());
+    let mut entries = Vec::with_capacity(collector.stores.len());
     for managed in &collector.stores {
         let now = Now { truths: &truths, server: server.as_deref(), mode };
         match check_store(collector, &adoption, managed, &now).await? {
-            Ok(reason) => not_adopted.push(reason),
+            Ok(entry) => entries.push(entry),
             Err(misplaced) => return Ok(Err(misplaced)),
         }
     }
-    Ok(Ok(Places { not_adopted, adoption: Some(adoption), server }))
+    Ok(Ok(Places { entries, adoption: Some(adoption), server }))
 }
 
 /// What each liveness source is, and where in its history it was when its live set had been read: a row that was read is older
@@ -72,12 +75,12 @@ async fn check_store(
     adoption: &Adoption,
     managed: &ManagedStore,
     &Now { truths, server, mode }: &Now<'_>,
-) -> Result<Result<Option<String>, Misplaced>, RunError> {
+) -> Result<Result<Entry, Misplaced>, RunError> {
     let store = managed.store.as_ref();
     let name = store.name();
     let marker = match store.marker().await {
         Ok(marker) => marker,
-        Err(error) => return Ok(Ok(Some(format!("its marker could not be read: {}", chain(&error))))),
+        Err(error) => return Ok(Ok(Err(format!("its marker could not be read: {}", chain(&error))))),
     };
     let installation = adoption.installation;
     let (adopted, sources) = (adoption.stores.get(name), managed.declared());
@@ -92,11 +95,15 @@ async fn check_store(
             }
             return Ok(Err(behind.into()));
         }
-        Ok(Err(reason)) => return Ok(Ok(Some(reason.to_string()))),
+        Ok(Err(reason)) => return Ok(Ok(Err(reason.to_string()))),
         Ok(Ok(())) => {}
     }
-    let (Mode::Run, Some(from)) = (mode, marker) else { return Ok(Ok(None)) };
-    let Some(before) = from.owner(installation) else { return Ok(Ok(None)) };
+    let gone = || Ok(Ok(Err(NotAdopted::Unmarked.to_string())));
+    let Some(from) = marker else { return gone() };
+    let Some(before) = from.owner(installation) else { return gone() };
+    if mode == Mode::Plan {
+        return Ok(Ok(Ok(before.clone())));
+    }
     let after = Owner { counter: before.counter + 1, truths: truths.clone(), ..before.clone() };
     if !collector.ledger.begin_move(name, before.counter, after.counter, server).await? {
         return Ok(Err(Misplaced::Contended(name.to_owned())));
@@ -104,10 +111,10 @@ async fn check_store(
     match store.move_marker(Some(&from), &from.with(after.clone())).await {
         Ok(true) => {
             collector.ledger.end_move(name, after.counter).await?;
-            Ok(Ok(None))
+            Ok(Ok(Ok(after)))
         }
         Ok(false) => Ok(Err(Misplaced::Contended(name.to_owned()))),
-        Err(error) => Ok(Ok(Some(format!("its marker could not be moved on: {}", chain(&error))))),
+        Err(error) => Ok(Ok(Err(format!("its marker could not be moved on: {}", chain(&error))))),
     }
 }
 
@@ -142,7 +149,7 @@ pub async fn check_history(
     found: &[(String, SourcePin, Position)],
 ) -> Result<bool, RunError> {
     let Some(adoption) = &places.adoption else { return Ok(false) };
-    let counts_match = places.not_adopted.iter().all(Option::is_none);
+    let counts_match = places.entries.iter().all(Result::is_ok);
     let mut broken = false;
     for (name, _, began) in &locks.liveness.pins() {
         let Some((_, last_seen)) = adoption.sources.get(name) else { continue };

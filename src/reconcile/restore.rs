@@ -177,10 +177,10 @@ async fn ours<'a>(
     let places =
         places::check(collector, locks, Mode::Plan).await?.map_err(|why| RunError::Misplaced(why.to_string()))?;
     let mut ours = Vec::new();
-    for (managed, not_adopted) in collector.stores.iter().zip(places.not_adopted) {
-        match not_adopted {
-            None => ours.push(managed.store.as_ref()),
-            Some(why) => errors.push(format!("store {} is not ours: {why}", managed.store.name())),
+    for (managed, entry) in collector.stores.iter().zip(places.entries) {
+        match entry {
+            Ok(_) => ours.push(managed.store.as_ref()),
+            Err(why) => errors.push(format!("store {} is not ours: {why}", managed.store.name())),
         }
     }
     Ok(ours)

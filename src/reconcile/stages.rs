@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::graves::Graves;
+use super::organizations;
 use super::places::{self, Places};
 use super::requests::Watched;
 use super::{Collector, RunError};
@@ -21,7 +22,7 @@ use crate::domain::holds;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Census, Inventory, Unrecognised};
 use crate::domain::live_set::{Halts, LiveSet, Population, judge};
-use crate::domain::markers::{Truths, truths};
+use crate::domain::markers::{Owner, Truths, truths};
 use crate::domain::plan::{Breaker, Decided, Plan};
 use crate::domain::report::{LiveReport, RunReport, SourceReport, StoreReport, Tally};
 use crate::errors::chain;
@@ -137,6 +138,7 @@ pub async fn read_truth(
     }
     collector.ledger.record_populations(report.run, &populations).await?;
     collector.ledger.learn(report.run, &live, across_break).await?;
+    organizations::learn(collector).await?;
     // Not before: until what vanished across a break is marked, every run must see the break.
     for (name, pin, position) in &found {
         collector.ledger.saw_source(report.run, name, pin, position).await?;
@@ -182,7 +184,7 @@ pub async fn take_inventories(
         missing: Vec::new(),
         took: Duration::ZERO,
     };
-    let reasons = places.not_adopted.iter().cloned().enumerate();
+    let reasons = places.entries.iter().map(|entry| entry.as_ref().err().cloned()).enumerate();
     let each = reasons.map(|(index, not_adopted)| Taken { not_adopted, ..taken.remove(&index).unwrap_or_else(broken) });
     Ok(each.collect())
 }
@@ -259,9 +261,10 @@ pub async fn record_plan(
                     live_resources: seen.live_resources,
                     unrecognised: seen.unrecognised.clone(),
                     orphans: Vec::new(),
+                    estimate: None,
                     swept: Tally::default(),
                 };
-                line.set_orphans(decided.iter().filter(|decided| decided.orphan.source.0 == source));
+                line.set_orphans(decided.iter().filter(|decided| decided.orphan.source.0 == source), &seen.sizes);
                 entry.sources.push(line);
             }
         }
@@ -311,6 +314,8 @@ fn tell_of_approvals(run: Uuid, plan: &Plan) {
 pub struct Sweeping<'a> {
     /// What was decided.
     pub plan: &'a Plan,
+    /// By store: our entry in its marker, as this pass left it.
+    pub entries: &'a [Option<Owner>],
     /// Who lived when the run read its live set.
     pub live: &'a LiveSet,
     /// Of whom it is told what became of each.
@@ -322,7 +327,7 @@ pub struct Sweeping<'a> {
 pub(super) async fn sweep(
     collector: &Collector,
     locks: &Locks,
-    Sweeping { plan, live, watched }: Sweeping<'_>,
+    Sweeping { plan, entries, live, watched }: Sweeping<'_>,
     stop: &CancellationToken,
     report: &mut RunReport,
 ) -> Result<(LiveSet, Watched), RunError> {
@@ -346,7 +351,8 @@ pub(super) async fn sweep(
         async move {
             let began = collector.clock.since_boot();
             let orphans: Vec<&Orphan> = plan.sweeps(index).collect();
-            let share = Share { store: managed.store.as_ref(), quarantined: managed.quarantined, orphans };
+            let entry = entries.get(index).and_then(Option::as_ref);
+            let share = Share { store: managed.store.as_ref(), entry, quarantined: managed.quarantined, orphans };
             let swept = sweeper.sweep(&share).await;
             (swept, collector.clock.since_boot().saturating_sub(began))
         }

@@ -183,6 +183,7 @@ impl Serving {
             postgres: postgres(database, "liveness source campus"),
             query: "SELECT id FROM public.courses".into(),
             tombstones: None,
+            organizations: None,
         };
         let collector = Collector {
             installation: "test".into(),
@@ -282,8 +283,9 @@ async fn it_runs_at_its_first_start_says_so_and_stops() {
     let stages = serving.get("/metrics").await.body;
     let stages: Vec<&str> =
         stages.lines().filter(|line| line.starts_with("course_gc_stage_duration_seconds_count")).collect();
-    assert_eq!(stages.len(), 7, "no stage appears with the first run: {stages:?}");
-    assert!(stages.iter().all(|line| line.ends_with(" 1")), "and every one is timed: {stages:?}");
+    assert_eq!(stages.len(), 8, "no stage appears with the first run: {stages:?}");
+    let timed = stages.iter().filter(|line| line.ends_with(" 1")).count();
+    assert_eq!(timed, 7, "and every one is timed but the answers that nobody waits for: {stages:?}");
     assert_eq!(*serving.shelf.courses.lock().unwrap(), (1..=3).map(CourseId::Integer).collect());
     let address = serving.address;
     serving.end().await.unwrap();

@@ -6,16 +6,18 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 
-use super::shelf::{MemoryStore, Resource};
+use super::shelf::{MemoryStore, Resource, Trouble};
 use super::stage::{INTERVAL, STORES, Stage};
 use super::world::Who;
 use crate::domain::breakers::Recent;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
+use crate::domain::markers::Owner;
 use crate::domain::plan::Plan;
 use crate::domain::report::{Mode, RunReport, StoreReport, Tally, Verdict};
 use crate::ledger::BatchOutcome;
 use crate::reconcile::{Collector, Pass, RunError};
+use crate::stores::Marker;
 
 const WHO: Who = Who(0);
 /// The stores, by their place in [`STORES`]. Only to files anything refers.
@@ -201,6 +203,113 @@ async fn s1_what_came_to_life_in_the_moment_of_its_delete_is_found_by_the_questi
     let report = pass_beside(&stage, |_| {}, |_, _| {}, revived).await;
     assert_eq!((report.swept().deleted, report.verdict), (1, Verdict::Partly));
     assert_eq!(store(&report, KEYS).live_after_delete, [DEAD]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_a_store_that_lost_its_marker_or_whose_marker_moved_on_after_the_plan_keeps_everything() {
+    let moved_on = |marker: Option<Marker>| {
+        let ours = marker?.owners()[0].clone();
+        Some(Marker::of(Owner { counter: ours.counter + 1, ..ours }))
+    };
+    let changes: [(fn(Option<Marker>) -> Option<Marker>, &str); 2] =
+        [(|_| None, "its marker is gone"), (moved_on, "its marker was moved on since this run began")];
+    for (change, why) in changes {
+        let stage = ripe(&[(KEYS, "a", &[]), (KEYS, "b", &[]), (POINTS, "c", &[])]).await;
+        let elsewhere = || {
+            let marker = &mut stage.world.state().shelves[KEYS].marker;
+            *marker = change(marker.take());
+        };
+        let report = pass(&stage, |_| {}, |_, _| elsewhere()).await;
+        assert_eq!(store(&report, KEYS).swept(), Tally { unattempted: 1, ..Tally::default() }, "nor any other batch");
+        let error = store(&report, KEYS).error.as_deref().unwrap_or_default();
+        assert!(error.contains("not where it was when the run began") && error.contains(why), "{error}");
+        assert_eq!(store(&report, POINTS).swept().deleted, 1, "the other store is where it was");
+        assert_eq!((left(&stage, KEYS).len(), remembered(&stage)), (2, vec!["keys".to_owned()]));
+    }
+}
+
+/// A run in whose store of keys something goes wrong, and in which the dead course comes back at the moment in which its `b` goes.
+async fn put_back_beside(stage: &Stage, trouble: Trouble) -> RunReport {
+    // Nothing is lost, but everything takes its time.
+    stage.world.state().weather = Some(0);
+    let revived = async {
+        let deadline = stage.world.now() + INTERVAL;
+        while left(stage, KEYS).contains(&"b".to_owned()) && stage.world.now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        stage.world.state().open_course(0, DEAD, stage.world.now());
+    };
+    let told = |collector: &mut Collector| {
+        let store = MemoryStore { trouble: Some(trouble), ..stage.store(WHO, KEYS) };
+        collector.stores[KEYS].store = Arc::new(store);
+    };
+    let report = pass_beside(stage, told, |_, _| {}, revived).await;
+    assert_eq!((store(&report, KEYS).put_back, store(&report, KEYS).live_after_delete.len()), (1, 1), "{report:?}");
+    report
+}
+
+/// How many intents of a store are open.
+fn open(stage: &Stage, shelf: usize) -> usize {
+    let state = stage.world.state();
+    let intents = &state.tables(WHO).unwrap().intents;
+    intents.iter().filter(|intent| intent.intent.store == STORES[shelf] && intent.open).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn s11_what_was_put_back_whole_is_settled_whatever_else_of_its_batch_failed() {
+    let stage = ripe(&[(KEYS, "a", &[]), (KEYS, "b", &[]), (KEYS, "c", &[])]).await;
+    let report = put_back_beside(&stage, Trouble::Copying("c")).await;
+    assert_eq!(store(&report, KEYS).swept(), Tally { deleted: 2, bytes: 2, failed: 1, ..Tally::default() });
+    assert_eq!((left(&stage, KEYS), open(&stage, KEYS)), (vec!["b".to_owned(), "c".to_owned()], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s11_where_copies_cannot_be_listed_nobody_knows_that_all_is_back_and_the_next_run_looks_again() {
+    let stage = ripe(&[(KEYS, "a", &[]), (KEYS, "b", &[])]).await;
+    put_back_beside(&stage, Trouble::Listing).await;
+    assert_eq!((left(&stage, KEYS), open(&stage, KEYS)), (vec!["b".to_owned()], 1));
+    let report = pass(&stage, |_| {}, |_, _| {}).await;
+    assert_eq!((store(&report, KEYS).live_after_delete.clone(), open(&stage, KEYS)), (vec![DEAD], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s9_of_what_is_referred_to_in_part_that_part_stays_and_the_rest_goes() {
+    let stage = ripe(&[(FILES, "a", &[]), (FILES, "b", &[])]).await;
+    stage.world.state().clusters[0].references.insert(b"a".to_vec());
+    let report = pass(&stage, |_| {}, |_, _| {}).await;
+    assert_eq!(store(&report, FILES).swept(), Tally { deleted: 1, bytes: 1, spared: 1, ..Tally::default() });
+    assert_eq!((left(&stage, FILES), remembered(&stage)), (vec!["a".to_owned()], vec!["uploads".to_owned()]));
+}
+
+/// A run after the copies of an earlier one have expired.
+async fn pass_once_expired(stage: &Stage) -> RunReport {
+    stage.world.state().ahead += TimeDelta::minutes(10);
+    pass(stage, |_| {}, |_, _| {}).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn s12_a_copy_that_expired_is_purged_unless_somebody_whom_it_names_is_live_again() {
+    let stage = ripe(&[(KEYS, "a", &[])]).await;
+    pass(&stage, |_| {}, |_, _| {}).await;
+    let kept = pass(&stage, |_| {}, |_, _| {}).await.quarantine.unwrap();
+    assert_eq!((kept.copies, kept.purged), (1, 0));
+    stage.world.state().open_course(0, DEAD, stage.world.now());
+    let kept = pass_once_expired(&stage).await.quarantine.unwrap();
+    assert_eq!((kept.copies, kept.purged, kept.live_again), (1, 0, vec![DEAD]));
+    stage.world.state().clusters[0].courses.remove(&DEAD);
+    let purged = pass_once_expired(&stage).await.quarantine.unwrap();
+    assert_eq!((purged.copies, purged.purged, purged.live_again), (0, 1, vec![]));
+    assert!(stage.world.state().vault.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn s12_an_answer_that_grew_old_purges_nothing() {
+    let stage = ripe(&[(KEYS, "a", &[])]).await;
+    pass(&stage, |_| {}, |_, _| {}).await;
+    stage.world.state().ahead += TimeDelta::minutes(10);
+    let kept = pass(&stage, |collector| collector.confirmation = Duration::ZERO, |_, _| {}).await.quarantine.unwrap();
+    assert_eq!((kept.copies, kept.purged), (1, 0));
+    assert!(kept.errors[0].contains("left for the next run"), "{:?}", kept.errors);
 }
 
 #[tokio::test(start_paused = true)]

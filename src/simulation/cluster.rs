@@ -61,6 +61,8 @@ pub struct Tables {
     pub adoption: Option<Adoption>,
     /// Liveness sources whose tombstones are younger than every sighting.
     pub settled: BTreeSet<String>,
+    /// The newest tombstone of each source that a run has read.
+    pub seen_tombstones: BTreeMap<String, i64>,
     /// In the order in which they were recorded.
     pub approvals: Vec<Approved>,
     /// When the last run that came so far started, and why it did not believe the live sets.
@@ -85,10 +87,12 @@ pub struct Run {
 }
 
 /// An id that was seen live.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct KnownId {
     pub departed_at: Option<DateTime<Utc>>,
     pub across_break: bool,
+    /// Whose it is; empty if nobody tells.
+    pub organization: Option<String>,
 }
 
 /// An orphan as it was last seen.
@@ -97,6 +101,8 @@ pub struct OrphanRow {
     /// What the run saw; its clock is what was accumulated before.
     pub orphan: Orphan,
     pub seen_run: Uuid,
+    /// Nothing but grace held it in the last plan or run.
+    pub in_grace: bool,
 }
 
 /// What a batch was meant to delete.

@@ -83,6 +83,7 @@ async fn a_store_in_memory_keeps_the_contract() {
         has_references: false,
         batch_limit: 10,
         without: None,
+        trouble: None,
     };
     keeps(&ShelfBench { world, store, planted: AtomicU64::new(0) }).await;
 }

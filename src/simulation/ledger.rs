@@ -13,16 +13,17 @@ use super::safeguards::Safeguard;
 use super::world::{State, Who, World};
 use crate::domain::cleanup::{Cleanup, Request, RequestState, Timing};
 use crate::domain::diff::{Orphan, OrphanKey, Remembered, RememberedOrphan};
+use crate::domain::evidence::Evidence;
 use crate::domain::evidence::OrphanClock;
 use crate::domain::gates::Recent;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
 use crate::domain::live_set::{LiveSet, Population};
-use crate::domain::plan::Decided;
+use crate::domain::plan::{Decided, Decision, Hold};
 use crate::domain::report::{Mode, RunReport};
 use crate::ledger::{
     AskedAgain, BatchOutcome, Exemptions, Graves, Intent as Meant, Intents, Interrupted, Known, KnownIds, Ledger,
-    LedgerError, NewRequest, OpenIntent, Orphans, Pause, Pauses, Place, Requests, Runs,
+    LedgerError, NewRequest, OpenIntent, Organizations, Orphans, Pause, Pauses, Place, Requests, Runs,
 };
 use crate::postgres::{AdvisoryLock, Lock};
 
@@ -120,6 +121,30 @@ impl Exemptions for MemoryLedger {
 }
 
 #[async_trait]
+impl Organizations for MemoryLedger {
+    async fn without_organization(&self, limit: u32) -> Result<BTreeSet<CourseId>, LedgerError> {
+        let unknown = |(_, known): &(&CourseId, &KnownId)| known.organization.is_none() && known.departed_at.is_none();
+        self.read(|tables| tables.known.iter().filter(unknown).map(|(id, _)| *id).take(limit as usize).collect()).await
+    }
+
+    async fn note_organizations(&self, told: &BTreeMap<CourseId, String>) -> Result<(), LedgerError> {
+        self.write(|tables| {
+            for (course, organization) in told {
+                if let Some(known) = tables.known.get_mut(course) {
+                    known.organization = Some(organization.clone());
+                }
+            }
+        })
+        .await
+    }
+
+    async fn organization_of(&self, course: CourseId) -> Result<Option<String>, LedgerError> {
+        let of = |tables: &Tables| tables.known.get(&course).and_then(|known| known.organization.clone());
+        Ok(self.read(of).await?.filter(|organization| !organization.is_empty()))
+    }
+}
+
+#[async_trait]
 impl Runs for MemoryLedger {
     async fn begin(&self, run: Uuid, mode: Mode) -> Result<DateTime<Utc>, LedgerError> {
         let now = self.now();
@@ -201,7 +226,7 @@ impl Known for MemoryLedger {
         let now = self.now();
         let (who, cluster) = (self.who, self.cluster);
         self.fenced(run, |state| {
-            state.observer.learned(who, cluster, live);
+            state.observer.learned(who, cluster, live, self.world.now());
             state.observer.note(format!("{who:?} learns {} live ids, across a break: {across_break}", live.len()));
             let Cluster { ledger: tables, .. } = &mut state.clusters[cluster];
             for id in live.iter() {
@@ -213,7 +238,7 @@ impl Known for MemoryLedger {
             }
             for (id, known) in &mut tables.known {
                 if !live.contains(*id) && known.departed_at.is_none() {
-                    *known = KnownId { departed_at: Some(now), across_break };
+                    (known.departed_at, known.across_break) = (Some(now), across_break);
                 }
             }
             let remains: BTreeSet<CourseId> = tables.orphans.keys().map(|(.., course)| *course).collect();
@@ -227,7 +252,7 @@ impl Known for MemoryLedger {
 
     async fn found_live(&self, live: &LiveSet) -> Result<(), LedgerError> {
         self.call(|state| {
-            state.observer.found_live(self.cluster, live);
+            state.observer.found_live(self.cluster, live, self.world.now());
             state.clusters[self.cluster].commit();
             let tables = &mut state.clusters[self.cluster].ledger;
             live.iter().for_each(|id| self.start_clocks_of(tables, id));
@@ -273,6 +298,24 @@ impl Graves for MemoryLedger {
         Ok(())
     }
 
+    async fn saw_tombstones(&self, newest: &BTreeMap<String, i64>) -> Result<(), LedgerError> {
+        self.write(|tables| tables.seen_tombstones.clone_from(newest)).await
+    }
+
+    async fn seen_tombstones(&self) -> Result<BTreeMap<String, i64>, LedgerError> {
+        self.read(|tables| tables.seen_tombstones.clone()).await
+    }
+
+    async fn grace_is_over(&self, tombstoned: std::time::Duration) -> Result<bool, LedgerError> {
+        let now = self.now();
+        let is_over = |row: &OrphanRow| {
+            let OrphanClock { accrued, counted_at } = row.orphan.clock;
+            let is_held = row.orphan.evidence == Evidence::Tombstoned && row.in_grace;
+            is_held && counted_at.is_some_and(|then| then + tombstoned.saturating_sub(accrued) <= now)
+        };
+        self.read(|tables| tables.orphans.values().any(is_over)).await
+    }
+
     async fn remaining(&self, courses: &BTreeSet<CourseId>) -> Result<BTreeSet<CourseId>, LedgerError> {
         let state = self.world.state();
         let orphans = state.clusters[self.cluster].ledger.orphans.keys().map(|(.., course)| *course);
@@ -312,7 +355,7 @@ impl Orphans for MemoryLedger {
             }
             for orphan in orphans {
                 let key = (place.store.to_owned(), name(&place, orphan.source), orphan.course);
-                tables.orphans.insert(key, OrphanRow { orphan: orphan.clone(), seen_run: run });
+                tables.orphans.insert(key, OrphanRow { orphan: orphan.clone(), seen_run: run, in_grace: false });
             }
         })
         .await
@@ -322,9 +365,11 @@ impl Orphans for MemoryLedger {
         self.call(|state| {
             state.clusters[self.cluster].commit();
             let tables = &mut state.clusters[self.cluster].ledger;
-            for Decided { orphan, decision } in decided.iter().filter(|it| it.decision.breaker().is_some()) {
+            for Decided { orphan, decision } in decided {
                 let key = (place.store.to_owned(), name(&place, orphan.source), orphan.course);
-                if let Some(row) = tables.orphans.get_mut(&key) {
+                let Some(row) = tables.orphans.get_mut(&key) else { continue };
+                row.in_grace = matches!(decision, Decision::Held(Hold::Grace { .. }));
+                if decision.breaker().is_some() {
                     row.orphan.latched = row.orphan.latched.or(decision.breaker());
                     let place = (place.store.to_owned(), orphan.source, orphan.course);
                     state.observer.held_by_breakers(self.cluster, [place]);
@@ -351,6 +396,7 @@ impl Orphans for MemoryLedger {
 impl Intents for MemoryLedger {
     async fn open_intent(&self, run: Uuid, store: &str, meant: &Meant) -> Result<Option<OpenIntent>, LedgerError> {
         let opened_at = self.now();
+        self.world.state().observer.intends(self.who);
         self.write(|tables| {
             if tables.paused.is_some() && self.without != Some(Safeguard::Pause) {
                 return None;
@@ -471,11 +517,10 @@ impl Requests for MemoryLedger {
     }
 
     async fn open_requests(&self) -> Result<Vec<Request>, LedgerError> {
-        let open = |tables: &Tables| {
-            let all = tables.requests.iter().map(|(request, ..)| request);
-            all.filter(|request| request.state == RequestState::Open).cloned().collect()
-        };
-        self.read(open).await
+        // No story asks for anything yet, and reading that takes no time: a seed tells what it told before.
+        let state = self.world.state();
+        let all = state.clusters[self.cluster].ledger.requests.iter().map(|(request, ..)| request);
+        Ok(all.filter(|request| request.state == RequestState::Open).cloned().collect())
     }
 
     async fn answer_requests(&self, answers: &[(Uuid, RequestState, Cleanup)]) -> Result<(), LedgerError> {

@@ -120,6 +120,7 @@ impl Liveness for MemoryLiveness {
             (Some(Safeguard::AskAgain), Question::AboutOrphans)
                 | (Some(Safeguard::ConfirmBeforeDelete), Question::BeforeDelete)
                 | (Some(Safeguard::ConfirmAgain), Question::AfterDelete)
+                | (Some(Safeguard::PurgeAsks), Question::BeforePurge)
         );
         if deaf {
             return Ok(LiveSet::empty(IdType::Integer));

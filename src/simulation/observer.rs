@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::cluster::Tables;
-use super::stage::PERSON;
+use super::stage::{PERSON, STORES};
 use super::world::Who;
 use crate::domain::approvals::HoldKind;
 use crate::domain::diff::Orphan;
@@ -20,6 +20,7 @@ use crate::domain::inventory::SourceIndex;
 use crate::domain::live_set::LiveSet;
 use crate::domain::report::{Mode, RunReport, StoreReport};
 use crate::ledger::Approval;
+use crate::stores::{Marker, Referenced};
 
 /// What the contract is, in numbers. The collector's limits may be others; these are judged by.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +39,7 @@ pub struct Contract {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
     AboutOrphans,
+    BeforePurge,
     BeforeDelete,
     AfterDelete,
 }
@@ -53,17 +55,27 @@ struct Pass {
     /// How many were live when the live set was read.
     live: usize,
     questions: usize,
+    /// Its first batch has begun, or was to.
+    intends: bool,
+    /// Live when their copies expired: somebody must be told.
+    live_copies: BTreeSet<CourseId>,
+    /// The shelves of which something went since their last copy was finished.
+    gone_since_copied: BTreeSet<usize>,
     reference_questions: usize,
     asked: BTreeMap<CourseId, Asked>,
     /// What was referred to, and when that was asked.
     references: Option<(Duration, BTreeSet<Vec<u8>>)>,
-    /// The shelves whose marker was ours, and moved.
-    moved: BTreeSet<usize>,
+    /// The shelves whose marker was ours, and to what it was moved.
+    moved: BTreeMap<usize, Marker>,
+    /// What the last look at a shelf's marker could see.
+    looked: BTreeMap<usize, Look>,
     incomplete: BTreeSet<String>,
     /// By store: its orphans, as they were recorded.
     orphans: BTreeMap<String, Vec<Orphan>>,
     /// What each store's inventory showed of each course.
     sighted: BTreeMap<(String, SourceIndex, CourseId), BTreeSet<Vec<u8>>>,
+    /// The orphans of which nothing may go, since something alive refers to all of it.
+    referred_to: BTreeSet<Place>,
     /// How many resources went, and how many had gone before.
     gone: u64,
     absent: u64,
@@ -102,6 +114,14 @@ pub struct Asking {
     pub breaks: u64,
 }
 
+/// A look at a store's marker.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    pub at: Duration,
+    /// Our entry was in it.
+    pub is_ours: bool,
+}
+
 /// What was seen of an orphan, by our own books.
 #[derive(Debug, Clone)]
 struct Seen {
@@ -129,14 +149,16 @@ pub struct Observer {
     passes: BTreeMap<Who, Pass>,
     /// By ledger, store, source and course.
     seen: BTreeMap<(usize, String, SourceIndex, CourseId), Seen>,
+    /// When a ledger last heard that a course is live.
+    found_live_at: BTreeMap<(usize, CourseId), Duration>,
     /// Whose sightings of a store a ledger holds.
     recorded_by: BTreeMap<(usize, String), Uuid>,
     /// Sizes that a run believed, by ledger.
     believed: BTreeMap<usize, Vec<(DateTime<Utc>, usize)>>,
     /// What went when, by ledger.
     gone: BTreeMap<usize, Vec<(DateTime<Utc>, CourseId)>>,
-    /// The runs that moved a shelf's marker since it was adopted.
-    movers: BTreeMap<usize, Vec<Uuid>>,
+    /// When a shelf's marker was moved since it was adopted, and by which run.
+    movers: BTreeMap<usize, Vec<(Duration, Uuid)>>,
     /// By ledger: courses that a restore took, and nobody has accepted yet.
     pub taken: BTreeMap<usize, BTreeSet<CourseId>>,
     /// By ledger: orphans that a breaker held, and that were orphans ever since.
@@ -184,8 +206,8 @@ impl Observer {
     }
 
     /// The live set was believed and learned.
-    pub fn learned(&mut self, who: Who, ledger: usize, live: &LiveSet) {
-        self.found_live(ledger, live);
+    pub fn learned(&mut self, who: Who, ledger: usize, live: &LiveSet, at: Duration) {
+        self.found_live(ledger, live, at);
         let started = self.pass(who).started;
         let accepted = self.words(ledger, HoldKind::Halt).map(|word| word.since).max();
         // What was believed before somebody accepted a size says nothing any more.
@@ -198,7 +220,8 @@ impl Observer {
     }
 
     /// A question found these live, and the ledger has heard of it.
-    pub fn found_live(&mut self, ledger: usize, live: &LiveSet) {
+    pub fn found_live(&mut self, ledger: usize, live: &LiveSet, at: Duration) {
+        self.found_live_at.extend(live.iter().map(|course| ((ledger, course), at)));
         self.seen.retain(|(of, .., course), _| *of != ledger || !live.contains(*course));
         if let Some(latched) = self.latched.get_mut(&ledger) {
             latched.retain(|(.., course)| !live.contains(*course));
@@ -211,12 +234,23 @@ impl Observer {
         pass.questions += 1;
         match pass.questions {
             1 => Question::AboutOrphans,
+            _ if !pass.intends => Question::BeforePurge,
             _ if ids.is_subset(&pass.unconfirmed) => {
                 pass.unconfirmed.retain(|course| !ids.contains(course));
                 Question::AfterDelete
             }
             _ => Question::BeforeDelete,
         }
+    }
+
+    /// A batch begins: what was to be purged has been.
+    pub fn intends(&mut self, who: Who) {
+        self.pass(who).intends = true;
+    }
+
+    /// A copy of something on a shelf was finished.
+    pub fn copied(&mut self, who: Who, shelf: usize) {
+        self.pass(who).gone_since_copied.remove(&shelf);
     }
 
     /// An inventory showed a resource.
@@ -252,10 +286,31 @@ impl Observer {
         let (told, rest) = pass.harmed.iter().partition(|course| live.contains(**course));
         pass.harmed = rest;
         pass.to_tell.extend::<BTreeSet<CourseId>>(told);
+        if pass.questions > 1 && !pass.intends {
+            pass.live_copies.extend(live.iter());
+        }
     }
 
     pub fn references(&mut self, who: Who, rows: &BTreeSet<Vec<u8>>, at: Duration) {
         self.pass(who).references = Some((at, rows.clone()));
+    }
+
+    /// What is referred to when orphans are looked for is no part of what waits; where that is all of it, the clock starts now (S9).
+    pub fn set_aside(&mut self, who: Who, store: &str, referenced: &Referenced) {
+        let pass = self.pass(who);
+        // Later questions are about batches.
+        if pass.reference_questions > 1 {
+            return;
+        }
+        for ((of, source, course), keys) in pass.sighted.iter_mut().filter(|((of, ..), _)| of == store) {
+            let rest: BTreeSet<Vec<u8>> =
+                keys.iter().filter(|key| !referenced.keys.contains(&key[..])).cloned().collect();
+            if referenced.holds(*course) || rest.is_empty() {
+                pass.referred_to.insert((of.clone(), *source, *course));
+            } else {
+                *keys = rest;
+            }
+        }
     }
 
     pub fn incomplete(&mut self, who: Who, store: &str) {
@@ -303,6 +358,9 @@ impl Observer {
             let ahead: Vec<String> = orphans
                 .iter()
                 .filter(|orphan| !in_flight(orphan))
+                // What vanished across a break waits for a person, whose approval starts its clock anew. One that expires while a run is
+                // at work did not.
+                .filter(|orphan| !orphan.across_break)
                 // Of what only names somebody alive nothing goes, however long it waits.
                 .filter(|orphan| orphan.found.amount.resources > 0 && orphan.accrued > most(orphan))
                 .map(|orphan| {
@@ -357,8 +415,11 @@ impl Observer {
         store: &str,
         (source, course): (SourceIndex, CourseId),
     ) -> Duration {
-        // What vanished across a break waits anew from its approval on.
         let place = (store.to_owned(), source, course);
+        if pass.referred_to.contains(&place) {
+            return Duration::ZERO;
+        }
+        // What vanished across a break waits anew from its approval on.
         let approved = self
             .words(ledger, HoldKind::Discontinuity)
             .filter(|word| word.until > pass.started && word.since <= pass.started);
@@ -375,23 +436,33 @@ impl Observer {
         }
     }
 
-    pub fn moved(&mut self, who: Who, shelf: usize) {
+    /// Somebody looked at a marker.
+    pub fn looked(&mut self, who: Who, shelf: usize, look: Look) {
+        self.pass(who).looked.insert(shelf, look);
+    }
+
+    /// What this pass moved a marker to.
+    pub fn moved_to(&mut self, who: Who, shelf: usize) -> Option<Marker> {
+        self.pass(who).moved.get(&shelf).cloned()
+    }
+
+    pub fn moved(&mut self, who: Who, shelf: usize, to: &Marker, at: Duration) {
         // A person who adopts is no run.
         if who == PERSON {
             return;
         }
         let pass = self.pass(who);
         let (run, plans) = (pass.run, pass.plans);
-        pass.moved.insert(shelf);
+        pass.moved.insert(shelf, to.clone());
         if plans {
             self.violation("S14", format!("a plan moved the marker of shelf {shelf}"));
         }
-        self.movers.entry(shelf).or_default().push(run);
+        self.movers.entry(shelf).or_default().push((at, run));
     }
 
     /// True if these tables know every run that moved a marker.
     pub fn knows_every_move(&self, tables: &Tables) -> bool {
-        let known = |run: &Uuid| tables.runs.iter().any(|known| known.id == *run);
+        let known = |(_, run): &(Duration, Uuid)| tables.runs.iter().any(|known| known.id == *run);
         self.movers.values().flatten().all(known)
     }
 
@@ -404,7 +475,7 @@ impl Observer {
     /// A person says that a store is ours, whatever its marker shows.
     pub fn adopted(&mut self, store: &str) {
         self.note(format!("a person adopts {store}"));
-        self.movers.retain(|shelf, _| super::stage::STORES[*shelf] != store);
+        self.movers.retain(|shelf, _| STORES[*shelf] != store);
     }
 
     fn words(&self, ledger: usize, kind: HoldKind) -> impl Iterator<Item = &Word> + '_ {
@@ -462,6 +533,11 @@ impl Observer {
         let unasked = self.pass(who).harmed.clone();
         if !unasked.is_empty() && !excused {
             self.violation("S1", format!("{unasked:?} were live when deleted, and were not asked about again"));
+        }
+        let told: BTreeSet<CourseId> = report.quarantine.iter().flat_map(|it| &it.live_again).copied().collect();
+        let untold: Vec<CourseId> = self.pass(who).live_copies.difference(&told).copied().collect();
+        if !untold.is_empty() {
+            self.violation("S12", format!("copies of {untold:?} expired, who are live again, and nobody was told"));
         }
         self.judge_report(who, report);
     }

@@ -27,6 +27,8 @@ pub enum Safeguard {
     Adoption,
     /// S7: a ledger is the latest.
     Counter,
+    /// S7: a store's marker is looked at again with each batch.
+    MarkerWithBatch,
     /// S7: the truth is the one that was adopted.
     Pins,
     /// S7: what vanished in a restore waits.
@@ -39,37 +41,44 @@ pub enum Safeguard {
     Pause,
     /// S9: references are asked again with each batch.
     ReferencesWithBatch,
+    /// S9: of what is referred to in part, that part stays.
+    ReferencedStays,
     /// S10: an answer counts only while the lock is held.
     LockWithQuestion,
     /// S1: what should not have gone is put back.
     PutBack,
     /// S12: what goes is copied first.
     CopyFirst,
+    /// S12: liveness is asked before a copy is purged.
+    PurgeAsks,
 }
 
 impl Safeguard {
     /// All of them, each with what breaks without it, and a seed whose story shows it.
-    pub const ALL: [(Self, &'static str, u64); 21] = [
+    pub const ALL: [(Self, &'static str, u64); 24] = [
         (Self::AskAgain, "S2: ", 0),
-        (Self::ConfirmBeforeDelete, "S2: ", 6),
-        (Self::ConfirmAgain, "S1: ", 63),
-        (Self::Freshness, "S2: ", 169),
-        (Self::RefuseDrop, "S3: ", 1),
-        (Self::CompleteInventory, "S4: ", 3),
-        (Self::Mentions, "S5: ", 1),
+        (Self::ConfirmBeforeDelete, "S2: ", 8),
+        (Self::ConfirmAgain, "S1: ", 79),
+        (Self::Freshness, "S2: ", 386),
+        (Self::RefuseDrop, "S3: ", 6),
+        (Self::CompleteInventory, "S4: ", 12),
+        (Self::Mentions, "S5: ", 4),
         (Self::Grace, "S6: ", 0),
-        (Self::Growth, "S6: ", 19),
-        (Self::Reappearance, "S6: ", 51),
+        (Self::Growth, "S6: ", 50),
+        (Self::Reappearance, "S6: ", 52),
         (Self::Adoption, "S7: ", 1),
         (Self::Counter, "S7: ", 1),
-        (Self::Pins, "S7: ", 66),
+        (Self::MarkerWithBatch, "S7: ", 491),
+        (Self::Pins, "S7: ", 70),
         (Self::Position, "S7: ", 12),
-        (Self::Breakers, "S8: ", 1),
-        (Self::Latch, "S8: ", 33),
+        (Self::Breakers, "S8: ", 2),
+        (Self::Latch, "S8: ", 35),
         (Self::Pause, "S8: ", 4),
-        (Self::ReferencesWithBatch, "S9: ", 6),
-        (Self::LockWithQuestion, "S10: ", 191),
-        (Self::PutBack, "S1: ", 3),
-        (Self::CopyFirst, "S12: ", 1),
+        (Self::ReferencesWithBatch, "S9: ", 8),
+        (Self::ReferencedStays, "S9: ", 4),
+        (Self::LockWithQuestion, "S10: ", 200),
+        (Self::PutBack, "S1: ", 25),
+        (Self::CopyFirst, "S12: ", 4),
+        (Self::PurgeAsks, "S12: ", 8),
     ];
 }

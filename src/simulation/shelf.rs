@@ -9,14 +9,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
+use super::observer::Look;
 use super::safeguards::Safeguard;
 use super::vault;
 use super::world::{Lost, State, Who, World};
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Amount, Census, Referred, SourceIndex};
 use crate::domain::markers::{Owner, truths};
-use crate::stores::copies::{Copied, Copies, CopyId, Item, PutBack, Receipt, Restoring};
+use crate::stores::copies::{Copied, Copies, CopyId, InPlace, Item, PlacedCopy, PutBack, Receipt, Restoring};
 use crate::stores::{Handle, Marker, Outcome, Referenced, References, Removed, Store, StoreError, Targets};
 use crate::sweep::Condemned;
 
@@ -54,6 +56,17 @@ pub struct MemoryStore {
     pub batch_limit: usize,
     /// What does not work.
     pub without: Option<Safeguard>,
+    /// What goes wrong each time.
+    pub trouble: Option<Trouble>,
+}
+
+/// What goes wrong in a store, each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// A resource of this key cannot be copied.
+    Copying(&'static str),
+    /// It keeps copies beside the originals as well, and cannot list them.
+    Listing,
 }
 
 impl MemoryStore {
@@ -85,7 +98,6 @@ impl MemoryStore {
                 return Ok(());
             }
             for (key, resource) in page {
-                let name: &[u8] = if self.without == Some(Safeguard::Growth) { b"" } else { &key };
                 let mentions = || self.mentions(&resource).to_vec();
                 // What names somebody alive stays anyway, and is no part of what waits.
                 let stays = resource.mentions.iter().any(|id| census.is_live(*id));
@@ -94,10 +106,16 @@ impl MemoryStore {
                 }
                 match resource.owner {
                     None => census.unrecognised(resource.source, &key, 1),
-                    Some(owner) => census.observe(resource.source, owner, Amount::one(name, Some(1)), mentions),
+                    Some(owner) => {
+                        census.observe(resource.source, owner, Amount::one(self.fingerprinted(&key), Some(1)), mentions)
+                    }
                 }
             }
         }
+    }
+
+    fn fingerprinted<'a>(&self, key: &'a [u8]) -> &'a [u8] {
+        if self.without == Some(Safeguard::Growth) { b"" } else { key }
     }
 
     fn mentions<'a>(&self, resource: &'a Resource) -> &'a [CourseId] {
@@ -128,7 +146,13 @@ impl Store for MemoryStore {
     }
 
     async fn marker(&self) -> Result<Option<Marker>, StoreError> {
-        let marker = self.call("reading the marker", |state| state.shelves[self.shelf].marker.clone()).await?;
+        let looking = |state: &mut State| {
+            let marker = state.shelves[self.shelf].marker.clone();
+            state.looked(self.who, self.shelf, marker.as_ref(), self.world.now());
+            marker
+        };
+        let marker = self.call("reading the marker", looking).await?;
+        let moved_to = self.world.state().observer.moved_to(self.who, self.shelf);
         let adoption = self.world.state().tables(self.who).and_then(|tables| tables.adoption.clone());
         let expected = adoption.and_then(|adoption| {
             let counter = adoption.stores.get(&self.name)?.counter;
@@ -142,6 +166,7 @@ impl Store for MemoryStore {
                 None => Some(marker),
             },
             (Some(Safeguard::Adoption), _, Some(expected)) => Some(Marker::of(expected)),
+            (Some(Safeguard::MarkerWithBatch), marker, _) => moved_to.or(marker),
             (_, marker, _) => marker,
         })
     }
@@ -152,7 +177,7 @@ impl Store for MemoryStore {
             let there = state.shelves[self.shelf].marker.clone();
             let moves = blind || there.as_ref() == from;
             if moves {
-                state.moved(self.who, self.shelf, to);
+                state.moved(self.who, self.shelf, to, self.world.now());
             }
             moves
         })
@@ -199,9 +224,21 @@ impl Store for MemoryStore {
     ) -> Result<Referenced, StoreError> {
         let keys: Vec<Vec<u8>> = references.try_collect().await?;
         self.call("looking at what is referred to", |state| {
-            let owner = |key: &Vec<u8>| state.shelves[self.shelf].resources.get(key)?.owner;
-            let owners = keys.iter().filter_map(owner).filter(|owner| courses.contains(owner));
-            Referenced { courses: owners.map(|owner| (owner, Referred::Wholly)).collect(), ..Referenced::default() }
+            let mut referenced = Referenced::default();
+            for key in keys {
+                let Some(resource) = state.shelves[self.shelf].resources.get(&key) else { continue };
+                let Some(owner) = resource.owner.filter(|owner| courses.contains(owner)) else { continue };
+                let part = referenced.courses.entry(owner).or_insert(Referred::Partly(Amount::default()));
+                match part {
+                    // An inventory may count it as what names somebody alive.
+                    _ if !resource.mentions.is_empty() => *part = Referred::Wholly,
+                    Referred::Partly(amount) => amount.add(Amount::one(self.fingerprinted(&key), Some(1))),
+                    Referred::Wholly => {}
+                }
+                referenced.keys.insert(Bytes::from(key));
+            }
+            state.observer.set_aside(self.who, &self.name, &referenced);
+            referenced
         })
         .await
     }
@@ -209,6 +246,13 @@ impl Store for MemoryStore {
     async fn copy(&self, _: &CopyId, handles: &[Handle], copies: &mut dyn Copies) -> Result<Vec<Copied>, StoreError> {
         let mut copied = Vec::with_capacity(handles.len());
         for handle in handles {
+            if self
+                .trouble
+                .is_some_and(|trouble| matches!(trouble, Trouble::Copying(key) if key.as_bytes() == handle.key))
+            {
+                copied.push(Copied::Failed("it cannot be read".to_owned()));
+                continue;
+            }
             let found = self.call("copying", |state| state.shelves[self.shelf].resources.get(&handle.key[..]).cloned());
             copied.push(match found.await? {
                 Some(resource) => {
@@ -246,12 +290,21 @@ impl Store for MemoryStore {
         outcomes
     }
 
+    fn in_place(&self) -> Option<&dyn InPlace> {
+        (self.trouble == Some(Trouble::Listing)).then_some(self)
+    }
+
     async fn delete(&self, batch: &Condemned) -> Removed {
         let mut broken = false;
         let mut outcomes = Vec::new();
         for (n, handle) in batch.handles().iter().enumerate() {
             if broken || !batch.is_fresh() {
                 outcomes.push(Outcome::Unattempted);
+                continue;
+            }
+            let stays = batch.referenced().keys.contains(&handle.key);
+            if stays && self.without != Some(Safeguard::ReferencedStays) {
+                outcomes.push(Outcome::Partly { resources: 0, bytes: None, left: 1 });
                 continue;
             }
             let sent_at = self.world.now();
@@ -294,13 +347,39 @@ impl Store for MemoryStore {
     }
 }
 
+/// Copies beside the originals that nobody can list.
+#[async_trait]
+impl InPlace for MemoryStore {
+    async fn copies(&self) -> Result<Vec<PlacedCopy>, StoreError> {
+        Err(StoreError::Unusable(format!("store {}: its copies cannot be listed", self.name)))
+    }
+
+    async fn put_back(&self, _: &PlacedCopy, _: Restoring) -> PutBack {
+        PutBack::Failed("it was never listed".to_owned())
+    }
+
+    async fn purge(&self, _: &PlacedCopy) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn remove_unfinished(&self, _: Uuid) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
 impl State {
-    fn moved(&mut self, who: Who, shelf: usize, to: &Marker) {
+    fn looked(&mut self, who: Who, shelf: usize, there: Option<&Marker>, at: Duration) {
+        let installation = self.tables(who).and_then(|tables| Some(tables.adoption.as_ref()?.installation));
+        let is_ours = installation.is_some_and(|ours| there.is_some_and(|marker| marker.owner(ours).is_some()));
+        self.observer.looked(who, shelf, Look { at, is_ours });
+    }
+
+    fn moved(&mut self, who: Who, shelf: usize, to: &Marker, at: Duration) {
         let is_in_it = |owner: &Owner| to.owner(owner.installation).is_some();
         let theirs = self.shelves[shelf].marker.replace(to.clone()).is_some_and(|it| !it.owners().iter().any(is_in_it));
         // Whoever is blind moves another's marker, too.
         if !theirs {
-            self.observer.moved(who, shelf);
+            self.observer.moved(who, shelf, to, at);
         }
     }
 

@@ -41,8 +41,8 @@ const SOURCES: usize = 2;
 pub const PERSON: Who = Who(9);
 /// A run a minute.
 pub const INTERVAL: Duration = Duration::from_secs(60);
-/// Longer than any story.
-const KEEP: Duration = Duration::from_secs(1000 * 24 * 3600);
+/// How long a copy is kept: a part of a story, or of a jump of the databases' clocks.
+const KEEP: Duration = Duration::from_secs(8 * 60);
 /// How many courses there are in the beginning.
 const COURSES: i64 = 24;
 
@@ -160,6 +160,7 @@ impl Stage {
             has_references: REFERENCES[shelf],
             batch_limit: 10,
             without: self.without,
+            trouble: None,
         }
     }
 
@@ -237,7 +238,8 @@ impl State {
     /// Puts something of a course into a store.
     pub fn write(&mut self, course: CourseId) {
         let shelf = self.random.usize(..STORES.len());
-        let source = SourceIndex(self.random.usize(..SOURCES));
+        // Files lie below one root.
+        let source = SourceIndex(if REFERENCES[shelf] { 0 } else { self.random.usize(..SOURCES) });
         let mentions = if self.once_in(8) { vec![CourseId::Integer(self.random.i64(1..COURSES))] } else { Vec::new() };
         let mentions = mentions.into_iter().filter(|id| *id != course).collect();
         let key = format!("{source:?} {course} {}", self.random.u32(..6)).into_bytes();
@@ -264,10 +266,12 @@ impl State {
         let tables = &self.clusters[home.ledger].ledger;
         let mut wrong = Vec::new();
         for (index, shelf) in self.shelves.iter().enumerate() {
-            let referenced: BTreeSet<CourseId> = shelf
+            let is_referred_to = |key: &Vec<u8>| REFERENCES[index] && campus.references.contains(key);
+            // Of what also names others nobody can tell the rest.
+            let held: BTreeSet<CourseId> = shelf
                 .resources
                 .iter()
-                .filter(|(key, _)| REFERENCES[index] && campus.references.contains(*key))
+                .filter(|(key, resource)| is_referred_to(key) && !resource.mentions.is_empty())
                 .filter_map(|(_, resource)| resource.owner)
                 .collect();
             for (key, resource) in &shelf.resources {
@@ -275,7 +279,8 @@ impl State {
                 let lives = |id: &CourseId| campus.courses.contains_key(id);
                 let has_reason = lives(&owner)
                     || resource.mentions.iter().any(lives)
-                    || referenced.contains(&owner)
+                    || is_referred_to(key)
+                    || held.contains(&owner)
                     || (!EXCLUSIVE[index] && !tables.known.contains_key(&owner));
                 if !has_reason {
                     wrong.push(format!("S11: {} of {owner} is left in {}", key.escape_ascii(), STORES[index]));

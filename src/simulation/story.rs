@@ -258,7 +258,8 @@ fn promote(state: &mut State) {
     let campus = &mut state.clusters[0];
     campus.disconnect();
     campus.started += 1;
-    campus.position.timeline = campus.position.timeline.map(|timeline| timeline + 1);
+    state.timelines += 1;
+    campus.position.timeline = Some(state.timelines);
     if ledger != 0 {
         state.observer.forget_sightings(ledger);
     }
@@ -282,7 +283,8 @@ fn restore(state: &mut State, (backup, sightings): &Backup) {
     // To a point in time, which begins a new timeline, or as a cold copy whose log is far behind what we saw. (One that has caught up
     // is a known gap.)
     if state.once_in(2) {
-        restored.position.timeline = before.position.timeline.map(|timeline| timeline + 1);
+        state.timelines += 1;
+        restored.position.timeline = Some(state.timelines);
     } else {
         restored.position.lsn = before.position.lsn.map(|lsn| lsn - A_DAY);
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::shelf::Resource;
-use super::stage::source_of;
+use super::stage::{STORES, source_of};
 use super::world::{Lost, State, Who, World};
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::SourceIndex;
@@ -42,6 +42,9 @@ impl Place for MemoryPlace {
             let is_new = !state.vault.contains_key(name);
             if is_new {
                 state.vault.insert(name.to_owned(), content);
+                let store = name.strip_suffix(".json").and_then(|batch| batch.split('/').nth(2));
+                let shelf = STORES.iter().position(|it| Some(*it) == store);
+                shelf.into_iter().for_each(|shelf| state.observer.copied(self.who, shelf));
             }
             is_new
         });
@@ -63,7 +66,12 @@ impl Place for MemoryPlace {
     }
 
     async fn remove(&self, name: &str) -> Result<(), PlaceError> {
-        self.call("remove", |state| _ = state.vault.remove(name)).await
+        let sent_at = self.world.now();
+        self.call("remove", |state| {
+            state.judge_purge(self.who, name, sent_at);
+            state.vault.remove(name);
+        })
+        .await
     }
 
     async fn free_percent(&self) -> Result<Option<u8>, PlaceError> {

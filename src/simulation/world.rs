@@ -13,6 +13,10 @@ use super::observer::Observer;
 use super::shelf::Shelf;
 use crate::clock::Clock;
 
+/// When every story begins, in seconds. A run's id tells when it began by the real clock, and what began long ago may have expired:
+/// so late, every copy is looked at.
+const BEGINNING: i64 = 4_000_000_000;
+
 /// One process of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Who(pub usize);
@@ -46,6 +50,9 @@ pub struct State {
     pub frozen: BTreeMap<Who, Instant>,
     /// How many calls of a thousand are lost; `None` while nothing takes any time.
     pub weather: Option<u32>,
+    /// The highest timeline that any server was on. Whoever begins a new one looks into the archive, and takes no number twice. (Where
+    /// there is no archive, the log of a second one may catch up with the first's, which is a known gap.)
+    pub timelines: u32,
     /// By how much the databases' clocks were put forward.
     pub ahead: TimeDelta,
 }
@@ -77,6 +84,7 @@ impl World {
             homes: BTreeMap::new(),
             frozen: BTreeMap::new(),
             weather: None,
+            timelines: 1,
             ahead: TimeDelta::zero(),
         };
         Self { state: Mutex::new(state), began: Instant::now() }
@@ -95,7 +103,7 @@ impl World {
     /// The databases' time.
     pub fn database_time(&self) -> DateTime<Utc> {
         let passed = TimeDelta::from_std(self.now()).unwrap();
-        DateTime::from_timestamp(1_780_000_000, 0).unwrap() + passed + self.state().ahead
+        DateTime::from_timestamp(BEGINNING, 0).unwrap() + passed + self.state().ahead
     }
 
     /// One call of a process to a server. The effect happens at one moment, some time after the call was sent.

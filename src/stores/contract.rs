@@ -18,6 +18,7 @@ use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Census, Inventory, SourceIndex};
 use crate::domain::live_set::LiveSet;
 use crate::domain::markers::{Owner, Truths};
+use crate::domain::sample::Sample;
 use crate::sweep::Condemned;
 
 /// Everything a server holds: by name, the content. Both are opaque to the suite.
@@ -167,7 +168,10 @@ impl<'a> World<'a> {
         let live = LiveSet::from_ids(self.bench.id_type(), self.live());
         let mut census = Census::new(Arc::new(live), self.sources.len());
         self.bench.store().inventory(&mut census).await.expect("an inventory");
-        census.finish()
+        let mut inventory = census.finish();
+        // How much memory a server takes is its own affair, and not always the same for the same content.
+        inventory.sources.iter_mut().for_each(|source| source.sizes = Sample::default());
+        inventory
     }
 
     /// The targets' handles that name nobody else, and those that do.

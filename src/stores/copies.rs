@@ -10,6 +10,7 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::StoreError;
@@ -47,6 +48,34 @@ pub struct Item {
     pub attributes: BTreeMap<String, String>,
     /// Its content, in a form of the store's own.
     pub content: Bytes,
+}
+
+/// A name or a path as a description of a copy holds it: as text where it is some, else as its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum NameText {
+    /// Text.
+    Text(String),
+    /// What is no text.
+    Bytes(Vec<u8>),
+}
+
+impl From<&[u8]> for NameText {
+    fn from(name: &[u8]) -> Self {
+        match std::str::from_utf8(name) {
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(_) => Self::Bytes(name.to_vec()),
+        }
+    }
+}
+
+impl From<NameText> for Bytes {
+    fn from(name: NameText) -> Self {
+        match name {
+            NameText::Text(text) => text.into(),
+            NameText::Bytes(bytes) => bytes.into(),
+        }
+    }
 }
 
 /// Takes the items that a store copies.

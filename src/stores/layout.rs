@@ -98,6 +98,13 @@ impl Layout {
         }
     }
 
+    /// True if the directory at this path lies above courses' directories, and is made for those in it (an organization's) rather
+    /// than once and for all: a placeholder leads to it. Literal names before the first placeholder belong to the root.
+    pub fn is_made_per_course(&self, components: &[&[u8]]) -> bool {
+        let Some(above) = self.above.get(..components.len()) else { return false };
+        above.contains(&Component::Any) && components.iter().enumerate().all(|(level, name)| self.admits(level, name))
+    }
+
     /// The course that owns a path below the root, and how many of the components lead to its directory; `None` if the
     /// path does not lead through a course's directory.
     pub fn owner(&self, id_type: IdType, components: &[&[u8]]) -> Option<CourseId> {
@@ -157,6 +164,26 @@ mod tests {
             ("*/{course_id}", format!("a\0b/{ID}"), false),
         ] {
             assert_eq!(owner(layout, &path), is_owned.then(|| ID.to_owned()), "{layout} {path}");
+        }
+    }
+
+    #[test]
+    fn what_a_placeholder_leads_to_is_made_per_course() {
+        for (layout, path, expected) in [
+            ("{course_id}", "", false),
+            ("{organization_id}/{course_id}", "", false),
+            ("{organization_id}/{course_id}", "org", true),
+            ("{organization_id}/{course_id}", ".course-gc", false),
+            ("{organization_id}/{course_id}", "org/below", false),
+            ("{organization_id}/courses/{course_id}", "org", true),
+            ("{organization_id}/courses/{course_id}", "org/courses", true),
+            ("{organization_id}/courses/{course_id}", "org/other", false),
+            ("uploads/*/{course_id}", "uploads", false),
+            ("uploads/*/{course_id}", "uploads/org", true),
+            ("uploads/*/{course_id}", "other/org", false),
+        ] {
+            let components: Vec<_> = path.split('/').map(str::as_bytes).collect();
+            assert_eq!(Layout::parse(layout).unwrap().is_made_per_course(&components), expected, "{layout} {path}");
         }
     }
 

@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 
@@ -254,6 +255,15 @@ pub trait Store: Send + Sync {
     /// Deletes a batch: where [`Condemned::safe`] has receipts, only what still is as they say. Sends nothing that is no longer
     /// [`Condemned::is_fresh`]. Deleting twice is harmless (S11).
     async fn delete(&self, batch: &Condemned) -> Removed;
+
+    /// Removes what deletes of ours left empty around what they took, such as a directory above courses', once nothing has happened
+    /// in it for so long. `now` is when the run began, in the ledger's time.
+    ///
+    /// # Errors
+    /// If it cannot be looked for, or does not go.
+    async fn tidy(&self, _now: DateTime<Utc>, _untouched_for: TimeDelta) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// How many resources remain of the targets, by course and source, counted exactly in the store itself. Entangled
     /// ones count too: what remains, remains.

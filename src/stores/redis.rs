@@ -5,26 +5,27 @@
 //! may return a key twice while the server resizes its table. (Two dead keys with one hash would count as one: a number
 //! too small by one, nothing else. Live, unrecognised and unclaimed keys that come twice count twice.)
 //!
-//! A pass is complete or an error (S4): it stays on one connection, and at its end the server must be the process that
-//! it was at its beginning (`run_id`), and still a primary. A cursor means nothing to another server.
+//! A pass is complete or an error (S4): it stays on one connection a server, and at its end each server must be the process
+//! that it was at its beginning (`run_id`), and still a primary. A cursor means nothing to another server. Of a Redis Cluster all
+//! masters are walked at once: each of them must see every slot with the same masters at the beginning and at the end, and none
+//! of its own on its way. With sentinels they must still name the server that was walked.
 //!
-//! Deletes are UNLINKs of single keys in pipelines, so that each key's answer is known. None is ever sent again, and a
-//! connection on which something failed is closed: what it has not sent yet must not be sent late.
-//!
-//! A node of a Redis Cluster is refused, since it holds only a part of the keys; a `Pass` is where several
-//! nodes would be walked.
+//! Deletes are UNLINKs of single keys in pipelines, so that each key's answer is known. None is ever sent again, whatever
+//! the answer (a slot that has moved is one), and a connection on which something failed is closed: what it has not sent yet
+//! must not be sent late.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::RedisResult;
-use secrecy::SecretString;
 use tokio::sync::mpsc;
 
-use self::link::{Call, Kind, Lease, Link};
-use self::pass::Pass;
+pub use self::link::ServerSettings;
+use self::link::{Call, Kind};
+use self::nodes::{Nodes, Servers};
+use self::pass::{Pass, Through};
+use self::sizes::Sizes;
 use super::copies::{Copied, Copies, CopyId, Item, PutBack, Restoring};
 use super::template::{Claim, Template, Templates};
 use super::{Handle, Marker, Outcome, Removed, Store, StoreError, Targets};
@@ -36,7 +37,10 @@ use crate::sweep::Condemned;
 mod copy;
 pub(in crate::stores) mod link;
 pub(in crate::stores) mod marker;
+pub(in crate::stores) mod nodes;
 pub(in crate::stores) mod pass;
+mod sizes;
+pub(in crate::stores) mod slots;
 
 /// How many keys one pipeline of a delete holds; freshness is asked before each.
 const PIPELINE: usize = 100;
@@ -45,8 +49,8 @@ const DELETE: &str = "delete keys";
 
 static KIND: Kind = Kind {
     name: "redis",
-    needs: "grant its user PING, INFO, SELECT, SCAN, UNLINK, DUMP, PTTL, GET, SET, EVAL, EVALSHA and SCRIPT, all of the \
-            templates' keys, and course-gc:marker",
+    needs: "grant its user PING, INFO, SELECT, SCAN, UNLINK, DUMP, PTTL, GET, SET, EVAL, EVALSHA and SCRIPT, in a cluster \
+            CLUSTER, all of the templates' keys, and course-gc:marker; MEMORY USAGE, too, if sizes are to be known",
 };
 
 /// What a Redis store is built from.
@@ -54,10 +58,8 @@ static KIND: Kind = Kind {
 pub struct RedisSettings {
     /// The store's name in the configuration.
     pub name: String,
-    /// `redis://user:password@host:port/db`, or `rediss://` for TLS.
-    pub url: SecretString,
-    /// The same server for a user who may RESTORE, if that is another.
-    pub restore_url: Option<SecretString>,
+    /// Where its server is.
+    pub server: ServerSettings,
     /// Its sources, in order.
     pub templates: Vec<Template>,
     /// The type of course ids.
@@ -66,15 +68,13 @@ pub struct RedisSettings {
     pub scan_count: u32,
     /// The most keys in one batch.
     pub batch_limit: usize,
-    /// How long to wait for a connection, and for the answer of each call.
-    pub call_timeout: Duration,
 }
 
 /// A store of keys.
 pub struct RedisStore {
-    link: Link,
+    nodes: Nodes,
     /// The way for putting back, if it is another.
-    restore_link: Option<Link>,
+    restore_nodes: Option<Nodes>,
     sources: Vec<String>,
     templates: Templates,
     id_type: IdType,
@@ -86,28 +86,19 @@ impl RedisStore {
     /// A store that connects when it is first used. Its sources are named by their templates' texts.
     ///
     /// # Errors
-    /// If the URL is none.
+    /// If the URL is none, or the certificates of its authority cannot be read.
     pub fn new(settings: RedisSettings) -> Result<Self, StoreError> {
-        let RedisSettings { name, url, restore_url, templates, id_type, scan_count, batch_limit, call_timeout } =
-            settings;
+        let RedisSettings { name, server, templates, id_type, scan_count, batch_limit } = settings;
+        let (nodes, restore_nodes) = Nodes::new(&KIND, &name, &server)?;
         Ok(Self {
-            restore_link: restore_url.map(|url| Link::new(&KIND, name.clone(), &url, call_timeout)).transpose()?,
-            link: Link::new(&KIND, name, &url, call_timeout)?,
+            nodes,
+            restore_nodes,
             sources: templates.iter().map(|template| template.text().to_owned()).collect(),
             templates: Templates::new(templates, id_type),
             id_type,
             scan_count: scan_count.max(1),
             batch_limit: batch_limit.max(1),
         })
-    }
-
-    /// The ids besides `owner` that a key holds, each once.
-    fn mentions(&self, owner: CourseId, key: &[u8]) -> Vec<CourseId> {
-        let mut others = self.id_type.mentions(key);
-        others.retain(|id| *id != owner);
-        others.sort_unstable();
-        others.dedup();
-        others
     }
 
     /// The source and course of a key, if it belongs to a target.
@@ -118,52 +109,38 @@ impl RedisStore {
         }
     }
 
-    /// Sends the batch pipeline by pipeline and adds the outcomes of what was sent.
-    async fn unlink(&self, mut lease: Lease, batch: &Condemned, outcomes: &mut Vec<Outcome>) {
-        for (n, handles) in batch.handles().chunks(PIPELINE).enumerate() {
-            if !batch.is_fresh() {
-                break;
-            }
-            let receipts = batch.safe().map(|safe| safe.receipts.iter().skip(n * PIPELINE).take(PIPELINE));
-            let pipeline = match receipts {
-                Some(receipts) => copy::unlink_copied(handles, receipts),
-                None => unlink(handles),
+    /// Sends the batch pipeline by pipeline and notes the outcomes of what was sent.
+    async fn unlink(&self, mut servers: Servers, batch: &Condemned, outcomes: &mut [Outcome]) {
+        let time_left = || batch.is_fresh().then(|| batch.time_left());
+        let all = batch.handles().len();
+        for (n, (handles, outcomes)) in batch.handles().chunks(PIPELINE).zip(outcomes.chunks_mut(PIPELINE)).enumerate()
+        {
+            let receipt = |at: usize| batch.safe().and_then(|safe| safe.receipts.get(n * PIPELINE + at));
+            let calls = |places: &[usize]| match batch.safe() {
+                Some(_) => copy::unlink_copied(places.iter().filter_map(|at| Some((handles.get(*at)?, receipt(*at)?)))),
+                None => unlink_any(places.iter().filter_map(|at| handles.get(*at))),
             };
-            lease.limit(batch.time_left());
-            let call = lease.call();
-            let answers: RedisResult<Vec<RedisResult<i64>>> = pipeline.query_async(lease.connection()).await;
-            let sent = outcomes.len();
-            match answers {
-                Ok(answers) if answers.len() == handles.len() => {
-                    outcomes.extend(answers.into_iter().map(|answer| outcome(&self.link, call, answer)));
-                }
-                Ok(answers) => {
-                    let why = format_args!("{} answers to {} commands", answers.len(), handles.len());
-                    let cause = self.link.unusable(call, why).to_string();
-                    outcomes.extend(handles.iter().map(|_| Outcome::Failed(cause.clone())));
-                }
-                Err(error) => {
-                    let cause = chain(&self.link.failed(call, error));
-                    outcomes.extend(handles.iter().map(|_| Outcome::Failed(cause.clone())));
-                }
-            }
+            let parts = servers.send(handles.iter().map(|handle| &handle.key[..]), time_left, calls).await;
+            let unsent = parts.iter().map(|part| part.places.len()).sum::<usize>() < handles.len();
+            let read = |call: &Call, answer| outcome(call, answer, batch);
+            parts.into_iter().for_each(|part| part.write(outcomes, read, Outcome::Failed));
             tracing::debug!(
                 target: "course_gc::moment",
-                store = self.link.name(),
+                store = self.nodes.name(),
                 moment = "deleting",
-                handled = outcomes.len(),
-                of = batch.handles().len(),
+                handled = n * PIPELINE + handles.len(),
+                of = all,
             );
-            if outcomes[sent..].iter().any(|outcome| matches!(outcome, Outcome::Failed(_))) {
+            if unsent || outcomes.iter().any(|outcome| matches!(outcome, Outcome::Failed(_))) {
                 return;
             }
         }
-        self.link.give_back(lease);
+        servers.give_back();
     }
 }
 
 /// Deletes whatever the keys hold.
-fn unlink(handles: &[Handle]) -> redis::Pipeline {
+fn unlink_any<'a>(handles: impl Iterator<Item = &'a Handle>) -> redis::Pipeline {
     let mut pipeline = redis::pipe();
     pipeline.ignore_errors();
     for handle in handles {
@@ -173,22 +150,25 @@ fn unlink(handles: &[Handle]) -> redis::Pipeline {
 }
 
 /// What the answer to one key's delete means.
-fn outcome(link: &Link, call: Call, answer: RedisResult<i64>) -> Outcome {
+fn outcome(call: &Call, answer: RedisResult<i64>, batch: &Condemned) -> Outcome {
     match answer {
+        Ok(length @ 1..) if batch.safe().is_some() => {
+            Outcome::Deleted { resources: 1, bytes: u64::try_from(length).ok() }
+        }
         Ok(1) => Outcome::Deleted { resources: 1, bytes: None },
         Ok(0) => Outcome::Absent,
         Ok(copy::CHANGED) => Outcome::Partly { resources: 0, bytes: None, left: 1 },
         Ok(number) => {
-            Outcome::Failed(link.unusable(call, format_args!("the delete of one key answered {number}")).to_string())
+            Outcome::Failed(call.unusable(format_args!("the delete of one key answered {number}")).to_string())
         }
-        Err(error) => Outcome::Failed(chain(&link.failed(call, error))),
+        Err(error) => Outcome::Failed(chain(&call.failed(error))),
     }
 }
 
 #[async_trait]
 impl Store for RedisStore {
     fn name(&self) -> &str {
-        self.link.name()
+        self.nodes.name()
     }
 
     fn kind(&self) -> &'static str {
@@ -204,28 +184,31 @@ impl Store for RedisStore {
     }
 
     async fn identity(&self) -> Result<String, StoreError> {
-        let mut lease = self.link.lease("identify the server").await?;
-        let server = self.link.server(&mut lease).await?;
-        self.link.give_back(lease);
-        Ok(format!("redis {} at {}", server.version, self.link.address()))
+        self.nodes.identity().await
     }
 
     async fn marker(&self) -> Result<Option<Marker>, StoreError> {
-        marker::read(&self.link, marker::KEY).await
+        marker::read(&self.nodes, marker::KEY).await
     }
 
     async fn move_marker(&self, from: Option<&Marker>, to: &Marker) -> Result<bool, StoreError> {
-        marker::replace(&self.link, marker::KEY, from, to).await
+        marker::replace(&self.nodes, marker::KEY, from, to).await
     }
 
     async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {
         let mut seen = Seen::default();
-        let mut pass = Pass::begin(&self.link, self.scan_count, "take inventory").await?;
+        let mut sizes = Sizes::default();
+        let mut pass = Pass::begin(&self.nodes, Through::Everything, self.scan_count, "take inventory").await?;
         while let Some(keys) = pass.page().await? {
             for key in keys {
                 match self.templates.claim(&key) {
                     Claim::Owned(source, owner) if census.is_live(owner) || seen.first_time(&key) => {
-                        census.observe(source, owner, Amount::one(&key, None), || self.mentions(owner, &key));
+                        if !census.is_live(owner) {
+                            sizes.offer(source, &key);
+                        }
+                        census.observe(source, owner, Amount::one(&key, None), || {
+                            owner.others(self.id_type.mentions(&key))
+                        });
                     }
                     Claim::Owned(..) => {}
                     Claim::Unrecognised(source) => census.unrecognised(source, &key, 1),
@@ -233,6 +216,7 @@ impl Store for RedisStore {
                 }
             }
         }
+        sizes.measure(&self.nodes, census).await;
         Ok(())
     }
 
@@ -241,7 +225,7 @@ impl Store for RedisStore {
             return Ok(());
         }
         let mut seen = Seen::default();
-        let mut pass = Pass::begin(&self.link, self.scan_count, "locate keys").await?;
+        let mut pass = Pass::begin(&self.nodes, Through::Everything, self.scan_count, "locate keys").await?;
         while let Some(keys) = pass.page().await? {
             if handles.is_closed() {
                 return Err(StoreError::Stopped);
@@ -250,7 +234,7 @@ impl Store for RedisStore {
                 if let Some((source, owner)) = self.wanted(targets, &key)
                     && seen.first_time(&key)
                 {
-                    let mentions = self.mentions(owner, &key);
+                    let mentions = owner.others(self.id_type.mentions(&key));
                     let handle = Handle { source, owner, mentions, key: Bytes::from(key) };
                     handles.send(handle).await.map_err(|_| StoreError::Stopped)?;
                 }
@@ -264,19 +248,18 @@ impl Store for RedisStore {
     }
 
     async fn put_back(&self, items: &[Item], restoring: Restoring) -> Vec<PutBack> {
-        copy::put_back(self.restore_link.as_ref().unwrap_or(&self.link), items, restoring).await
+        copy::put_back(self.restore_nodes.as_ref().unwrap_or(&self.nodes), items, restoring).await
     }
 
     async fn delete(&self, batch: &Condemned) -> Removed {
         let handles = batch.handles();
-        let mut outcomes = Vec::with_capacity(handles.len());
+        let mut outcomes = vec![Outcome::Unattempted; handles.len()];
         if batch.is_fresh() {
-            match self.link.lease(DELETE).await {
-                Ok(lease) => self.unlink(lease, batch, &mut outcomes).await,
-                Err(error) => outcomes.extend(handles.iter().take(PIPELINE).map(|_| Outcome::Failed(chain(&error)))),
+            match self.nodes.servers(DELETE).await {
+                Ok(servers) => self.unlink(servers, batch, &mut outcomes).await,
+                Err(error) => outcomes.iter_mut().take(PIPELINE).for_each(|it| *it = Outcome::Failed(chain(&error))),
             }
         }
-        outcomes.resize(handles.len(), Outcome::Unattempted);
         Removed { outcomes }
     }
 
@@ -286,7 +269,7 @@ impl Store for RedisStore {
         }
         let mut seen = Seen::default();
         let mut counts: BTreeMap<(SourceIndex, CourseId), u64> = BTreeMap::new();
-        let mut pass = Pass::begin(&self.link, self.scan_count, "count what remains").await?;
+        let mut pass = Pass::begin(&self.nodes, Through::Everything, self.scan_count, "count what remains").await?;
         while let Some(keys) = pass.page().await? {
             for key in keys {
                 if let Some(place) = self.wanted(targets, &key)

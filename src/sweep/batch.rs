@@ -1,7 +1,7 @@
 //! One batch, in the order of S11.
 
 use std::collections::BTreeSet;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt};
@@ -12,9 +12,10 @@ use crate::domain::breakers::Recent;
 use crate::domain::diff::OrphanKey;
 use crate::domain::ids::CourseId;
 use crate::domain::live_set::LiveSet;
+use crate::domain::markers::{NotAdopted, is_still_there};
 use crate::domain::report::Tally;
 use crate::errors::chain;
-use crate::ledger::{AskedAgain, BatchOutcome, Intent};
+use crate::ledger::{AskedAgain, BatchOutcome, Intent, OpenIntent};
 use crate::postgres::PostgresError;
 use crate::stores::copies::{CopyId, Receipt};
 use crate::stores::{Handle, Outcome, Referenced, Store, StoreError};
@@ -22,6 +23,10 @@ use crate::stores::{Handle, Outcome, Referenced, Store, StoreError};
 /// Why a batch was not confirmed.
 #[derive(Debug, thiserror::Error)]
 enum Unconfirmed {
+    #[error("could not look whether the store is still ours; nothing was sent")]
+    Marker(#[source] StoreError),
+    #[error("the store is not where it was when the run began; nothing was sent")]
+    Elsewhere(#[source] NotAdopted),
     #[error("could not confirm that the courses are dead; nothing was sent")]
     Liveness(#[source] PostgresError),
     #[error("could not ask what is still referred to; nothing was sent")]
@@ -107,7 +112,12 @@ impl Done {
         self.tallies.push((key, tally));
     }
 
-    pub(super) fn spare(&mut self, handle: &Handle) {
+    /// Nothing was tried with these.
+    fn leave(&mut self, handles: &[Handle]) {
+        handles.iter().for_each(|handle| self.count(handle, &Outcome::Unattempted));
+    }
+
+    fn spare(&mut self, handle: &Handle) {
         let key = (handle.source, handle.owner);
         self.tallies.push((key, Tally { spared: 1, ..Tally::default() }));
         self.kept.insert(key);
@@ -129,6 +139,16 @@ impl Done {
     }
 }
 
+/// A batch under way.
+struct Batch<'a> {
+    share: &'a Share<'a>,
+    id: CopyId,
+    /// What it was meant to take.
+    orphans: BTreeSet<OrphanKey>,
+    /// The orphans that count in no breaker.
+    approved: &'a BTreeSet<OrphanKey>,
+}
+
 impl Sweeper<'_> {
     /// Takes one batch through S11. `approved` are the orphans that count in no breaker.
     pub(super) async fn batch(
@@ -139,70 +159,106 @@ impl Sweeper<'_> {
         approved: &BTreeSet<OrphanKey>,
     ) -> Done {
         let mut done = Done::default();
-        let store = share.store;
-        // What names somebody who lives stays, and needs no copy.
-        let is_entangled = |handle: &Handle| handle.mentions.iter().any(|id| self.live.contains(*id));
-        let (entangled, handles): (Vec<Handle>, Vec<Handle>) = handles.into_iter().partition(is_entangled);
-        entangled.iter().for_each(|handle| done.spare(handle));
+        let handles = self.spare_entangled(handles, &mut done);
         if handles.is_empty() {
             return done;
         }
-        let orphans: BTreeSet<OrphanKey> = handles.iter().map(|handle| (handle.source, handle.owner)).collect();
-        let owners = courses_of(&orphans);
-        let counting = orphans.difference(approved).map(|(_, course)| *course).collect();
-        let intent = Intent { courses: owners.clone(), counting, handles: handles.len() };
-        let intent = match self.ledger.open_intent(self.run, store.name(), &intent).await {
-            Ok(Some(intent)) => intent,
-            Ok(None) => {
-                done.paused = true;
-                return done;
-            }
-            Err(error) => {
-                done.failed(&error);
-                handles.iter().for_each(|handle| done.count(handle, &Outcome::Unattempted));
-                return done;
-            }
-        };
-        moment(store, "intended");
         let id = CopyId { run: self.run, batch: number, taken_at: self.started_at, expires_at: self.expires_at() };
-        let mut kept = match self.copy(share, &id, handles.clone(), &mut done).await {
-            Ok(kept) => kept,
-            Err(error) => {
-                done.hopeless = error.is_full().then(|| chain(&error));
-                done.failed(&error);
-                handles.iter().for_each(|handle| done.count(handle, &Outcome::Unattempted));
-                Kept::nothing()
-            }
-        };
+        let orphans = handles.iter().map(|handle| (handle.source, handle.owner)).collect();
+        let (store, batch) = (share.store, Batch { share, id, orphans, approved });
+        let Some(intent) = self.intend(&batch, &handles, &mut done).await else { return done };
+        moment(store, "intended");
+        let mut kept = self.keep(&batch, handles, &mut done).await;
         moment(store, "copied");
-        let meant = kept.handles.clone();
-        let sent = match self.condemn(store, &owners, (&id, &mut kept)).await {
-            Ok(Confirmed { condemned, spared, live }) => {
-                self.note_live(&live, &mut done).await;
-                spared.iter().for_each(|handle| done.spare(handle));
-                delete(store, condemned, &mut done).await
-            }
-            Err(error) => {
-                done.failed(&error);
-                meant.iter().for_each(|handle| done.count(handle, &Outcome::Unattempted));
-                Sent::default()
-            }
-        };
+        let meant = kept.handles().to_vec();
+        let condemned = self.confirm(&batch, &mut kept, &mut done).await;
+        let sent = delete(store, condemned, &mut done).await;
         moment(store, "deleted");
         // Before the intent is closed: whoever crashes in between leaves it open, and the next run asks.
-        let (asked, live) = self.confirm_again(store, &sent.named, &mut done).await;
-        let harmed = harmed(&meant, &live);
-        let whole = harmed.is_empty() || self.put_back(share, (&id, &kept), &harmed, &mut done).await;
+        let asked = self.make_good(&batch, (&kept, &meant), &sent.named, &mut done).await;
         if sent.named.is_empty() {
             self.discard(&kept).await;
         }
-        // What could not be put back is put back by the next run.
-        let asked = if whole { asked } else { AskedAgain::Unanswered };
         if let Err(error) = self.ledger.close_intent(&intent, &done.outcome(&sent.deleted, approved), asked).await {
             done.failed(&error);
         }
         moment(store, "recorded");
         done
+    }
+
+    /// What names somebody who lives stays, and needs no copy.
+    fn spare_entangled(&self, handles: Vec<Handle>, done: &mut Done) -> Vec<Handle> {
+        let is_entangled = |handle: &Handle| handle.mentions.iter().any(|id| self.live.contains(*id));
+        let (entangled, rest): (Vec<Handle>, Vec<Handle>) = handles.into_iter().partition(is_entangled);
+        entangled.iter().for_each(|handle| done.spare(handle));
+        rest
+    }
+
+    /// Writes down what is to go. `None` if a pause is in force, or it could not be written: then nothing goes.
+    async fn intend(&self, batch: &Batch<'_>, handles: &[Handle], done: &mut Done) -> Option<OpenIntent> {
+        let counting = batch.orphans.difference(batch.approved).map(|(_, course)| *course).collect();
+        let intent = Intent { courses: courses_of(&batch.orphans), counting, handles: handles.len() };
+        match self.ledger.open_intent(self.run, batch.share.store.name(), &intent).await {
+            Ok(Some(intent)) => Some(intent),
+            Ok(None) => {
+                done.paused = true;
+                None
+            }
+            Err(error) => {
+                done.failed(&error);
+                done.leave(handles);
+                None
+            }
+        }
+    }
+
+    /// Copies what is to go. What could not be copied stays.
+    async fn keep(&self, batch: &Batch<'_>, handles: Vec<Handle>, done: &mut Done) -> Kept {
+        match self.copy(batch.share, &batch.id, handles.clone(), done).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                done.hopeless = error.is_full().then(|| chain(&error));
+                done.failed(&error);
+                done.leave(&handles);
+                Kept::nothing()
+            }
+        }
+    }
+
+    /// Condemns what is dead in a place that is ours, both asked now, and spares the rest. `None` if nothing is to go.
+    async fn confirm(&self, batch: &Batch<'_>, kept: &mut Kept, done: &mut Done) -> Option<Condemned> {
+        let meant = kept.handles().to_vec();
+        match self.condemn(batch, kept).await {
+            Ok(Confirmed { condemned, spared, live }) => {
+                self.note_live(&live, done).await;
+                spared.iter().for_each(|handle| done.spare(handle));
+                condemned
+            }
+            Err(error) => {
+                done.hopeless = matches!(error, Unconfirmed::Elsewhere(_)).then(|| chain(&error));
+                done.failed(&error);
+                done.leave(&meant);
+                None
+            }
+        }
+    }
+
+    /// Asks about everybody once more whom something named that went, and puts back what should not have gone. What could not be put
+    /// back, or asked about, is the next run's to settle.
+    async fn make_good(
+        &self,
+        batch: &Batch<'_>,
+        (kept, meant): (&Kept, &[Handle]),
+        named: &BTreeSet<CourseId>,
+        done: &mut Done,
+    ) -> AskedAgain {
+        let (asked, live) = self.confirm_again(batch.share.store, named, done).await;
+        let harmed = harmed(meant, &live);
+        if harmed.is_empty() || self.put_back(batch.share, (&batch.id, kept), &harmed, done).await {
+            asked
+        } else {
+            AskedAgain::Unanswered
+        }
     }
 
     /// When copies of this run expire.
@@ -211,24 +267,22 @@ impl Sweeper<'_> {
         self.started_at.checked_add_signed(keep).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
-    /// Asks about every id that the batch names, now, and condemns what is dead. The other part is spared: what is live,
-    /// names something live, or is referred to by something live.
-    async fn condemn(
-        &self,
-        store: &dyn Store,
-        owners: &BTreeSet<CourseId>,
-        (id, kept): (&CopyId, &mut Kept),
-    ) -> Result<Confirmed, Unconfirmed> {
-        let asked_at = self.clock.since_boot();
+    /// Looks whether the store still is ours, asks about every id that the batch names, and condemns what is dead. The other part is
+    /// spared: what is live, names something live, or is referred to by something live.
+    async fn condemn(&self, batch: &Batch<'_>, kept: &mut Kept) -> Result<Confirmed, Unconfirmed> {
+        let (store, asked_at) = (batch.share.store, self.clock.since_boot());
+        let marker = store.marker().await.map_err(Unconfirmed::Marker)?;
+        is_still_there(batch.share.entry, marker.as_ref()).map_err(Unconfirmed::Elsewhere)?;
         let referenced = match store.reference_query() {
             Some(query) => {
                 let references = self.liveness.references(query).map_err(reference_error).boxed();
-                store.referenced(owners, references).await.map_err(Unconfirmed::References)?
+                let owners = courses_of(&batch.orphans);
+                store.referenced(&owners, references).await.map_err(Unconfirmed::References)?
             }
             None => Referenced::default(),
         };
         let named: BTreeSet<CourseId> =
-            kept.handles.iter().flat_map(|handle| handle.mentions.iter().chain([&handle.owner])).copied().collect();
+            kept.handles().iter().flat_map(|handle| handle.mentions.iter().chain([&handle.owner])).copied().collect();
         let live = self.liveness.live_among(&named).await.map_err(Unconfirmed::Liveness)?;
         self.lock.verify().await.map_err(Unconfirmed::Liveness)?;
         let (dead, spared): (Vec<_>, Vec<_>) = {
@@ -241,9 +295,9 @@ impl Sweeper<'_> {
         };
         let spared = spared.into_iter().map(|(handle, _)| handle).collect();
         let (dead, receipts): (Vec<Handle>, Vec<_>) = dead.into_iter().unzip();
-        let dead = (dead, Kept::safe(id, receipts), referenced);
-        let condemned = (!dead.0.is_empty())
-            .then(|| Condemned::new(dead, asked_at, self.confirmation, std::sync::Arc::clone(&self.clock)));
+        let dead = (dead, Kept::safe(&batch.id, receipts), referenced);
+        let condemned =
+            (!dead.0.is_empty()).then(|| Condemned::new(dead, asked_at, self.confirmation, Arc::clone(&self.clock)));
         Ok(Confirmed { condemned, spared, live })
     }
 

@@ -21,7 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Deadline};
 use crate::stores::copies::Safe;
 use crate::stores::{Handle, Referenced};
 
@@ -30,8 +30,7 @@ pub struct Condemned {
     handles: Vec<Handle>,
     safe: Option<Safe>,
     referenced: Referenced,
-    until: Duration,
-    clock: Arc<dyn Clock>,
+    good: Deadline,
 }
 
 impl Condemned {
@@ -44,7 +43,8 @@ impl Condemned {
         good_for: Duration,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { handles, safe, referenced, until: confirmed_at.saturating_add(good_for), clock }
+        let good = Deadline::new(confirmed_at.saturating_add(good_for), clock);
+        Self { handles, safe, referenced, good }
     }
 
     /// A batch for the tests of a single store, without quarantine.
@@ -59,6 +59,16 @@ impl Condemned {
     pub(crate) fn for_test_copied(handles: Vec<Handle>, safe: Safe, good_for: Duration) -> Self {
         let clock = Arc::new(crate::clock::MachineClock);
         Self::new((handles, Some(safe), Referenced::default()), clock.since_boot(), good_for, clock)
+    }
+
+    /// A batch for the tests of a single store, good for so long on a clock of their own.
+    #[cfg(test)]
+    pub(crate) fn for_test_by(
+        batch: (Vec<Handle>, Option<Safe>, Referenced),
+        good_for: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self::new(batch, clock.since_boot(), good_for, clock)
     }
 
     /// A batch for the tests of a single store, of which something is referred to.
@@ -91,17 +101,22 @@ impl Condemned {
 
     /// False once the confirmation is too old to act upon (S2). A store asks before each thing that it sends.
     pub fn is_fresh(&self) -> bool {
-        self.clock.since_boot() < self.until
+        !self.good.is_over()
     }
 
     /// The time that is left to send something; zero when the confirmation is too old.
     pub fn time_left(&self) -> Duration {
-        self.until.saturating_sub(self.clock.since_boot())
+        self.good.time_left()
+    }
+
+    /// Until when the confirmation is good, for whoever acts upon it on a thread of its own.
+    pub fn good(&self) -> Deadline {
+        self.good.clone()
     }
 }
 
 impl fmt::Debug for Condemned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Condemned").field("handles", &self.handles.len()).field("until", &self.until).finish()
+        f.debug_struct("Condemned").field("handles", &self.handles.len()).field("good", &self.good).finish()
     }
 }

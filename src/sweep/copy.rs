@@ -30,9 +30,9 @@ impl Uncopied {
 /// A batch whose copies are safe, or of which a person wants none.
 pub(super) struct Kept {
     /// What may go.
-    pub handles: Vec<Handle>,
+    handles: Vec<Handle>,
     /// A receipt each; `None` without quarantine.
-    pub receipts: Option<Vec<Receipt>>,
+    receipts: Option<Vec<Receipt>>,
     /// What the archives hold of it.
     archive: Option<Copy>,
 }
@@ -43,13 +43,24 @@ impl Kept {
         Self { handles: Vec::new(), receipts: None, archive: None }
     }
 
-    /// The handles with their receipts.
+    /// What may go.
+    pub(super) fn handles(&self) -> &[Handle] {
+        &self.handles
+    }
+
+    /// Takes the handles out, with their receipts.
     pub(super) fn take(&mut self) -> Vec<(Handle, Option<Receipt>)> {
         let receipts = self.receipts.take().map(|receipts| receipts.into_iter().map(Some));
         match receipts {
             Some(receipts) => std::mem::take(&mut self.handles).into_iter().zip(receipts).collect(),
             None => std::mem::take(&mut self.handles).into_iter().map(|handle| (handle, None)).collect(),
         }
+    }
+
+    /// What `delete` may take of the handles that these receipts are for; `None` without quarantine.
+    pub(super) fn safe(id: &CopyId, receipts: Vec<Option<Receipt>>) -> Option<Safe> {
+        let receipts: Option<Vec<Receipt>> = receipts.into_iter().collect();
+        receipts.map(|receipts| Safe { id: *id, receipts })
     }
 }
 
@@ -97,7 +108,8 @@ impl Sweeper<'_> {
         }
     }
 
-    /// Puts back what went of those of `owners` of whom something names somebody live; true if nothing of it is missing now.
+    /// Puts back what went of those of `owners` of whom something names somebody live; true if nothing of it is missing now, whatever else of the batch
+    /// failed.
     pub(super) async fn put_back(
         &self,
         share: &Share<'_>,
@@ -105,6 +117,7 @@ impl Sweeper<'_> {
         owners: &BTreeSet<CourseId>,
         done: &mut Done,
     ) -> bool {
+        let mut whole = true;
         let mut returned: Vec<Returned> = Vec::new();
         let mut copies: Vec<Copy> = kept.archive.iter().cloned().collect();
         if let Some(in_place) = share.store.in_place() {
@@ -113,7 +126,11 @@ impl Sweeper<'_> {
                     let ours = placed.into_iter().filter(|placed| placed.id == *id);
                     copies.extend(ours.map(|placed| Copy::of_place(share.store.name(), placed)));
                 }
-                Err(error) => done.failed(&error),
+                // Who knows what lies there.
+                Err(error) => {
+                    whole = false;
+                    done.failed(&error);
+                }
             }
         }
         for copy in &copies {
@@ -122,13 +139,14 @@ impl Sweeper<'_> {
             }
         }
         for lost in returned.iter().filter(|returned| returned.failed()) {
+            whole = false;
             let cause = lost.cause.as_deref().unwrap_or_default();
             done.failed(&StoreError::Unusable(format!("could not put back `{}`: {cause}", lost.name)));
         }
         let restored = returned.iter().filter(|returned| returned.outcome == "restored").count() as u64;
         tracing::warn!(store = share.store.name(), restored, "put back what should not have gone");
         done.put_back += restored;
-        !done.failed
+        whole
     }
 }
 
@@ -136,12 +154,4 @@ impl Sweeper<'_> {
 pub(super) fn harmed(handles: &[Handle], live: &LiveSet) -> BTreeSet<CourseId> {
     let names_live = |handle: &&Handle| handle.mentions.iter().chain([&handle.owner]).any(|id| live.contains(*id));
     handles.iter().filter(names_live).map(|handle| handle.owner).collect()
-}
-
-impl Kept {
-    /// What `delete` may take of those handles.
-    pub(super) fn safe(id: &CopyId, receipts: Vec<Option<Receipt>>) -> Option<Safe> {
-        let receipts: Option<Vec<Receipt>> = receipts.into_iter().collect();
-        receipts.map(|receipts| Safe { id: *id, receipts })
-    }
 }

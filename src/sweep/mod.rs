@@ -1,8 +1,8 @@
 //! The only part that deletes: one store's share of a plan, in batches, in the order of S11.
 //!
-//! For each batch: intent → copy → confirm → delete → confirm again, and put back what should not have gone → outcome. Batches are slices of the stream that
-//! [`Store::locate`] sends, and grow while all goes well: 1, 10, 100, … up to the store's limit. A store that fails twice
-//! in a row is left for the next run.
+//! For each batch: intent → copy → confirm that the store is ours and who is dead → delete → confirm again, and put back what should not
+//! have gone → outcome. Batches are slices of the stream that [`Store::locate`] sends, and grow while all goes well: 1, 10, 100, … up to
+//! the store's limit. A store that fails twice in a row is left for the next run.
 //!
 //! The moments of a batch are logged at the target `course_gc::moment`, at debug: `intended`, `copied`, `deleting` (by the stores,
 //! in the middle of it), `deleted` (before the outcome is written), `recorded`.
@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::domain::diff::{Orphan, OrphanKey};
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::live_set::LiveSet;
+use crate::domain::markers::Owner;
 use crate::domain::report::Tally;
 use crate::errors::chain;
 use crate::ledger::Ledger;
@@ -76,6 +77,8 @@ pub struct Sweeper<'a> {
 pub struct Share<'a> {
     /// The store.
     pub store: &'a dyn Store,
+    /// Our entry in its marker, which is looked for again with each batch (S7); `None` if the store is not ours.
+    pub entry: Option<&'a Owner>,
     /// What goes is copied first; false where a person chose that it is gone at once (S12).
     pub quarantined: bool,
     /// What is to go.

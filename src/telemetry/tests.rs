@@ -73,6 +73,7 @@ fn store(name: &str, orphans: Vec<OrphanReport>, swept: Tally) -> StoreReport {
         live_resources: 50,
         unrecognised: Unrecognised { count: 4, samples: Vec::new() },
         orphans,
+        estimate: None,
         swept,
     };
     StoreReport {

@@ -15,6 +15,7 @@ use course_gc::domain::live_set::{self, LiveSet, Population};
 use course_gc::domain::markers::{AdoptedStore, Known as KnownStore, Marker, Owner, Truths, judge_marker};
 use course_gc::domain::pins::Position;
 use course_gc::domain::plan::{Limits, SourceView, StoreView};
+use course_gc::domain::sample::Sample;
 
 use crate::protocol::Protocol;
 use crate::safeguards::Safeguard;
@@ -111,7 +112,8 @@ pub fn judge(
             run: collector.run,
         });
     }
-    let source = SourceView { live_courses: 0, exclusive: !protocol.keeps(Safeguard::HoldStrangers) };
+    let source =
+        SourceView { live_courses: 0, exclusive: !protocol.keeps(Safeguard::HoldStrangers), sizes: Sample::default() };
     let view = StoreView { sources: vec![source; SLOTS], orphans, complete: true, adopted: true };
     let plan = decide(vec![view], &World::default(), &limits(protocol));
     verdict.sweep = Set::of(&plan.sweeps(0).map(|orphan| orphan.source.0).collect::<Vec<_>>());
@@ -130,7 +132,13 @@ fn inventory(protocol: &Protocol, collector: &Collector, seen: [u8; SLOTS]) -> I
             dead.insert(id(slot.owner), found(visible(protocol, collector.live, index, version)));
         }
         let unrecognised = Unrecognised::default();
-        inventory.sources.push(SourceInventory { live_courses: 0, live_resources: 0, dead, unrecognised });
+        inventory.sources.push(SourceInventory {
+            live_courses: 0,
+            live_resources: 0,
+            dead,
+            unrecognised,
+            sizes: Sample::default(),
+        });
     }
     inventory
 }

@@ -1,11 +1,15 @@
 //! The delete path: one call takes what a course left out of every store, and tells the truth about it.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use course_gc::cleanup::{Call, CleanupError, cleanup_course_resources, trace};
 use course_gc::domain::cleanup::{Cleanup, Request, RequestState, Timing};
 use course_gc::domain::ids::IdType;
-use course_gc::domain::report::Verdict;
+use course_gc::domain::report::{Mode, Verdict};
 use course_gc::ledger::Requests;
+use course_gc::liveness::{LivenessSource, PostgresSources};
+use course_gc::reconcile::{Collector, organizations, reconcile};
 use sandbox::campus::{Campus, CampusSize, CourseId};
 use sandbox::config::Settings;
 use sandbox::{Snapshot, World};
@@ -180,5 +184,30 @@ async fn s6_who_is_live_again_makes_an_older_request_void() -> Result<()> {
     let trace = trace(&collector, id(course)).await?;
     assert!(!trace.empty && !trace.live, "{trace:?}");
     assert!(trace.stores.iter().flat_map(|store| &store.sources).all(|source| !source.samples.is_empty()), "{trace:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn whose_a_course_was_is_known_when_it_has_gone_and_a_query_that_fails_costs_no_run() -> Result<()> {
+    let scene = Scene::set().await?;
+    let telling = |query: &str| -> Result<Collector> {
+        let source = LivenessSource { organizations: Some(query.to_owned()), ..scene.installation.source()? };
+        let mut collector = scene.installation.collector()?;
+        collector.liveness = Arc::new(PostgresSources { id_type: IdType::Uuid, sources: vec![source] });
+        Ok(collector)
+    };
+    let course = scene.doomed(0);
+    let organization = scene.campus.course(course).context("it is planned")?.organization.to_string();
+    let stop = CancellationToken::new();
+    let mistaken = telling("SELECT id, no_such_column FROM public.courses")?;
+    assert_eq!(reconcile(&mistaken, Mode::Run, &stop).await?.verdict, Verdict::Clean);
+    assert_eq!(organizations::of(&mistaken, id(course)).await?, None);
+
+    let collector = telling("SELECT id, organization_id FROM public.courses")?;
+    assert_eq!(organizations::of(&collector, id(course)).await?.as_ref(), Some(&organization), "its source tells");
+    reconcile(&collector, Mode::Run, &stop).await?;
+    scene.campus.delete_row(&scene.installation.stores, course).await?;
+    assert_eq!(organizations::of(&collector, id(course)).await?, Some(organization), "the ledger remembers");
+    assert_eq!(organizations::of(&collector, id(CourseId::Uuid(uuid::Uuid::now_v7()))).await?, None);
     Ok(())
 }

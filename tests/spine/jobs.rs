@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use crate::support::Installation;
 
-const QUEUE: &str = "course-generation";
+pub const QUEUE: &str = "course-generation";
 
 /// Adds a store of the queue to the configuration.
-fn configure(installation: &Installation) -> Result<()> {
+pub fn configure(installation: &Installation) -> Result<()> {
     let text = std::fs::read_to_string(installation.path())?;
     let (before, after) = text.split_once("quarantine:\n").context("no quarantine")?;
     let url = &installation.addresses.redis;

@@ -27,6 +27,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::support::Installation;
 
+mod elsewhere;
+
 /// What tells the helper below that it was started to be killed: store, moment and number, with a blank between each two.
 const KILL: &str = "SPINE_KILL";
 /// The configuration file on which it runs.

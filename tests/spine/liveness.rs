@@ -88,6 +88,7 @@ async fn liveness(postgres: Postgres, id_type: IdType, query: &str) -> Result<Bo
         query: query.into(),
         accepted: BTreeSet::default(),
         tombstones: None,
+        organizations: None,
     };
     let sources = PostgresSources { id_type, sources: vec![source] };
     let locked = eventually("the lock is free", async || match sources.lock().await {
@@ -275,6 +276,7 @@ async fn s4_one_source_that_fails_is_no_answer_from_any() -> Result<()> {
         postgres: bed.postgres(),
         query: query.into(),
         tombstones: None,
+        organizations: None,
     };
     let also = Uuid::from_u128(9);
     let good = source("one", &one, "SELECT id FROM public.courses");

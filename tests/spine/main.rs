@@ -4,6 +4,7 @@
 
 mod api;
 mod approvals;
+mod callers;
 mod campus;
 mod cleanup;
 mod creation;

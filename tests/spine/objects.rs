@@ -16,7 +16,7 @@ use sandbox::{Objects, World};
 
 use crate::support::Installation;
 
-fn bucket(server: &Objects, name: &str) -> Result<Bucket> {
+pub fn bucket(server: &Objects, name: &str) -> Result<Bucket> {
     Ok(Bucket::new(&BucketSettings {
         url: server.url(),
         bucket: name.to_owned(),
@@ -28,7 +28,7 @@ fn bucket(server: &Objects, name: &str) -> Result<Bucket> {
 }
 
 /// Everything but what the collector keeps for itself.
-async fn contents(bucket: &Bucket) -> Result<BTreeMap<String, Bytes>> {
+pub async fn contents(bucket: &Bucket) -> Result<BTreeMap<String, Bytes>> {
     let mut contents = BTreeMap::new();
     for name in names(bucket).await?.into_iter().filter(|name| !name.starts_with(".course-gc/")) {
         let content = bucket.s3().get(&Path::parse(&name)?).await?.bytes().await?;
@@ -42,7 +42,7 @@ async fn names(bucket: &Bucket) -> Result<Vec<String>> {
 }
 
 /// Adds a store of the bucket to the configuration, and puts the archives into the other bucket.
-fn configure(installation: &Installation, server: &Objects) -> Result<()> {
+pub fn configure(installation: &Installation, server: &Objects) -> Result<()> {
     let folder = installation.path().parent().context("no folder")?.to_owned();
     std::fs::write(folder.join("access_key"), Objects::ACCESS_KEY)?;
     std::fs::write(folder.join("secret_key"), Objects::SECRET_KEY)?;

@@ -117,6 +117,9 @@ pub fn store_of(resource: &Resource) -> &'static str {
         Resource::Point(_) => "vectors",
         Resource::File(path) if path.starts_with("uploads/") => "uploads",
         Resource::File(_) => "enrichments",
+        Resource::Job { .. } => "jobs",
+        Resource::Row { .. } => "rows",
+        Resource::Object(_) => "media",
     }
 }
 

@@ -14,12 +14,14 @@ use course_gc::ledger::{Intent, Intents, PostgresLedger};
 use course_gc::liveness::{Liveness, LivenessSources};
 use course_gc::postgres::PostgresError;
 use course_gc::reconcile::reconcile;
+use futures::FutureExt;
 use sandbox::campus::{Campus, CampusSize};
 use sandbox::config::Settings;
 use sandbox::{Addresses, Postgres, Snapshot, Stores, World};
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio_util::sync::CancellationToken;
 
+use crate::interposed::{Call, interpose};
 use crate::support::Installation;
 
 const SIZE: CampusSize = CampusSize {
@@ -188,6 +190,36 @@ async fn s7_a_store_that_was_emptied_holds_itself_only() -> Result<()> {
     assert!(store(&report, "vectors").swept().deleted > 0, "the others go on");
     let gone = before.diff(&Snapshot::take(&installation.stores).await?).gone;
     assert!(gone.iter().all(|resource| !matches!(resource, sandbox::Resource::Key(_))));
+    adopted_it_goes(&installation).await
+}
+
+#[tokio::test]
+async fn s7_a_store_that_loses_its_marker_in_mid_sweep_is_left() -> Result<()> {
+    let world = World::create().await?;
+    let installation = leaking(world.addresses()).await?;
+    let before = Snapshot::take(&installation.stores).await?;
+    let mut collector = installation.collector()?;
+    let redis = installation.stores.redis.clone();
+    interpose(&mut collector, "cache", move |call, nth| {
+        let mut redis = redis.clone();
+        async move {
+            if (call, nth) == (Call::Copy, 2) {
+                redis::cmd("DEL")
+                    .arg("course-gc:marker")
+                    .query_async::<()>(&mut redis)
+                    .await
+                    .expect("a key can be deleted");
+            }
+        }
+        .boxed()
+    });
+    let report = reconcile(&collector, Mode::Run, &CancellationToken::new()).await?;
+    assert_eq!(report.verdict, Verdict::Partly, "{report:?}");
+    assert!(store(&report, "cache").error.as_deref().is_some_and(|error| error.contains("its marker is gone")));
+    assert!(store(&report, "vectors").swept().deleted > 0, "the others go on");
+    let gone = before.diff(&Snapshot::take(&installation.stores).await?).gone;
+    let keys = gone.iter().filter(|resource| matches!(resource, sandbox::Resource::Key(_))).count();
+    assert_eq!(keys, 1, "the first batch");
     adopted_it_goes(&installation).await
 }
 

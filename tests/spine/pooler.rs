@@ -108,6 +108,7 @@ async fn s10_a_session_pooler_works_and_its_locks_are_one_session_s_alone() -> R
         query: "SELECT id FROM public.courses".to_owned(),
         accepted: Default::default(),
         tombstones: None,
+        organizations: None,
     };
     // A server process is used again, and again.
     for _ in 0..3 {

@@ -97,7 +97,7 @@ async fn wrong_usage_and_configuration_are_2() -> Result<()> {
 
     let good = std::fs::read_to_string(installation.path())?;
     for (bad, wrong) in [
-        (good.replace("{ template: \"rag:{course_id}:*\"", "{ template: \"rag:*\""), "does not contain {course_id}"),
+        (good.replace("\"rag:{course_id}:*\"", "\"rag:*\""), "does not contain {course_id}"),
         (
             good.replace("file_cache:{course_id}:*", "phase1_cache:{course_id}"),
             "is claimed by stores.cache.templates[0]",

@@ -146,11 +146,22 @@ async fn s12_what_a_run_deleted_comes_back_byte_for_byte_and_stays_for_a_while()
 #[tokio::test]
 async fn s12_one_course_comes_back_alone() -> Result<()> {
     let scene = Scene::set(&[]).await?;
+    let course = scene.doomed().to_string();
+    // The only course of its organization.
+    let organization = scene.installation.addresses.files.join("uploads/f3b0a6a2-58f5-4a80-8a55-6c1f0f6f3f11");
+    let alone = organization.join(&course).join("alone.pdf");
+    std::fs::create_dir_all(organization.join(&course))?;
+    std::fs::write(&alone, "alone")?;
     let before = scene.snapshot().await?;
     scene.installation.run().await?;
+    assert!(organization.exists() && !alone.exists());
+    // One run sees that it is empty, and a later one that nothing has happened in it: here at once.
+    scene.installation.run().await?;
+    scene.installation.run().await?;
+    assert!(!organization.exists());
     let after = scene.snapshot().await?;
-    let course = scene.doomed().to_string();
     scene.program(&["restore", "--course", &course], 0).await?;
+    assert_eq!(std::fs::read(&alone)?, b"alone");
     let back = scene.snapshot().await?.diff(&after);
     assert_ne!(back, Default::default());
     let (missing, other) = (before.diff(&scene.snapshot().await?), before.diff(&after));

@@ -11,10 +11,10 @@ use sqlx::Row;
 
 use crate::support::Installation;
 
-const TABLE: &str = "public.rag_context_cache";
+pub const TABLE: &str = "public.rag_context_cache";
 
 /// All rows, by their text, with the course that they name.
-async fn rows(installation: &Installation) -> Result<BTreeMap<String, String>> {
+pub async fn rows(installation: &Installation) -> Result<BTreeMap<String, String>> {
     let query = "SELECT t::text, t.course_id::text FROM public.rag_context_cache AS t";
     let rows = sqlx::query(query).fetch_all(&installation.stores.postgres).await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()

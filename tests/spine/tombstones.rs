@@ -1,6 +1,7 @@
 //! S6: recorded deaths as evidence, in whole runs, and the program that installs what records them.
 
 use std::collections::BTreeSet;
+use std::process::Stdio;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -15,11 +16,11 @@ use course_gc::liveness::{LivenessSources, PostgresSources};
 use course_gc::reconcile::{Pass, reconcile};
 use sandbox::campus::{Campus, CampusSize, CourseId, IdKind};
 use sandbox::config::Settings;
-use sandbox::{Postgres, World};
+use sandbox::{Postgres, Snapshot, World};
 use sqlx::AssertSqlSafe;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::Installation;
+use crate::support::{Installation, eventually};
 
 const SIZE: CampusSize = CampusSize {
     seed: 1,
@@ -399,4 +400,38 @@ async fn the_program_installs_shows_and_removes_what_records_deaths() -> Result<
         .await?;
     assert_eq!(status().await?.0, true);
     Ok(())
+}
+
+/// Between two runs of a schedule that is years away: one run sees the death, and another comes at the end of its grace.
+#[tokio::test]
+async fn what_is_recorded_is_cleaned_at_the_end_of_its_grace_whenever_the_next_run_is_due() -> Result<()> {
+    let scene = Scene::set(IdKind::Uuid).await?;
+    let yearly = Settings { cron: "0 0 1 1 *".into(), ..settings() };
+    scene.installation.configure(&yearly)?;
+    scene.installation.adopt_once().await?;
+    // As if the last run were a while ago.
+    scene.sql("UPDATE course_gc.runs SET started_at = started_at - interval '2 minutes'").await?;
+    let mut serving = scene.installation.command(&["serve"]);
+    let address = format!("127.0.0.1:{}", sandbox::free_port()?);
+    let _serving = serving.env("COURSE_GC_HTTP_LISTEN", address).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+
+    let course = *scene.campus.doomed().first().context("some are to be deleted")?;
+    let expected = scene.campus.gone(&[course].into());
+    let before = Snapshot::take(&scene.installation.stores).await?;
+    scene.delete(course).await?;
+    let postgres = &scene.installation.stores.postgres;
+    let waiting = "SELECT count(*) FROM course_gc.orphans WHERE evidence = 'tombstoned' AND decision = 'grace' \
+                   AND counted_at IS NOT NULL";
+    eventually("a run has seen the death", async || {
+        let orphans: i64 = sqlx::query_scalar(waiting).fetch_one(postgres).await?;
+        Ok((orphans > 0).then_some(()))
+    })
+    .await?;
+    scene.installation.age("16 minutes").await?;
+    eventually("its grace is over", async || {
+        let gone = before.diff(&Snapshot::take(&scene.installation.stores).await?).gone;
+        assert!(gone.is_subset(&expected), "{gone:?}");
+        Ok((gone == expected).then_some(()))
+    })
+    .await
 }

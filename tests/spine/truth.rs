@@ -27,7 +27,14 @@ fn source(url: &str, query: &str, accepted: &[Risk]) -> LivenessSource {
         idle_timeout: course_gc::postgres::IDLE_TIMEOUT,
     };
     let accepted: BTreeSet<Risk> = accepted.iter().copied().collect();
-    LivenessSource { name: "campus".to_owned(), postgres, query: query.to_owned(), accepted, tombstones: None }
+    LivenessSource {
+        name: "campus".to_owned(),
+        postgres,
+        query: query.to_owned(),
+        accepted,
+        tombstones: None,
+        organizations: None,
+    }
 }
 
 async fn sql(url: &str, statements: &str) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Campus, CourseId, Owner, StoredPath};
+use super::{Campus, CourseId, Extent, JobState, Owner, StoredPath};
 use crate::Resource;
 
 /// Held: its course was never live here. It is another environment's, or no course's at all.
@@ -13,7 +13,9 @@ pub const SEVERAL_IDS: &str = "several ids";
 pub const UNRECOGNISED: &str = "unrecognised";
 /// Held: a row that is still there refers to it.
 pub const REFERENCED: &str = "referenced";
-/// Held: no template and no layout covers it.
+/// Held: a worker has a job of its course, which stays as a whole in its store.
+pub const LOCKED: &str = "locked";
+/// Held: no template, no layout and no queue covers it.
 pub const NOT_A_COURSES: &str = "not a course's";
 
 /// What should have become of a resource once the collector swept everything that is past its grace.
@@ -32,6 +34,16 @@ pub(super) struct Judged<'a> {
     pub resource: Resource,
     pub owner: &'a Owner,
     pub fate: Fate,
+}
+
+impl Judged<'_> {
+    /// Keeps what would go, for this reason.
+    fn held_if(self, holds: bool, reason: &'static str) -> Self {
+        match self.fate {
+            Fate::Gone if holds => Self { fate: Fate::Held(reason), ..self },
+            _ => self,
+        }
+    }
 }
 
 impl Campus {
@@ -54,20 +66,32 @@ impl Campus {
             Owner::Nobody => Fate::Held(NOT_A_COURSES),
         };
         let referenced = self.referenced_files(deleted);
+        let worked_on = self.worked_on();
 
         let judged = |resource, owner| Judged { resource, owner, fate: judge(owner) };
         let keys = self.keys.iter().map(|key| judged(Resource::Key(key.name.clone().into_bytes()), &key.owner));
         let points = self.points.iter().map(|point| judged(Resource::Point(point.id), &point.owner));
         let files = self.files.iter().map(|file| {
             let judged = judged(Resource::File(file.path.clone()), &file.owner);
-            match judged.fate {
-                Fate::Gone if referenced.contains(file.path.as_str()) => {
-                    Judged { fate: Fate::Held(REFERENCED), ..judged }
-                }
-                _ => judged,
-            }
+            judged.held_if(referenced.contains(file.path.as_str()), REFERENCED)
         });
-        keys.chain(points).chain(files).collect()
+        let jobs = self.jobs.iter().flat_map(|job| {
+            let resource = |id| Resource::Job { queue: job.queue.clone(), id };
+            let holds = matches!(&job.owner, Owner::Course(id) if worked_on.contains(id));
+            job.ids().into_iter().map(move |id| judged(resource(id), &job.owner).held_if(holds, LOCKED))
+        });
+        // Nobody is asked to clean the tables of a campus that is not whole.
+        let rows = self.rows.iter().filter(|_| self.extent == Extent::Whole);
+        let rows = rows.map(|row| judged(Resource::Row { table: row.table.name, id: row.id }, &row.owner));
+        let objects = self.objects.iter().map(|object| judged(Resource::Object(object.path.clone()), &object.owner));
+        keys.chain(points).chain(files).chain(jobs).chain(rows).chain(objects).collect()
+    }
+
+    /// The courses of which a worker has a job.
+    fn worked_on(&self) -> BTreeSet<CourseId> {
+        let course = |owner: &Owner| if let Owner::Course(id) = owner { Some(*id) } else { None };
+        let active = self.jobs.iter().filter(|job| job.state == JobState::Active);
+        active.filter_map(|job| course(&job.owner)).collect()
     }
 
     /// The resources that should be gone after the given courses were deleted.

@@ -1,14 +1,17 @@
 //! A course platform's data, with everything that makes cleaning up after deleted courses hard.
 //!
-//! [`Campus::plan`] is pure: the same size gives the same campus, whatever the machine. [`Campus::seed`] writes it into
+//! [`Campus::plan`] and [`Campus::whole`] are pure: the same size gives the same campus, whatever the machine. [`Campus::seed`] writes it into
 //! the stores; the functions in `vanish` delete courses the ways the platform does, which leave things behind.
 //! [`Campus::fates`] says what should become of each resource then, without looking at any store: tests compare it with
 //! the difference of two [`crate::Snapshot`]s.
 
 mod fate;
+mod jobs;
 mod leftovers;
+mod objects;
 mod plan;
 mod random;
+mod rows;
 mod seed;
 mod traps;
 mod vanish;
@@ -18,8 +21,11 @@ use std::{collections::BTreeSet, fmt};
 use serde_json::Value;
 use uuid::Uuid;
 
-pub use self::fate::{Fate, NOT_A_COURSES, REFERENCED, SEVERAL_IDS, STRANGER, UNRECOGNISED};
+pub use self::fate::{Fate, LOCKED, NOT_A_COURSES, REFERENCED, SEVERAL_IDS, STRANGER, UNRECOGNISED};
+pub(crate) use self::jobs::source as queue_source;
+pub use self::jobs::{Job, JobState, QUEUES};
 pub use self::leftovers::{HeldCourse, Leftovers};
+pub use self::rows::{Row, TABLES, Table};
 use crate::PointId;
 
 /// The keys that name a course, as templates: `*` is anything.
@@ -62,6 +68,15 @@ impl fmt::Display for CourseId {
             Self::Integer(id) => write!(f, "{id}"),
         }
     }
+}
+
+/// Which of the platform's stores a campus fills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Qdrant, Redis' keys and the folders: a matter of milliseconds.
+    Core,
+    /// Queues, tables and the bucket as well, which takes Node and an S3 service: for a [`crate::World::whole`].
+    Whole,
 }
 
 /// How large a campus is. Two campuses in the same stores need different seeds.
@@ -113,6 +128,8 @@ impl CampusSize {
 pub struct Campus {
     /// What it was planned from.
     pub size: CampusSize,
+    /// The stores that it fills.
+    pub extent: Extent,
     /// The platform's customers. The last one has doomed courses only.
     pub organizations: Vec<Organization>,
     /// The courses with a row in Postgres.
@@ -127,6 +144,12 @@ pub struct Campus {
     pub points: Vec<Point>,
     /// Files.
     pub files: Vec<File>,
+    /// BullMQ's jobs, in the order in which they are added; none unless it is [`Extent::Whole`].
+    pub jobs: Vec<Job>,
+    /// Rows that no foreign key ties to their courses.
+    pub rows: Vec<Row>,
+    /// Objects of the bucket, by their names; none unless it is [`Extent::Whole`].
+    pub objects: Vec<File>,
 }
 
 /// A row of `organizations`.
@@ -250,10 +273,10 @@ pub struct Point {
     pub owner: Owner,
 }
 
-/// A file.
+/// A file, or an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Its path below the files' folder.
+    /// Its path below the files' folder; an object's whole name.
     pub path: String,
     /// Its bytes.
     pub content: Vec<u8>,
@@ -285,12 +308,16 @@ impl Campus {
         let catalogued = |row: &&CatalogRow| row.course.is_some_and(|id| ids.contains(&id));
         Self {
             size: self.size,
+            extent: self.extent,
             organizations: self.organizations.iter().filter(home).cloned().collect(),
             foreign: Vec::new(),
             catalog: self.catalog.iter().filter(catalogued).cloned().collect(),
             keys: self.keys.iter().filter(|key| of(&key.owner)).cloned().collect(),
             points: self.points.iter().filter(|point| of(&point.owner)).cloned().collect(),
             files: self.files.iter().filter(|file| of(&file.owner)).cloned().collect(),
+            jobs: self.jobs.iter().filter(|job| of(&job.owner)).cloned().collect(),
+            rows: self.rows.iter().filter(|row| of(&row.owner)).cloned().collect(),
+            objects: self.objects.iter().filter(|object| of(&object.owner)).cloned().collect(),
             courses,
         }
     }

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    Campus, CampusSize, CatalogRow, Course, CourseId, Doom, File, IdKind, Key, KeyValue, Organization, Owner, Point,
-    StoredPath, random::Random, traps,
+    Campus, CampusSize, CatalogRow, Course, CourseId, Doom, Extent, File, IdKind, Key, KeyValue, Organization, Owner,
+    Point, StoredPath, jobs, objects, random::Random, rows, traps,
 };
 use crate::PointId;
 
@@ -21,16 +21,27 @@ pub(super) struct Planner {
 }
 
 impl Campus {
-    /// Plans a campus. The same size gives the same campus.
+    /// Plans a campus that fills three stores. The same size gives the same campus.
     ///
     /// Sizes that make no sense are corrected: there are at least two organizations and no more doomed courses than
     /// courses.
     pub fn plan(size: CampusSize) -> Self {
+        Self::filling(Extent::Core, size)
+    }
+
+    /// Plans a campus that fills all six stores, for a whole world. What it holds in those three is the same, but for the keys of
+    /// queues, which are real ones here. No other campus may be in the same stores.
+    pub fn whole(size: CampusSize) -> Self {
+        Self::filling(Extent::Whole, size)
+    }
+
+    fn filling(extent: Extent, size: CampusSize) -> Self {
         let size =
             CampusSize { organizations: size.organizations.max(2), doomed: size.doomed.min(size.courses), ..size };
         let mut planner = Planner {
             campus: Self {
                 size,
+                extent,
                 organizations: Vec::new(),
                 courses: Vec::new(),
                 foreign: Vec::new(),
@@ -38,6 +49,9 @@ impl Campus {
                 keys: Vec::new(),
                 points: Vec::new(),
                 files: Vec::new(),
+                jobs: Vec::new(),
+                rows: Vec::new(),
+                objects: Vec::new(),
             },
             random: Random::new(size.seed),
             // Campuses of different seeds do not meet in the numbers of their points.
@@ -51,6 +65,12 @@ impl Campus {
             planner.foreign_course(index);
         }
         traps::set(&mut planner);
+        // Last, so that what a campus holds besides is the same with and without them.
+        rows::plan(&mut planner);
+        if extent == Extent::Whole {
+            jobs::plan(&mut planner);
+            objects::plan(&mut planner);
+        }
         planner.campus
     }
 }
@@ -185,14 +205,29 @@ impl Planner {
     }
 
     pub fn file(&mut self, path: String, owner: Owner) {
+        let file = self.content(path, owner);
+        self.campus.files.push(file);
+    }
+
+    pub fn object(&mut self, name: String, owner: Owner) {
+        let object = self.content(name, owner);
+        self.campus.objects.push(object);
+    }
+
+    fn content(&mut self, path: String, owner: Owner) -> File {
         let content = format!("{path}\n{:016x}\n", self.random.next()).into_bytes();
-        self.campus.files.push(File { path, content, owner });
+        File { path, content, owner }
     }
 
     pub fn catalog(&mut self, course: Option<CourseId>, organization: Uuid, path: StoredPath, original: Option<Uuid>) {
         let id = self.random.uuid();
         self.campus.catalog.push(CatalogRow { id, course, organization, path, original });
     }
+}
+
+/// Those that are to be deleted, and those that stay.
+pub(super) fn parted(campus: &Campus) -> (Vec<Course>, Vec<Course>) {
+    campus.courses.iter().cloned().partition(|course| course.doom.is_some())
 }
 
 /// An id as payloads hold it.

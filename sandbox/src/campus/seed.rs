@@ -2,7 +2,8 @@
 
 use std::{collections::HashMap, fs};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use futures::{StreamExt, TryStreamExt};
 use qdrant_client::{
     Payload,
     qdrant::{
@@ -16,11 +17,13 @@ use redis::Pipeline;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use super::{Campus, IdKind, Key, KeyValue, Point, StoredPath};
-use crate::{PointId, Stores, server::blocking};
+use super::{Campus, File, IdKind, Key, KeyValue, Point, Row, StoredPath, TABLES, Table, jobs};
+use crate::{Bullmq, PointId, QUEUE_PREFIX, Stores, server::blocking};
 
 const KEYS_AT_ONCE: usize = 1_000;
 const POINTS_AT_ONCE: usize = 128;
+/// How many objects are being written at a time.
+const AT_ONCE: usize = 16;
 
 impl Campus {
     /// Creates what is not there yet and writes everything.
@@ -50,7 +53,7 @@ impl Campus {
         Ok(())
     }
 
-    /// Writes the rows of organizations, courses, file catalog and cache; those that are there already stay.
+    /// Writes the rows of all tables; those that are there already stay.
     ///
     /// # Errors
     ///
@@ -104,25 +107,71 @@ impl Campus {
             .execute(&mut *transaction)
             .await?;
 
-        let cache = format!(
-            "INSERT INTO public.rag_context_cache (course_id, context)
-             SELECT id::{id}, 'context of ' || id FROM unnest($1::text[]) AS course (id)"
-        );
-        sqlx::query(AssertSqlSafe(cache))
-            .bind(self.courses.iter().map(|it| it.id.to_string()).collect::<Vec<String>>())
-            .execute(&mut *transaction)
-            .await?;
+        for table in TABLES {
+            let rows = || self.rows.iter().filter(|row| row.table == table);
+            let Table { name, column } = table;
+            // A list of courses is written as Postgres writes an array.
+            let names = |row: &Row| {
+                let names = row.names.iter().map(|id| id.map_or("NULL".to_owned(), |id| id.to_string()));
+                let names: Vec<String> = names.collect();
+                if table.holds_many() { format!("{{{}}}", names.join(",")) } else { names.concat() }
+            };
+            let of = if table.holds_many() { format!("{id}[]") } else { id.to_owned() };
+            let insert = format!(
+                "INSERT INTO {name} (id, {column}, context)
+                 SELECT id, names::{of}, context FROM unnest($1::uuid[], $2::text[], $3::text[]) AS it (id, names, context)
+                 ON CONFLICT DO NOTHING"
+            );
+            sqlx::query(AssertSqlSafe(insert))
+                .bind(rows().map(|row| row.id).collect::<Vec<Uuid>>())
+                .bind(rows().map(names).collect::<Vec<String>>())
+                .bind(rows().map(|row| row.text.clone()).collect::<Vec<String>>())
+                .execute(&mut *transaction)
+                .await?;
+        }
         Ok(transaction.commit().await?)
     }
 
-    /// Writes keys, points and files.
+    /// Writes keys, points and files, and of a whole campus jobs and objects.
     ///
     /// # Errors
     ///
-    /// When a store cannot be written.
+    /// When a store cannot be written, or the world of a whole campus is not.
     pub async fn seed_resources(&self, stores: &Stores) -> Result<()> {
-        tokio::try_join!(self.seed_keys(stores), self.seed_points(stores), self.seed_files(stores))?;
+        tokio::try_join!(
+            self.seed_keys(stores),
+            self.seed_points(stores),
+            self.seed_files(stores),
+            self.seed_jobs(stores),
+            self.seed_objects(stores)
+        )?;
         Ok(())
+    }
+
+    /// Adds all jobs, each as BullMQ does.
+    async fn seed_jobs(&self, stores: &Stores) -> Result<()> {
+        if self.jobs.is_empty() {
+            return Ok(());
+        }
+        let bullmq = Bullmq { major: 5, url: stores.addresses.redis.clone(), prefix: QUEUE_PREFIX.to_owned() };
+        let steps = jobs::steps(&self.jobs);
+        let answers = bullmq.drive(steps.clone()).await.context("adding jobs")?;
+        for (step, answer) in steps.as_array().into_iter().flatten().zip(answers) {
+            if let Some(expected) = step.get("expected").filter(|expected| **expected != answer) {
+                bail!("job {expected} was planned, and {answer} was added or taken");
+            }
+        }
+        Ok(())
+    }
+
+    async fn seed_objects(&self, stores: &Stores) -> Result<()> {
+        if self.objects.is_empty() {
+            return Ok(());
+        }
+        let bucket = stores.bucket.as_ref().context("a whole campus is for a whole world, which has a bucket")?;
+        let put = |object: &File| bucket.put(object.path.clone(), object.content.clone());
+        let puts: Vec<_> = self.objects.iter().map(put).collect();
+        futures::stream::iter(puts).buffer_unordered(AT_ONCE).try_collect::<()>().await.context("writing objects")
     }
 
     async fn seed_keys(&self, stores: &Stores) -> Result<()> {
@@ -208,7 +257,7 @@ impl Campus {
     }
 }
 
-/// The tables of the platform that matter here. The cache is cleaned by hand, so nothing ties it to the courses.
+/// The tables of the platform that matter here. Nothing ties the last two to the courses.
 fn schema(id: &str) -> String {
     format!(
         "CREATE TABLE IF NOT EXISTS public.organizations (
@@ -231,7 +280,9 @@ fn schema(id: &str) -> String {
              reference_count int NOT NULL DEFAULT 1);
          CREATE INDEX IF NOT EXISTS file_catalog_course ON public.file_catalog (course_id);
          CREATE TABLE IF NOT EXISTS public.rag_context_cache (
-             id uuid PRIMARY KEY DEFAULT gen_random_uuid(), course_id {id} NOT NULL, context text NOT NULL);"
+             id uuid PRIMARY KEY, course_id {id} NOT NULL, context text NOT NULL);
+         CREATE TABLE IF NOT EXISTS public.course_bundles (
+             id uuid PRIMARY KEY, course_ids {id}[] NOT NULL, context text NOT NULL);"
     )
 }
 

@@ -4,19 +4,21 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    CatalogRow, Course, CourseId, IdKind, Key, KeyValue, Owner, StoredPath,
-    plan::{Planner, id_value},
+    CatalogRow, Course, CourseId, Extent, IdKind, Key, KeyValue, Owner, StoredPath,
+    plan::{Planner, id_value, parted},
 };
 
 pub(super) fn set(planner: &mut Planner) {
-    let (doomed, staying): (Vec<Course>, Vec<Course>) =
-        planner.campus.courses.clone().into_iter().partition(|course| course.doom.is_some());
+    let (doomed, staying) = parted(&planner.campus);
     shared_uploads(planner, &doomed, &staying);
     odd_files(planner, &doomed, &staying);
     odd_points(planner, &doomed, &staying);
     odd_keys(planner, &doomed, &staying);
     keys_of_no_course(planner);
-    queues(planner, &doomed, &staying);
+    // A whole campus has real ones.
+    if planner.campus.extent == Extent::Core {
+        queues(planner, &doomed, &staying);
+    }
 }
 
 /// Uploads are stored once: another course's row can lead into a doomed course's directory.
@@ -155,7 +157,7 @@ fn queues(planner: &mut Planner, doomed: &[Course], staying: &[Course]) {
 }
 
 /// Texts that a lenient parser takes for the id and that are not its canonical form.
-fn uncanonical(id: CourseId) -> [String; 2] {
+pub(super) fn uncanonical(id: CourseId) -> [String; 2] {
     match id {
         CourseId::Uuid(id) => [upper(id), format!("{{{id}}}")],
         CourseId::Integer(id) => [format!("{id:012}"), format!("+{id}")],

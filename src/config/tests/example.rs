@@ -17,6 +17,7 @@ fn the_report_shows_each_value_and_where_it_comes_from() {
     liveness.campus.query                SELECT id FROM public.courses  config.yaml:5:12
     liveness.campus.i_accept             []                             default
     liveness.campus.tombstones           none                           default
+    liveness.campus.organizations        none                           default
     grace.tombstoned                     15m                            default
     grace.departed                       1d                             default
     grace.stranger                       7d                             default
@@ -38,6 +39,9 @@ fn the_report_shows_each_value_and_where_it_comes_from() {
     stores.cache.batch                   1000                           default
     stores.cache.quarantine              true                           default
     stores.cache.restore_url             none                           default
+    stores.cache.nodes                   []                             default
+    stores.cache.sentinels               []                             default
+    stores.cache.ca                      none                           default
     quarantine.folder                    /var/lib/course-gc/quarantine  default
     quarantine.bucket                    none                           default
     quarantine.keep                      7d                             default

@@ -444,3 +444,65 @@ fn s10_a_database_is_one_liveness_source() {
     assert!(refusal.contains("liveness.union: is what all sources together are called"), "{refusal}");
     assert!(read(&second("other", "postgres://gc@db/other"), &[]).is_ok());
 }
+
+#[tokio::test]
+async fn certificates_of_an_authority_go_with_tls() {
+    let with = |url: &str, more: &str| least(more).replace("redis://cache:6379/0", url);
+    let ca = "    ca: /etc/redis/ca.pem\n";
+    let loaded = read(&with("rediss://cache:6379/0", ca), &[]).unwrap();
+    let unread = crate::app::collector(&loaded.config).err().unwrap();
+    assert!(crate::errors::chain(&unread).contains("has no certificates in /etc/redis/ca.pem"), "{unread:?}");
+    for (url, more, expected) in [
+        (
+            "redis://cache:6379/0",
+            ca,
+            "stores.cache.url: begins with `redis://`, without TLS, and ca is given; write rediss://",
+        ),
+        (
+            "rediss://cache:6379/0",
+            "    ca: ca.pem\n",
+            "stores.cache.ca: `ca.pem` is not absolute; write the whole path",
+        ),
+        (
+            "rediss://cache:6379/0",
+            "    ca: /etc/redis/ca.pem\n    restore_url: redis://restorer@cache/0\n",
+            "stores.cache.restore_url: begins with `redis://`, without TLS, and ca is given; write rediss://",
+        ),
+    ] {
+        let refusal = problems(&with(url, more), &[]).join("\n");
+        assert!(refusal.contains(expected), "{refusal}");
+    }
+}
+
+#[test]
+fn a_cluster_and_sentinels_are_two_things() {
+    let two = "    nodes: [redis-1:6379]\n    sentinels: [redis://sentinel:26379]\n";
+    let refusal = problems(&least(two), &[]).join("\n");
+    assert!(refusal.contains("stores.cache.sentinels: are given, and so are nodes"), "{refusal}");
+    for node in ["redis-1", "redis-1:0", "redis-1:70000", ":6379", "redis://redis-1:6379", "gc:hunter2@redis-1:6379"] {
+        let refusal = problems(&least(&format!("    nodes: [\"{node}\"]\n")), &[]).join("\n");
+        assert!(refusal.contains("is no address of a node; write its host and port"), "{refusal}");
+    }
+    let numbered = least("    nodes: [redis-1:6379]\n").replace("6379/0", "6379/3");
+    let refusal = problems(&numbered, &[]).join("\n");
+    assert!(refusal.contains("a cluster has one only"), "{refusal}");
+    let refusal = problems(&least("    sentinels: [http://sentinel:26379]\n"), &[]).join("\n");
+    assert!(refusal.contains("stores.cache.sentinels[0]: begins with `http://`"), "{refusal}");
+    let (ours, password) = ("COURSE_GC_STORES_CACHE_SENTINELS_0", "redis://:hunter2@sentinel:26379");
+    assert!(read(LEAST, &[(ours, password)]).is_ok());
+    assert!(problems(&least(&format!("    sentinels: [\"{password}\"]\n")), &[])[0].contains("holds a password"));
+}
+
+#[test]
+fn queues_in_a_cluster_need_a_hash_tag() {
+    let queues = |prefix: &str| {
+        let store =
+            "  jobs:\n    kind: bullmq\n    url: redis://cache:6379\n    queues: [a]\n    nodes: [redis-1:6379]\n";
+        least(&format!("{store}    prefix: \"{prefix}\"\n"))
+    };
+    assert!(read(&queues("{bull}"), &[]).is_ok());
+    for prefix in ["bull", "bull{}", "{bull", "}bull{"] {
+        let refusal = problems(&queues(prefix), &[]).join("\n");
+        assert!(refusal.contains("stores.jobs.prefix") && refusal.contains("has no hash tag"), "{refusal}");
+    }
+}

@@ -278,3 +278,18 @@ fn s7_who_is_where_it_was_objects_once_to_a_marker_that_is_ahead() {
     assert_eq!(AdoptedStore::default().objection(us, &alone, None), None, "nothing of ours is there");
     assert_eq!(AdoptedStore::default().objection(us, &Marker::of(entry(us, u64::MAX)), None), None);
 }
+
+#[test]
+fn s7_a_batch_needs_the_marker_as_the_run_left_it_whatever_our_neighbours_count() {
+    let ours = owner(US, 5, &["a"]);
+    let beside = |counter, sources| marker(&[ours.clone(), owner(2, counter, sources)]);
+    let there = |marker: Option<&Marker>| is_still_there(Some(&ours), marker);
+    let counted = |counter| there(Some(&marker(&[owner(US, counter, &["a"])])));
+    assert_eq!((counted(5), counted(6), counted(4)), (Ok(()), Err(NotAdopted::Moved), Err(NotAdopted::Behind)));
+    assert_eq!((there(Some(&beside(1, &["a"]))), there(Some(&beside(2, &["a"])))), (Ok(()), Ok(())));
+    let asks_more = there(Some(&beside(2, &["a", "b"])));
+    assert!(matches!(asks_more, Err(NotAdopted::Shared(Unshared::Differ { .. }))), "{asks_more:?}");
+    assert_eq!(there(None), Err(NotAdopted::Unmarked));
+    assert_eq!(there(Some(&marker(&[owner(2, 5, &["a"])]))), Err(NotAdopted::Unmarked), "it is another's now");
+    assert_eq!(is_still_there(None, Some(&beside(1, &["a"]))), Err(NotAdopted::Never));
+}

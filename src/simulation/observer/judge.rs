@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Asking, Contract, Observer, Pass, Place};
+use super::{Asked, Asking, Contract, Observer, Pass, Place};
 use crate::domain::approvals::HoldKind;
-use crate::domain::ids::CourseId;
+use crate::domain::ids::{CourseId, IdType};
 use crate::domain::report::RunReport;
 use crate::simulation::cluster::{Cluster, Tables};
 use crate::simulation::shelf::Resource;
@@ -60,6 +60,7 @@ impl State {
         if !harmed.is_empty() {
             current.owed.push((shelf, key.to_vec(), harmed.clone()));
         }
+        current.gone_since_copied.insert(shelf);
         current.unconfirmed.extend(named);
         current.harmed.extend(harmed);
         for (line, what) in broken {
@@ -86,6 +87,43 @@ impl State {
                 let what = format!("{id} turned out live, and {} was not put back", key.escape_ascii());
                 self.observer.violation("S1", what);
             }
+        }
+    }
+}
+
+impl State {
+    /// S12: a part of a finished copy is to go, or its header. It had expired, and everybody whom it names was found dead a moment ago;
+    /// or nothing went of what it holds.
+    pub fn judge_purge(&mut self, who: Who, name: &str, sent_at: Duration) {
+        let Some(contract) = self.observer.contract else { return };
+        let batch = name.split_once('.').map_or(name, |(batch, _)| batch);
+        let Some(header) = self.vault.get(&format!("{batch}.json")) else { return };
+        let header: serde_json::Value = serde_json::from_slice(header).unwrap();
+        let text = |key: &str| header[key].as_str().unwrap().to_owned();
+        let named = header["named"].as_array().unwrap().iter();
+        let named = named.map(|id| IdType::Integer.parse(id.as_str().unwrap().as_bytes()).unwrap());
+        let pass = self.observer.pass(who);
+        let wrong = if text("expires_at").parse::<DateTime<Utc>>().unwrap() <= pass.started {
+            let is_first = name.contains(".000.");
+            let why = |id: &CourseId| match pass.asked.get(id) {
+                None => Some("was never asked about"),
+                Some(asked) if asked.live => Some("was live when asked"),
+                Some(asked) if !asked.asking.lock_held => Some("was asked about without the lock"),
+                Some(asked) if !asked.asking.adopted => Some("was asked about from another truth than was adopted"),
+                // What is begun is brought to its end.
+                Some(asked) if is_first && sent_at.saturating_sub(asked.asking.at) > contract.confirmation => {
+                    Some("was asked about too long ago")
+                }
+                Some(_) => None,
+            };
+            named.into_iter().find_map(|id| Some(format!("{id} {}", why(&id)?)))
+        } else {
+            let shelf = STORES.iter().position(|store| *store == text("store")).unwrap();
+            let is_of_nothing = text("run") == pass.run.to_string() && !pass.gone_since_copied.contains(&shelf);
+            (!is_of_nothing).then(|| "it had not expired".to_owned())
+        };
+        if let Some(why) = wrong {
+            self.observer.violation("S12", format!("copy {name} was purged: {why}"));
         }
     }
 }
@@ -138,9 +176,13 @@ impl Delete<'_> {
         dead.is_some_and(|dead| self.campus.courses.get(&id).is_none_or(|born| *born >= dead.at))
     }
 
+    /// Something that was not so yet when it was asked about has been heard of since: history broke, or its owner was found live, by
+    /// another store's batch or by the run of another process.
     fn is_in_flight(&self) -> bool {
-        let asked = self.pass.asked.get(&self.owner);
-        self.is_overtaken(self.owner) || asked.is_some_and(|asked| asked.asking.breaks != self.observer.breaks)
+        let Some(Asked { asking, live, .. }) = self.pass.asked.get(&self.owner) else { return false };
+        let found_live = self.observer.found_live_at.get(&(self.ledger, self.owner));
+        let came_back = !live && self.is_fresh(asking.at) && found_live.is_some_and(|at| *at > asking.at);
+        came_back || self.is_overtaken(self.owner) || asking.breaks != self.observer.breaks
     }
 
     /// S1, S2, S5, S7, S10: everybody whom it names was asked about, and found dead, by the right truth, a moment ago.
@@ -203,11 +245,21 @@ impl Delete<'_> {
     /// S7: the store is ours, the ledger the latest, and what a restore took was accepted.
     fn place(&self) -> Broken {
         let mut broken = Broken::new();
-        if !self.pass.moved.contains(&self.shelf) {
+        if !self.pass.moved.contains_key(&self.shelf) {
             broken.push(("S7", format!("{} lay in a store that was not ours when the run began", self.name())));
         }
+        let look = self.pass.looked.get(&self.shelf).filter(|look| self.is_fresh(look.at));
+        match look {
+            None => broken.push(("S7", format!("{} lay where nobody had looked at the marker again", self.name()))),
+            Some(look) if !look.is_ours => {
+                broken.push(("S7", format!("{} lay in a store that was not ours with its batch", self.name())));
+            }
+            Some(_) => {}
+        }
+        // What moves on between the look and the delete finds the batch in flight.
         let moves = self.observer.movers.get(&self.shelf).into_iter().flatten();
-        if !moves.into_iter().all(|run| self.tables.runs.iter().any(|known| known.id == *run)) {
+        let mut seen = moves.filter(|(at, _)| look.is_none_or(|look| *at <= look.at));
+        if !seen.all(|(_, run)| self.tables.runs.iter().any(|known| known.id == *run)) {
             broken.push(("S7", format!("{} went by a ledger that is not the latest", self.name())));
         }
         let taken = self.observer.taken.get(&self.ledger).is_some_and(|taken| taken.contains(&self.owner));

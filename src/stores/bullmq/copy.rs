@@ -12,7 +12,7 @@ use super::remove::Looked;
 use super::script::{COPY, Calls, PIPELINE, PUT_BACK, base, reason};
 use crate::errors::chain;
 use crate::stores::copies::{Copied, Copies, Item, PutBack, Receipt, Restoring};
-use crate::stores::redis::link::{Lease, Link};
+use crate::stores::redis::link::Lease;
 use crate::stores::{Handle, StoreError};
 
 const KIND: &str = "kind";
@@ -41,19 +41,19 @@ impl BullmqStore {
         handles: &[Handle],
         copies: &mut dyn Copies,
     ) -> Result<Vec<Copied>, StoreError> {
-        let mut lease = self.link.lease("copy jobs").await?;
+        let mut lease = self.lease("copy jobs").await?;
         let mut copied = Vec::with_capacity(handles.len());
         for handles in handles.chunks(PIPELINE) {
             let mut calls = Calls::of(COPY, self.reach);
             for handle in handles {
                 calls.add(&handle.key, base(&self.queues, &handle.key).unwrap_or_default(), [&b"whole"[..]]);
             }
-            let answers = calls.send::<Vec<Bytes>>(&self.link, &mut lease).await?;
+            let answers = calls.send::<Vec<Bytes>>(&mut lease).await?;
             for (handle, answer) in handles.iter().zip(answers) {
                 let answer = match answer {
                     Ok(answer) => answer,
                     Err(error) => {
-                        copied.push(Copied::Failed(chain(&self.link.failed(lease.call(), error))));
+                        copied.push(Copied::Failed(chain(&lease.call().failed(error))));
                         continue;
                     }
                 };
@@ -71,7 +71,7 @@ impl BullmqStore {
                 });
             }
         }
-        self.link.give_back(lease);
+        lease.give_back();
         Ok(copied)
     }
 
@@ -94,17 +94,17 @@ impl BullmqStore {
 
     /// Puts jobs back, those first that were next in their lists.
     pub(super) async fn put_jobs_back(&self, items: &[Item], restoring: Restoring) -> Vec<PutBack> {
-        let link = self.restore_link.as_ref().unwrap_or(&self.link);
+        let nodes = self.restore_nodes.as_ref().unwrap_or(&self.nodes);
         let mut outcomes = vec![PutBack::Failed("it was not sent".to_owned()); items.len()];
         let mut order: Vec<usize> = (0..items.len()).collect();
         order.sort_by_key(|at| items.get(*at).and_then(|item| item.attributes.get("at")?.parse::<u64>().ok()));
-        let mut lease = match link.lease("put jobs back").await {
+        let mut lease = match self.lease_of(nodes, "put jobs back").await {
             Ok(lease) => lease,
             Err(error) => return vec![PutBack::Failed(chain(&error)); items.len()],
         };
         for places in order.chunks(PIPELINE) {
             let chosen: Vec<&Item> = places.iter().filter_map(|at| items.get(*at)).collect();
-            let sent = self.send_back(link, &mut lease, &chosen, restoring).await;
+            let sent = self.send_back(&mut lease, &chosen, restoring).await;
             let lost = sent.is_err();
             let answers = sent.unwrap_or_else(|error| vec![PutBack::Failed(chain(&error)); chosen.len()]);
             for (at, answer) in places.iter().zip(answers) {
@@ -116,13 +116,12 @@ impl BullmqStore {
                 return outcomes;
             }
         }
-        link.give_back(lease);
+        lease.give_back();
         outcomes
     }
 
     async fn send_back(
         &self,
-        link: &Link,
         lease: &mut Lease,
         items: &[&Item],
         restoring: Restoring,
@@ -144,7 +143,7 @@ impl BullmqStore {
             calls.add(&item.name, base, further);
             readable.push(true);
         }
-        let mut answers = calls.send::<String>(link, lease).await?.into_iter();
+        let mut answers = calls.send::<String>(lease).await?.into_iter();
         let outcome = |readable: bool| match (readable, readable.then(|| answers.next()).flatten()) {
             (true, Some(Ok(answer))) => match answer.as_str() {
                 "restored" => PutBack::Restored,
@@ -153,7 +152,7 @@ impl BullmqStore {
                     PutBack::Failed(reason(other, self.reach).unwrap_or_else(|| format!("the server said `{other}`")))
                 }
             },
-            (true, Some(Err(error))) => PutBack::Failed(chain(&link.failed(lease.call(), error))),
+            (true, Some(Err(error))) => PutBack::Failed(chain(&lease.call().failed(error))),
             _ => PutBack::Failed("it is no copy of a job in a queue of this store".to_owned()),
         };
         Ok(readable.into_iter().map(outcome).collect())

@@ -142,13 +142,16 @@ impl BullmqStore {
         }
     }
 
+    /// True as well if they lie in another slot of a cluster: no script can remove a job and its parent in two slots.
     async fn any_exists(&self, lease: &mut Lease, keys: &[Vec<u8>]) -> Result<bool, StoreError> {
         if keys.is_empty() {
             return Ok(false);
         }
-        let there: i64 = (redis::cmd("EXISTS").arg(keys).query_async(lease.connection()).await)
-            .map_err(|error| self.link.failed(lease.call(), error))?;
-        Ok(there > 0)
+        match redis::cmd("EXISTS").arg(keys).query_async::<i64>(lease.connection()).await {
+            Ok(there) => Ok(there > 0),
+            Err(error) if matches!(error.code(), Some("MOVED" | "ASK" | "CROSSSLOT")) => Ok(true),
+            Err(error) => Err(lease.call().failed(error)),
+        }
     }
 
     /// What the server knows of each of these hashes, which are in queues of the store; `None` of what has gone.
@@ -157,14 +160,14 @@ impl BullmqStore {
         for key in keys {
             calls.add(key, super::script::base(&self.queues, key).unwrap_or_default(), []);
         }
-        let answers = calls.send::<Vec<Bytes>>(&self.link, lease).await?;
+        let answers = calls.send::<Vec<Bytes>>(lease).await?;
         let mut facts = Vec::with_capacity(keys.len());
         for (key, answer) in keys.iter().zip(answers) {
             facts.push(match answer {
                 Ok(answer) => self.read_facts(key, &answer),
                 // What is no hash is no job.
                 Err(error) if chain(&error).contains("WRONGTYPE") => None,
-                Err(error) => return Err(self.link.failed(lease.call(), error)),
+                Err(error) => return Err(lease.call().failed(error)),
             });
         }
         Ok(facts)

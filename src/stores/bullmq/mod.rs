@@ -12,17 +12,16 @@
 //! - A flow goes as a whole or not at all, children first. One that reaches into a queue which is not the store's stays.
 //! - What goes must still be as it was looked at: the script compares a digest of all that changes when a job does.
 //!
-//! A node of a Redis Cluster is refused, as by the redis store.
+//! In a Redis Cluster the prefix must carry a hash tag, as BullMQ wants it there: then all its queues lie in one slot, on one
+//! master, and the store works on that one. A flow that reaches into another slot stays.
 //!
 //! Rejected: reading the queue's structures instead of SCAN (it misses what no structure names), and one script a flow (it
 //! would block the server for as long as the flow is large).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use secrecy::SecretString;
 use tokio::sync::mpsc;
 
 use self::flow::Together;
@@ -30,8 +29,10 @@ use self::names::Queues;
 use self::owner::{Named, Reading};
 use self::scan::{Job, Look, Scan};
 use super::copies::{Copied, Copies, CopyId, Item, PutBack, Restoring};
-use super::redis::link::{Kind, Link};
-use super::redis::{Seen, marker};
+use super::redis::ServerSettings;
+use super::redis::link::{Kind, Lease};
+use super::redis::nodes::Nodes;
+use super::redis::{Seen, marker, slots};
 use super::{Handle, Marker, Outcome, Removed, Store, StoreError, Targets};
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Amount, Census, SourceIndex};
@@ -48,8 +49,8 @@ mod script;
 
 static KIND: Kind = Kind {
     name: "bullmq",
-    needs: "grant its user PING, INFO, SELECT, SCAN, SCRIPT, EVAL, EVALSHA and reading and writing, on all keys of the prefix \
-            and on course-gc:marker:bullmq:*",
+    needs: "grant its user PING, INFO, SELECT, SCAN, SCRIPT, EVAL, EVALSHA and reading and writing, in a cluster CLUSTER, on all keys \
+            of the prefix and on course-gc:marker:bullmq:*",
 };
 
 /// What a BullMQ store is built from.
@@ -57,10 +58,8 @@ static KIND: Kind = Kind {
 pub struct BullmqSettings {
     /// The store's name in the configuration.
     pub name: String,
-    /// `redis://user:password@host:port/db`, or `rediss://` for TLS.
-    pub url: SecretString,
-    /// The same server for a user who may RESTORE, if that is another.
-    pub restore_url: Option<SecretString>,
+    /// Where its server is.
+    pub server: ServerSettings,
     /// What all keys begin with, before the first colon; `{bull}` with a hash tag.
     pub prefix: String,
     /// Its sources, in order: the queues' names, with `*` for any text.
@@ -71,15 +70,13 @@ pub struct BullmqSettings {
     pub scan_count: u32,
     /// The most jobs in one batch.
     pub batch_limit: usize,
-    /// How long to wait for a connection, and for the answer of each call.
-    pub call_timeout: Duration,
 }
 
 /// A store of jobs.
 pub struct BullmqStore {
-    link: Link,
+    nodes: Nodes,
     /// The way for putting back, if it is another.
-    restore_link: Option<Link>,
+    restore_nodes: Option<Nodes>,
     sources: Vec<String>,
     queues: Queues,
     reading: Reading,
@@ -94,14 +91,13 @@ impl BullmqStore {
     /// A store that connects when it is first used. Its sources are named by their patterns.
     ///
     /// # Errors
-    /// If the URL is none.
+    /// If the URL is none, or the certificates of its authority cannot be read.
     pub fn new(settings: BullmqSettings) -> Result<Self, StoreError> {
-        let BullmqSettings { name, url, restore_url, prefix, queues, reading, scan_count, batch_limit, call_timeout } =
-            settings;
-        let link = |url: &SecretString| Link::new(&KIND, name.clone(), url, call_timeout);
+        let BullmqSettings { name, server, prefix, queues, reading, scan_count, batch_limit } = settings;
+        let (nodes, restore_nodes) = Nodes::new(&KIND, &name, &server)?;
         Ok(Self {
-            link: link(&url)?,
-            restore_link: restore_url.as_ref().map(link).transpose()?,
+            nodes,
+            restore_nodes,
             marker_key: format!("{}:bullmq:{prefix}", marker::KEY),
             sources: queues.clone(),
             queues: Queues::new(&prefix, queues),
@@ -110,6 +106,25 @@ impl BullmqStore {
             batch_limit: batch_limit.max(1),
             reach: script::LIMIT,
         })
+    }
+
+    /// A connection to the server that has the queues.
+    async fn lease(&self, doing: &'static str) -> Result<Lease, StoreError> {
+        self.lease_of(&self.nodes, doing).await
+    }
+
+    async fn lease_of(&self, nodes: &Nodes, doing: &'static str) -> Result<Lease, StoreError> {
+        let servers = nodes.servers(doing).await?;
+        let (in_cluster, prefix) = (servers.slots().is_some(), self.queues.prefix());
+        let lease = servers.of(prefix).await?;
+        if in_cluster && slots::tag(prefix).is_none() {
+            let prefix = String::from_utf8_lossy(prefix.strip_suffix(b":").unwrap_or(prefix));
+            return Err(lease.call().unusable(format_args!(
+                "it is a cluster, and queues of the prefix `{prefix}` lie in many of its slots; BullMQ works there with a \
+                 prefix that has a hash tag, as in {{{prefix}}}, and so does this store"
+            )));
+        }
+        Ok(lease)
     }
 
     /// Whom a job or scheduler of this key and these data names.
@@ -178,7 +193,7 @@ fn others(all: &BTreeSet<CourseId>, owner: CourseId) -> Vec<CourseId> {
 #[async_trait]
 impl Store for BullmqStore {
     fn name(&self) -> &str {
-        self.link.name()
+        self.nodes.name()
     }
 
     fn kind(&self) -> &'static str {
@@ -194,19 +209,16 @@ impl Store for BullmqStore {
     }
 
     async fn identity(&self) -> Result<String, StoreError> {
-        let mut lease = self.link.lease("identify the server").await?;
-        let server = self.link.server(&mut lease).await?;
-        self.link.give_back(lease);
-        let prefix = String::from_utf8_lossy(self.queues.prefix()).into_owned();
-        Ok(format!("redis {} at {}, prefix {prefix}", server.version, self.link.address()))
+        let prefix = String::from_utf8_lossy(self.queues.prefix());
+        Ok(format!("{}, prefix {prefix}", self.nodes.identity().await?))
     }
 
     async fn marker(&self) -> Result<Option<Marker>, StoreError> {
-        marker::read(&self.link, &self.marker_key).await
+        marker::read(&self.nodes, &self.marker_key).await
     }
 
     async fn move_marker(&self, from: Option<&Marker>, to: &Marker) -> Result<bool, StoreError> {
-        marker::replace(&self.link, &self.marker_key, from, to).await
+        marker::replace(&self.nodes, &self.marker_key, from, to).await
     }
 
     async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {
@@ -260,7 +272,7 @@ impl Store for BullmqStore {
         let handles = batch.handles();
         let mut outcomes = Vec::with_capacity(handles.len());
         if batch.is_fresh() {
-            match self.link.lease(remove::DELETE).await {
+            match self.lease(remove::DELETE).await {
                 Ok(lease) => self.remove(lease, batch, &mut outcomes).await,
                 Err(error) => outcomes.push(Outcome::Failed(chain(&error))),
             }

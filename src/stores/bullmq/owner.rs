@@ -60,10 +60,7 @@ impl Reading {
         }
         let owner = *ids.first()?;
         mentions.extend(ids);
-        mentions.retain(|id| *id != owner);
-        mentions.sort_unstable();
-        mentions.dedup();
-        Some(Named { owner, mentions })
+        Some(Named { owner, mentions: owner.others(mentions) })
     }
 
     /// Adds the ids that a pointer led to. `None` if something else is there.

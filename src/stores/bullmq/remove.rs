@@ -56,13 +56,13 @@ impl BullmqStore {
             }
             tracing::debug!(
                 target: "course_gc::moment",
-                store = self.link.name(),
+                store = self.nodes.name(),
                 moment = "deleting",
                 handled = outcomes.len(),
                 of = batch.handles().len(),
             );
         }
-        self.link.give_back(lease);
+        lease.give_back();
     }
 
     /// Sends the removals of those that may go, in their order.
@@ -79,7 +79,7 @@ impl BullmqStore {
                 calls.add(&handle.key, base, [&digest[..]]);
             }
         }
-        let mut answers = calls.send::<String>(&self.link, lease).await?.into_iter();
+        let mut answers = calls.send::<String>(lease).await?.into_iter();
         let outcome = |looked| match looked {
             Looked::Absent => Outcome::Absent,
             Looked::Stays => STAYS,
@@ -95,14 +95,14 @@ impl BullmqStore {
     fn outcome(&self, lease: &Lease, answer: RedisResult<String>) -> Outcome {
         let answer = match answer {
             Ok(answer) => answer,
-            Err(error) => return Outcome::Failed(chain(&self.link.failed(lease.call(), error))),
+            Err(error) => return Outcome::Failed(chain(&lease.call().failed(error))),
         };
         match answer.as_str() {
             "removed" => Outcome::Deleted { resources: 1, bytes: None },
             "absent" => Outcome::Absent,
             "locked" | "scheduled" | "children" | "changed" => STAYS,
             other => Outcome::Failed(reason(other, self.reach).unwrap_or_else(|| {
-                self.link.unusable(lease.call(), format_args!("the removal of a job answered `{other}`")).to_string()
+                lease.call().unusable(format_args!("the removal of a job answered `{other}`")).to_string()
             })),
         }
     }
@@ -114,10 +114,10 @@ impl BullmqStore {
             let base = super::script::base(&self.queues, &handle.key).unwrap_or_default();
             calls.add(&handle.key, base, [&b"look"[..]]);
         }
-        let answers = calls.send::<Vec<Bytes>>(&self.link, lease).await?;
+        let answers = calls.send::<Vec<Bytes>>(lease).await?;
         let looked = handles.iter().zip(answers).map(|(handle, answer)| match answer {
             Ok(answer) => self.judge_look(handle, &answer),
-            Err(error) => Looked::Failed(chain(&self.link.failed(lease.call(), error))),
+            Err(error) => Looked::Failed(chain(&lease.call().failed(error))),
         });
         Ok(looked.collect())
     }

@@ -11,7 +11,7 @@ use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
 use crate::stores::StoreError;
 use crate::stores::redis::link::Lease;
-use crate::stores::redis::pass::Pass;
+use crate::stores::redis::pass::{Pass, Through};
 
 /// How many ids of a list, or of a scheduler's set, one call reads.
 const PAGE: isize = 1000;
@@ -57,8 +57,9 @@ impl<'a> Scan<'a> {
     /// # Errors
     /// If the server cannot be reached, or is not one with all keys.
     pub(super) async fn begin(store: &'a BullmqStore, look: Look, doing: &'static str) -> Result<Self, StoreError> {
-        let pass = Pass::begin(&store.link, store.scan_count, doing).await?;
-        let lease = store.link.lease(doing).await?;
+        let lease = store.lease(doing).await?;
+        let slot = Through::SlotOf(store.queues.prefix());
+        let pass = Pass::begin(&store.nodes, slot, store.scan_count, doing).await?;
         Ok(Self { store, pass, lease, look })
     }
 
@@ -110,7 +111,7 @@ impl<'a> Scan<'a> {
             pipeline.cmd("HLEN").arg(*key).cmd("HGET").arg(*key).arg("data");
         }
         let answers: RedisResult<Vec<RedisResult<redis::Value>>> = pipeline.query_async(self.lease.connection()).await;
-        let answers = answers.map_err(|error| self.store.link.failed(self.lease.call(), error))?;
+        let answers = answers.map_err(|error| self.lease.call().failed(error))?;
         let mut hashes = Vec::with_capacity(keys.len());
         for pair in answers.chunks(2) {
             hashes.push(match pair {
@@ -122,14 +123,14 @@ impl<'a> Scan<'a> {
                     (*fields > 0).then_some(data)
                 }
                 [Err(error), _] | [_, Err(error)] if error.code() != Some("WRONGTYPE") => {
-                    return Err(self.store.link.failed(self.lease.call(), error.clone()));
+                    return Err(self.lease.call().failed(error.clone()));
                 }
                 _ => None,
             });
         }
         if hashes.len() != keys.len() {
             let why = format_args!("{} answers about {} jobs", hashes.len(), keys.len());
-            return Err(self.store.link.unusable(self.lease.call(), why));
+            return Err(self.lease.call().unusable(why));
         }
         Ok(hashes)
     }
@@ -199,7 +200,7 @@ impl<'a> Scan<'a> {
         match read.query_async(self.lease.connection()).await {
             Ok(ids) => Ok(ids),
             Err(error) if error.code() == Some("WRONGTYPE") => Ok(Vec::new()),
-            Err(error) => Err(self.store.link.failed(self.lease.call(), error)),
+            Err(error) => Err(self.lease.call().failed(error)),
         }
     }
 }

@@ -8,7 +8,7 @@ use redis::{Pipeline, RedisResult};
 
 use super::names::{Key, Queues};
 use crate::stores::StoreError;
-use crate::stores::redis::link::{Lease, Link};
+use crate::stores::redis::link::Lease;
 
 /// How many elements of a list are looked through from either end, and how many may lie beside a job.
 pub(super) const LIMIT: u32 = 10_000;
@@ -56,17 +56,16 @@ impl Calls {
     /// Sends them; one answer a call.
     pub(super) async fn send<T: redis::FromRedisValue>(
         &self,
-        link: &Link,
         lease: &mut Lease,
     ) -> Result<Vec<RedisResult<T>>, StoreError> {
         if self.count == 0 {
             return Ok(Vec::new());
         }
         let answers: RedisResult<Vec<RedisResult<T>>> = self.pipeline.query_async(lease.connection()).await;
-        let answers = answers.map_err(|error| link.failed(lease.call(), error))?;
+        let answers = answers.map_err(|error| lease.call().failed(error))?;
         if answers.len() != self.count {
             let why = format_args!("{} answers to {} calls", answers.len(), self.count);
-            return Err(link.unusable(lease.call(), why));
+            return Err(lease.call().unusable(why));
         }
         Ok(answers)
     }

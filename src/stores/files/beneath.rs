@@ -12,8 +12,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Statx, StatxFlags};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Statx, StatxFlags, Timespec, Timestamps,
+};
 use rustix::io::{Errno, Result, retry_on_intr};
+use rustix::process::{Gid, Uid};
 
 /// Room for a batch of directory entries, each at most 280 bytes.
 const ENTRIES_BYTES: usize = 32 * 1024;
@@ -40,11 +43,15 @@ pub(super) struct Stat {
     pub allocated: u64,
     /// Seconds and nanoseconds.
     pub modified: (i64, u32),
+    /// When it, or what is known of it, last changed; seconds and nanoseconds.
+    pub changed: (i64, u32),
     pub mount: u64,
     /// How many names it has.
     pub links: u32,
     /// Permissions.
     pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
     /// Major and minor number, inode.
     pub identity: (u32, u32, u64),
 }
@@ -136,31 +143,51 @@ impl Dir {
         fault: impl Fn(Errno) -> E,
         mut each: impl FnMut(&[u8], Kind) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
-        rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0)).map_err(&fault)?;
+        self.rewind().map_err(&fault)?;
+        while self.more_entries(&fault, &mut each)? {}
+        Ok(())
+    }
+
+    /// The next entries, a few hundred, from where the last call ended; false if there are no more. Whoever has something to do
+    /// in between need not remember a large directory as a whole.
+    pub fn more_entries<E>(
+        &self,
+        fault: impl Fn(Errno) -> E,
+        mut each: impl FnMut(&[u8], Kind) -> std::result::Result<(), E>,
+    ) -> std::result::Result<bool, E> {
         let mut buffer = Vec::with_capacity(ENTRIES_BYTES);
         let mut entries = RawDir::new(&self.fd, buffer.spare_capacity_mut());
-        while let Some(entry) = entries.next() {
-            let entry = match entry {
-                Err(Errno::INTR) => continue,
-                entry => entry.map_err(&fault)?,
+        loop {
+            let entry = match entries.next() {
+                None => return Ok(false),
+                Some(Err(Errno::INTR)) => continue,
+                Some(entry) => entry.map_err(&fault)?,
             };
             let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..") {
-                continue;
+            if !matches!(name, b"." | b"..") {
+                let kind = match entry.file_type() {
+                    FileType::Directory => Some(Kind::Directory),
+                    // Some file systems do not say.
+                    FileType::Unknown => match self.stat(name) {
+                        Ok(stat) => Some(stat.kind),
+                        Err(Errno::NOENT) => None,
+                        Err(error) => return Err(fault(error)),
+                    },
+                    _ => Some(Kind::Other),
+                };
+                if let Some(kind) = kind {
+                    each(name, kind)?;
+                }
             }
-            let kind = match entry.file_type() {
-                FileType::Directory => Kind::Directory,
-                // Some file systems do not say.
-                FileType::Unknown => match self.stat(name) {
-                    Ok(stat) => stat.kind,
-                    Err(Errno::NOENT) => continue,
-                    Err(error) => return Err(fault(error)),
-                },
-                _ => Kind::Other,
-            };
-            each(name, kind)?;
+            if entries.is_buffer_empty() {
+                return Ok(true);
+            }
         }
-        Ok(())
+    }
+
+    /// Goes back to this directory's first entry.
+    pub fn rewind(&self) -> Result<()> {
+        rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0)).map(|_| ())
     }
 
     /// What a name in this directory is. `Stat::mount` differs from [`Dir::mount`] if something is mounted there.
@@ -205,8 +232,24 @@ impl Dir {
         rustix::fs::renameat(&self.fd, component(name)?, &to.fd, component(new_name)?)
     }
 
-    /// Sets this directory's permissions.
-    pub fn set_mode(&self, mode: u32) -> Result<()> {
+    /// Gives this directory the owner, the permissions and the time of another one.
+    pub fn be_like(&self, stat: &Stat) -> Result<()> {
+        self.belong_to(stat.owner, stat.mode)?;
+        let (tv_sec, tv_nsec) = stat.modified;
+        let modified = Timespec { tv_sec, tv_nsec: tv_nsec.into() };
+        let kept = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+        rustix::fs::futimens(&self.fd, &Timestamps { last_access: kept, last_modification: modified })
+    }
+
+    /// Gives this directory to a user and a group, and sets its permissions.
+    pub fn belong_to(&self, (user, group): (u32, u32), mode: u32) -> Result<()> {
+        if user != u32::MAX && group != u32::MAX {
+            match rustix::fs::fchown(&self.fd, Some(Uid::from_raw(user)), Some(Gid::from_raw(group))) {
+                // Only root may give away what is its own; what the collector's user made is better than nothing.
+                Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
         rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode))
     }
 
@@ -248,9 +291,11 @@ impl From<Statx> for Stat {
             size: statx.stx_size,
             allocated: statx.stx_blocks.saturating_mul(512),
             modified: (statx.stx_mtime.tv_sec, statx.stx_mtime.tv_nsec),
+            changed: (statx.stx_ctime.tv_sec, statx.stx_ctime.tv_nsec),
             mount: statx.stx_mnt_id,
             links: statx.stx_nlink,
             mode: u32::from(statx.stx_mode) & 0o7777,
+            owner: (statx.stx_uid, statx.stx_gid),
             identity: (statx.stx_dev_major, statx.stx_dev_minor, statx.stx_ino),
         }
     }

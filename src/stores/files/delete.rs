@@ -1,7 +1,7 @@
 //! The delete of one handle: look again, and move away: into quarantine, or into the trash and remove from there.
 //!
 //! The move is the delete: one rename on the same file system, atomic and instant, after which nothing of the course is
-//! where the application looks for it. What is left in the trash by a crash or an error is found by the next inventory
+//! where the application looks for it. Where that cannot be, it is a rename for each thing, as long as the confirmation is good. What is left in the trash by a crash or an error is found by the next inventory
 //! as a resource of its course, and goes through every gate again.
 
 use std::collections::BTreeSet;
@@ -9,13 +9,14 @@ use std::collections::BTreeSet;
 use rustix::io::Errno;
 use uuid::Uuid;
 
-use super::Place;
 use super::beneath::Dir;
 use super::layout::OWN_FOLDER;
-use super::spare::{Sought, part, search};
+use super::spare::{Ended, Sought, part, search};
 use super::tree::{Measure, Taken, join, measure, remove};
 use super::walk::{TRASH, open_root, trash_owner};
 use super::watch::{Fault, Pulse};
+use super::{Place, emptied};
+use crate::domain::ids::IdType;
 use crate::domain::inventory::Amount;
 use crate::stores::Handle;
 
@@ -52,6 +53,15 @@ pub(super) struct Inspected {
     pub seen: Measure,
     pub is_trash: bool,
     pub owner: String,
+    id_type: IdType,
+}
+
+impl Inspected {
+    /// The directory that it is in, and that one's path.
+    pub fn above(&self) -> (&Dir, &[u8]) {
+        let slash = self.path.iter().rposition(|byte| *byte == b'/');
+        (&self.parent, &self.path[..slash.unwrap_or(0)])
+    }
 }
 
 /// What goes of a directory, and what stays.
@@ -86,10 +96,21 @@ impl Part {
     }
 }
 
+/// What a move came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Moved {
+    /// So much went, and so many files stay: what is referred to, what came meanwhile, what there was no time for.
+    Away { amount: Amount, left: u64 },
+    /// It had gone before.
+    Absent,
+}
+
 /// What lies in the trash, ready to be removed.
 pub(super) struct Trashed {
     trash: Dir,
     name: Vec<u8>,
+    /// How many files are still where they were.
+    pub left: u64,
 }
 
 /// Looks at a handle's directory again: still its owner's, nothing mounted below, no id in it that was not confirmed.
@@ -128,52 +149,49 @@ pub(super) fn inspect(place: &Place, handle: &Handle, pulse: &Pulse) -> Result<O
         return Err(Refusal::Changed(format!("`{shown}` now names {id} too, which was not confirmed dead")));
     }
     let (name, owner) = (name.to_vec(), handle.owner.to_string());
-    Ok(Some(Inspected { root, parent, name, path, seen, is_trash, owner }))
+    Ok(Some(Inspected { root, parent, name, path, seen, is_trash, owner, id_type: place.id_type }))
 }
 
 /// Moves what was inspected into the trash; `None` if it has gone.
 pub(super) fn discard(
+    place: &Place,
     inspected: Inspected,
     spared: &BTreeSet<Vec<u8>>,
     pulse: &Pulse,
 ) -> Result<Option<Trashed>, Refusal> {
     if inspected.is_trash {
-        return Ok(Some(Trashed { trash: inspected.parent, name: inspected.name }));
+        return Ok(Some(Trashed { trash: inspected.parent, name: inspected.name, left: 0 }));
     }
     let (root, owner) = (&inspected.root, &inspected.owner);
     let trash = root.make(OWN_FOLDER).and_then(|own| own.make(TRASH));
     let trash = trash.map_err(Fault::at("make the directory", &join(OWN_FOLDER, TRASH)))?;
     // Sixteen digits: nothing that could be read as an id.
     let new_name = format!("{owner}.{:016x}", Uuid::new_v4().as_u64_pair().1).into_bytes();
+    if spared.is_empty() {
+        emptied::note(place, root, inspected.above(), pulse);
+    }
     // Nobody waits any more if the confirmation grew stale meanwhile.
     pulse.beat()?;
-    Ok(move_away(&inspected, spared, (&trash, &new_name), pulse)?.then_some(Trashed { trash, name: new_name }))
+    Ok(match move_away(&inspected, spared, (&trash, &new_name), pulse)? {
+        Moved::Away { left, .. } => Some(Trashed { trash, name: new_name, left }),
+        Moved::Absent => None,
+    })
 }
 
-/// Moves what was inspected to another directory in one step; false if it has gone. What turns out to be another thing than was
-/// inspected stays.
+/// Moves what was inspected to another directory, in one step if that can be. What turns out to be another thing than was inspected
+/// stays.
 ///
-/// Where something of it is referred to, it stays with what is, and the rest is moved piece by piece.
+/// It is moved piece by piece, each in one step, where something of it is referred to and stays, and where directories cannot be moved but
+/// files can (a lower layer of an overlay).
 pub(super) fn move_away(
     inspected: &Inspected,
     spared: &BTreeSet<Vec<u8>>,
     (to, new_name): (&Dir, &[u8]),
     pulse: &Pulse,
-) -> Result<bool, Refusal> {
+) -> Result<Moved, Refusal> {
     let Inspected { parent, name, path, seen, .. } = inspected;
     if !spared.is_empty() {
-        let from = match parent.open(name) {
-            Ok(from) => from,
-            Err(Errno::NOENT) => return Ok(false),
-            Err(errno) => return Err(Fault::at("open the directory", path)(errno).into()),
-        };
-        if Some(from.own_stat().map_err(Fault::at("look at", path))?.identity) != seen.identity {
-            let shown = path.escape_ascii();
-            return Err(Refusal::Changed(format!("`{shown}` was replaced while it was looked at, and stays")));
-        }
-        let there = to.make(new_name).map_err(Fault::at("make the directory", new_name))?;
-        part((&from, &[]), &there, spared, pulse)?;
-        return Ok(true);
+        return in_pieces(inspected, spared, (to, new_name), pulse);
     }
     let answer = parent.rename(name, to, new_name);
     let end = |dir: &Dir, name: &[u8]| match dir.stat(name) {
@@ -182,22 +200,60 @@ pub(super) fn move_away(
         _ => End::Other,
     };
     match judge(answer, end(parent, name), end(to, new_name)) {
-        Came::Moved => Ok(true),
-        Came::Gone => Ok(false),
+        Came::Moved => Ok(Moved::Away { amount: seen.amount(), left: 0 }),
+        Came::Gone => Ok(Moved::Absent),
         Came::Replaced => {
             to.rename(new_name, parent, name).map_err(Fault::at("put back", path))?;
             let shown = path.escape_ascii();
             Err(Refusal::Changed(format!("`{shown}` was replaced while it was looked at, and stays")))
         }
-        Came::Apart => {
-            let (shown, own) = (path.escape_ascii(), OWN_FOLDER.escape_ascii());
-            Err(Refusal::Changed(format!(
-                "`{shown}` stays: it cannot be moved to `{own}` in one step (another file system or quota, or a lower layer of an \
-                 overlay); put both on one"
-            )))
-        }
+        Came::Apart => in_pieces(inspected, spared, (to, new_name), pulse),
         Came::Failed(errno) => Err(Fault::at("move away", path)(errno).into()),
     }
+}
+
+/// Moves what is in a directory, but for what is spared, and the directory itself if nothing stays in it.
+fn in_pieces(
+    inspected: &Inspected,
+    spared: &BTreeSet<Vec<u8>>,
+    (to, new_name): (&Dir, &[u8]),
+    pulse: &Pulse,
+) -> Result<Moved, Refusal> {
+    let Inspected { parent, name, path, seen, .. } = inspected;
+    let from = match parent.open(name) {
+        Ok(from) => from,
+        Err(Errno::NOENT) => return Ok(Moved::Absent),
+        Err(errno) => return Err(Fault::at("open the directory", path)(errno).into()),
+    };
+    if Some(from.own_stat().map_err(Fault::at("look at", path))?.identity) != seen.identity {
+        let shown = path.escape_ascii();
+        return Err(Refusal::Changed(format!("`{shown}` was replaced while it was looked at, and stays")));
+    }
+    let there = to.make(new_name).map_err(Fault::at("make the directory", new_name))?;
+    let parted = part((&from, &[]), &there, spared, pulse);
+    let is_emptied = spared.is_empty() && parted.is_ok() && parent.remove_directory(name).is_ok();
+    if !is_emptied {
+        // Nothing of it went: then there is no copy either.
+        let _ = to.remove_directory(new_name);
+    }
+    match parted {
+        Ok(()) | Err(Ended::Late) => {}
+        Err(Ended::Apart) => {
+            let (shown, own) = (path.escape_ascii(), OWN_FOLDER.escape_ascii());
+            return Err(Refusal::Changed(format!(
+                "`{shown}` stays: its files cannot be moved to `{own}` (they are under another quota, or on another file system); put both on one"
+            )));
+        }
+        Err(Ended::Fault(fault)) => return Err(fault.into()),
+    }
+    let left = match is_emptied {
+        true => Amount::default(),
+        false => measure(parent, name, inspected.id_type, pulse)?.map(|left| left.counted()).unwrap_or_default(),
+    };
+    let seen = seen.amount();
+    let bytes = seen.bytes.map(|bytes| bytes.saturating_sub(left.bytes.unwrap_or(0)));
+    let amount = Amount { resources: seen.resources.saturating_sub(left.resources), bytes, ..seen };
+    Ok(Moved::Away { amount, left: left.resources })
 }
 
 /// What is at one end of a move after it was tried.

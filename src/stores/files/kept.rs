@@ -13,59 +13,67 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Place;
 use super::beneath::{Dir, Kind};
-use super::delete::{Inspected, Part, Refusal, move_away};
+use super::delete::{Inspected, Moved, Part, Refusal, move_away};
 use super::layout::OWN_FOLDER;
 use super::spare::clashes;
 use super::tree::{self, join};
 use super::walk::open_root;
 use super::watch::{Fault, Pulse};
+use super::{Place, emptied};
 use crate::domain::ids::CourseId;
-use crate::stores::copies::{CopyId, PlacedCopy, PutBack, Restoring};
+use crate::stores::copies::{CopyId, NameText, PlacedCopy, PutBack, Restoring};
 
 const QUARANTINE: &[u8] = b"quarantine";
 const WHAT: &[u8] = b"what.json";
+/// Where it is written; no entry keeps it.
+const NEW_WHAT: &[u8] = b"what.json.new";
 const CONTENT: &[u8] = b"content";
-/// Far more than a long path with many ids.
-const MOST_BYTES: u64 = 1 << 20;
+/// A path, and forty bytes for each id that a name in the copy holds: six million of them.
+const MOST_BYTES: u64 = 1 << 28;
 
 /// What a copy is, as its file says.
 #[derive(Debug, Serialize, Deserialize)]
 struct What {
-    path: PathText,
+    /// Below the root.
+    path: NameText,
     course: String,
     mentions: Vec<String>,
     taken_at: DateTime<Utc>,
     expires_at: DateTime<Utc>,
     resources: u64,
     bytes: u64,
+    /// The directories from the root's down to its own; missing in copies of earlier versions.
+    #[serde(default)]
+    above: Vec<Above>,
 }
 
-/// A path below the root, as text where it is some, else as its bytes.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-enum PathText {
-    Text(String),
-    Bytes(Vec<u8>),
+/// What a directory above a course's is: it may have gone when the course comes back.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Above {
+    mode: u32,
+    /// User and group.
+    owner: (u32, u32),
 }
 
 /// Moves what was inspected into quarantine, as far as it goes; false if it has gone.
-pub(super) fn keep(inspected: &Inspected, part: &Part, id: &CopyId, pulse: &Pulse) -> Result<bool, Refusal> {
+pub(super) fn keep(
+    place: &Place,
+    (inspected, part): (&Inspected, &Part),
+    id: &CopyId,
+    pulse: &Pulse,
+) -> Result<Moved, Refusal> {
     let path = &inspected.path;
-    let what = What {
-        path: match std::str::from_utf8(path) {
-            Ok(text) => PathText::Text(text.to_owned()),
-            Err(_) => PathText::Bytes(path.clone()),
-        },
+    let mut what = What {
+        path: NameText::from(&path[..]),
         course: inspected.owner.clone(),
         mentions: inspected.seen.mentions.iter().map(CourseId::to_string).collect(),
         taken_at: id.taken_at,
         expires_at: id.expires_at,
         resources: part.going.resources,
         bytes: part.going.bytes.unwrap_or(0),
+        above: above(&inspected.root, inspected.above().1)?,
     };
-    let json = serde_json::to_vec(&what).map_err(|why| Fault::Unusable(format!("cannot describe a copy: {why}")))?;
     // Sixteen digits: nothing that could be read as an id.
     let entry_name = format!("{}.{:016x}", inspected.owner, Uuid::new_v4().as_u64_pair().1);
     let names = [id.run.to_string(), format!("{:05}", id.batch), entry_name];
@@ -74,23 +82,44 @@ pub(super) fn keep(inspected: &Inspected, part: &Part, id: &CopyId, pulse: &Puls
         let above = dirs.last().unwrap_or(&inspected.root);
         dirs.push(make(above, name)?);
     }
-    let Some(entry) = dirs.last() else { return Ok(false) };
-    let mut file = File::from(entry.create(WHAT).map_err(Fault::at("make", WHAT))?);
-    let written = file.write_all(&json).and_then(|()| file.sync_all());
-    written.map_err(|error| Fault::at("write", WHAT)(errno(&error)))?;
+    let Some(entry) = dirs.last() else { return Ok(Moved::Absent) };
+    describe(entry, &what)?;
     for dir in dirs.iter().rev().chain([&inspected.root]) {
         dir.sync().map_err(Fault::at("sync", OWN_FOLDER))?;
+    }
+    if part.spared.is_empty() {
+        emptied::note(place, &inspected.root, inspected.above(), pulse);
     }
     // Nobody waits any more if the confirmation grew stale meanwhile.
     let moved = pulse.beat().map_err(Refusal::from);
     let moved = moved.and_then(|()| move_away(inspected, &part.spared, (entry, CONTENT), pulse));
-    if !matches!(moved, Ok(true)) {
-        forget(&dirs, &names);
-        return moved;
+    match &moved {
+        Ok(Moved::Away { .. }) if entry.stat(CONTENT).is_ok() => {}
+        _ => {
+            forget(&dirs, &names);
+            return moved;
+        }
     }
     entry.sync().map_err(Fault::at("sync", OWN_FOLDER))?;
     inspected.parent.sync().map_err(Fault::at("sync", path))?;
-    Ok(true)
+    if let Ok(Moved::Away { amount, .. }) = &moved
+        && amount.resources != what.resources
+    {
+        // Less went than was meant to.
+        (what.resources, what.bytes) = (amount.resources, amount.bytes.unwrap_or(0));
+        describe(entry, &what)?;
+    }
+    moved
+}
+
+/// Writes what a copy is, durably, in place of what was said before.
+fn describe(entry: &Dir, what: &What) -> Result<(), Fault> {
+    let json = serde_json::to_vec(what).map_err(|why| Fault::Unusable(format!("cannot describe a copy: {why}")))?;
+    let mut file = File::from(entry.create(NEW_WHAT).map_err(Fault::at("make", WHAT))?);
+    let written = file.write_all(&json).and_then(|()| file.sync_all());
+    written.map_err(|error| Fault::at("write", WHAT)(errno(&error)))?;
+    entry.replace(NEW_WHAT, WHAT).map_err(Fault::at("rename", WHAT))?;
+    entry.sync().map_err(Fault::at("sync", OWN_FOLDER))
 }
 
 /// Takes away the folders of what did not come; those that hold something else stay.
@@ -105,6 +134,19 @@ fn forget(dirs: &[Dir], names: &[String]) {
     for (above, name) in dirs.iter().rev().skip(1).zip(names.iter().rev()) {
         let _ = above.remove_directory(name.as_bytes());
     }
+}
+
+/// What the directories on the way to `path` are, that one included.
+fn above(root: &Dir, path: &[u8]) -> Result<Vec<Above>, Fault> {
+    let mut dir = root.descend(&[]).map_err(Fault::at("open the directory", b"."))?;
+    let names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+    names
+        .map(|name| {
+            dir = dir.open(name).map_err(Fault::at("open the directory", path))?;
+            let stat = dir.own_stat().map_err(Fault::at("look at", path))?;
+            Ok(Above { mode: stat.mode, owner: stat.owner })
+        })
+        .collect()
 }
 
 fn make(above: &Dir, name: &[u8]) -> Result<Dir, Fault> {
@@ -148,10 +190,7 @@ fn placed(place: &Place, source: &str, id: CopyId, (key, what): (Vec<u8>, What))
         source: source.to_owned(),
         course: owner,
         mentions: mentions.into_iter().filter(|id| *id != owner).collect(),
-        name: match what.path {
-            PathText::Text(text) => text.into(),
-            PathText::Bytes(bytes) => bytes.into(),
-        },
+        name: what.path.into(),
         key: Bytes::from(key.clone()),
         resources: what.resources,
         bytes: what.bytes,
@@ -228,7 +267,7 @@ pub(super) fn put_back(
         };
         return Ok(if there { PutBack::Exists } else { PutBack::Restored });
     }
-    let parent = make_like(&root, above)?;
+    let parent = make_again(&root, above, &read(&entry, &copy.key)?.above)?;
     let back = match entry.rename(CONTENT, &parent, name) {
         Ok(()) => true,
         Err(Errno::EXIST | Errno::NOTEMPTY) => merge((&entry, CONTENT), (&parent, name), restoring, pulse)?,
@@ -258,15 +297,11 @@ fn merge(
     }
     match (from.open(name), to.open(new_name)) {
         (Ok(below), Ok(there)) => {
-            let mut names = Vec::new();
+            let mut whole = true;
             below.entries(Fault::at("read the directory", name), |name, _| {
-                names.push(name.to_vec());
+                whole &= merge((&below, name), (&there, name), restoring, pulse)?;
                 Ok(())
             })?;
-            let mut whole = true;
-            for name in names {
-                whole &= merge((&below, &name), (&there, &name), restoring, pulse)?;
-            }
             there.sync().map_err(Fault::at("sync", new_name))?;
             if whole {
                 from.remove_directory(name).map_err(Fault::at("remove the directory", name))?;
@@ -282,16 +317,18 @@ fn merge(
     }
 }
 
-/// The directories above a course's, made as the root is where they have gone.
-fn make_like(root: &Dir, names: &[&[u8]]) -> Result<Dir, Fault> {
-    let mode = root.own_stat().map_err(Fault::at("look at", b"."))?.mode;
+/// The directories above a course's. Those that have gone are made as they were, or, where nobody knows, as the root is.
+fn make_again(root: &Dir, names: &[&[u8]], were: &[Above]) -> Result<Dir, Fault> {
+    let stat = root.own_stat().map_err(Fault::at("look at", b"."))?;
+    let like_root = Above { mode: stat.mode, owner: stat.owner };
     let mut dir = root.descend(&[]).map_err(Fault::at("open the directory", b"."))?;
-    for name in names {
+    for (level, name) in names.iter().enumerate() {
         dir = match dir.open(name) {
             Ok(below) => below,
             Err(Errno::NOENT) => {
                 let below = make(&dir, name)?;
-                below.set_mode(mode).map_err(Fault::at("set the mode of", name))?;
+                let Above { mode, owner } = were.get(level).copied().unwrap_or(like_root);
+                below.belong_to(owner, mode).map_err(Fault::at("set the owner and the mode of", name))?;
                 dir.sync().map_err(Fault::at("sync", name))?;
                 below
             }
@@ -344,6 +381,7 @@ pub(super) fn remove_unfinished(place: &Place, is_over: impl Fn(Uuid) -> bool, p
             for entry in folders(&batch_dir, pulse)? {
                 let Some(entry_dir) = open_below(&batch_dir, &[&entry])? else { continue };
                 if entry_dir.stat(CONTENT).is_err_and(|errno| errno == Errno::NOENT) {
+                    let _ = entry_dir.unlink(NEW_WHAT);
                     let _ = entry_dir.unlink(WHAT);
                     let _ = batch_dir.remove_directory(&entry);
                 }

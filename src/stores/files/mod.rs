@@ -4,7 +4,7 @@
 //! one. The inventory reads only as deep as the layout; the directories of dead courses alone are measured.
 //!
 //! Invariants: nothing outside the root is ever opened, no link is followed, no mount is entered (`beneath`, S13); only
-//! a directory whose name is a course's canonical id is a course's (S5); a delete starts with one atomic rename
+//! a directory whose name is a course's canonical id is a course's (S5); a delete starts with an atomic rename
 //! (`delete`); what cannot be read makes the inventory an error (S4).
 //!
 //! Rejected: path strings (each use resolves links anew), a count of all files at each run (costs a walk of everything
@@ -12,9 +12,12 @@
 
 mod beneath;
 mod delete;
+mod emptied;
+mod in_place;
 mod kept;
 mod marker;
 mod references;
+mod sharing;
 mod spare;
 mod tree;
 mod walk;
@@ -23,26 +26,25 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
+use chrono::{DateTime, TimeDelta, Utc};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use crate::domain::ids::{CourseId, IdType};
-use crate::domain::inventory::{Amount, Census, Referred, SourceIndex, fingerprint};
-use crate::errors::chain;
-use crate::stores::copies::{Copied, Copies, CopyId, InPlace, Item, PlacedCopy, PutBack, Receipt, Restoring};
+use crate::domain::inventory::{Amount, Census, SourceIndex};
+use crate::stores::copies::{Copied, Copies, CopyId, InPlace, Item, PutBack, Receipt, Restoring};
 use crate::stores::layout;
 pub use crate::stores::layout::{Layout, LayoutError};
 use crate::stores::{Handle, Marker, Outcome, Referenced, References, Removed, Store, StoreError, Targets};
 use crate::sweep::Condemned;
+use delete::Moved;
 pub use references::{Mapping, Reference, ReferenceSettings};
 use tree::Measure;
 use walk::{Entry, Walk, open_root};
@@ -156,7 +158,15 @@ impl FilesStore {
         action: String,
         job: impl FnOnce(&Place, &Pulse) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
-        let watch = Watch::new(limit);
+        self.blocking_under(Watch::new(limit), action, job).await
+    }
+
+    async fn blocking_under<T: Send + 'static>(
+        &self,
+        watch: Watch,
+        action: String,
+        job: impl FnOnce(&Place, &Pulse) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
         let (place, pulse) = (Arc::clone(&self.place), watch.pulse());
         let action = format!("files root {}: {action}", self.place.shown());
         let task = tokio::task::spawn_blocking(move || job(&place, &pulse));
@@ -204,12 +214,11 @@ impl FilesStore {
             return self.keep(batch, (inspected, part), safe.id, &shown).await;
         }
         // Given up when the confirmation grows stale, and then not done later either.
-        let left = part.left;
         let trashed = self
-            .blocking(
-                self.call_timeout.min(batch.time_left()),
+            .blocking_under(
+                Watch::while_good(self.call_timeout, batch.good()),
                 format!("move `{shown}` to the trash"),
-                move |_, pulse| delete::discard(inspected, &part.spared, pulse),
+                move |place, pulse| delete::discard(place, inspected, &part.spared, pulse),
             )
             .await?;
         let trashed = match trashed {
@@ -218,20 +227,20 @@ impl FilesStore {
             Err(refusal) => return Ok(Outcome::Failed(refusal.explain())),
         };
         moment(&self.name);
-        let name = self.name.clone();
+        let (name, left) = (self.name.clone(), trashed.left);
         let taken = self
             .blocking(self.call_timeout, format!("remove what was `{shown}`"), move |_, pulse| {
                 trashed.remove(pulse, || moment(&name))
             })
             .await?;
         Ok(match taken {
-            Ok(taken) => gone(taken.files.max(1), Some(taken.bytes), left),
+            // An empty directory is one resource.
+            Ok(taken) if left == 0 => gone(taken.files.max(1), Some(taken.bytes), left),
+            Ok(taken) => gone(taken.files, Some(taken.bytes), left),
             Err(fault) => Outcome::Failed(fault.explain()),
         })
     }
-}
 
-impl FilesStore {
     /// Moves a course's directory into quarantine, which is its delete.
     async fn keep(
         &self,
@@ -240,53 +249,17 @@ impl FilesStore {
         id: CopyId,
         shown: &str,
     ) -> Result<Outcome, StoreError> {
-        let (amount, left) = (part.going, part.left);
-        let limit = self.call_timeout.min(batch.time_left());
-        let keep = self.blocking(limit, format!("move `{shown}` into quarantine"), move |_, pulse| {
-            kept::keep(&inspected, &part, &id, pulse)
+        let watch = Watch::while_good(self.call_timeout, batch.good());
+        let keep = self.blocking_under(watch, format!("move `{shown}` into quarantine"), move |place, pulse| {
+            kept::keep(place, (&inspected, &part), &id, pulse)
         });
         let kept = keep.await?;
         moment(&self.name);
         Ok(match kept {
-            Ok(true) => gone(amount.resources, amount.bytes, left),
-            Ok(false) => Outcome::Absent,
+            Ok(Moved::Away { amount, left }) => gone(amount.resources, amount.bytes, left),
+            Ok(Moved::Absent) => Outcome::Absent,
             Err(refusal) => Outcome::Failed(refusal.explain()),
         })
-    }
-}
-
-#[async_trait]
-impl InPlace for FilesStore {
-    async fn copies(&self) -> Result<Vec<PlacedCopy>, StoreError> {
-        let source = self.place.layout.text().to_owned();
-        let list = self.blocking(self.call_timeout, "list the copies in quarantine".to_owned(), move |place, pulse| {
-            kept::list(place, &source, pulse)
-        });
-        list.await?.map_err(|fault| fault.of(&self.place.shown()))
-    }
-
-    async fn put_back(&self, copy: &PlacedCopy, restoring: Restoring) -> PutBack {
-        let action = format!("put back `{}`", copy.name.escape_ascii());
-        let copy = copy.clone();
-        let job = move |place: &Place, pulse: &Pulse| kept::put_back(place, &copy, restoring, pulse);
-        match self.blocking(self.call_timeout, action, job).await {
-            Ok(Ok(put_back)) => put_back,
-            Ok(Err(fault)) => PutBack::Failed(fault.explain()),
-            Err(error) => PutBack::Failed(chain(&error)),
-        }
-    }
-
-    async fn purge(&self, copy: &PlacedCopy) -> Result<(), StoreError> {
-        let action = format!("purge the copy of `{}`", copy.name.escape_ascii());
-        let copy = copy.clone();
-        let job = move |place: &Place, pulse: &Pulse| kept::purge(place, &copy, pulse);
-        self.blocking(self.call_timeout, action, job).await?.map_err(|fault| fault.of(&self.place.shown()))
-    }
-
-    async fn remove_unfinished(&self, current: Uuid) -> Result<(), StoreError> {
-        let action = "remove what stands for nothing in quarantine".to_owned();
-        let job = move |place: &Place, pulse: &Pulse| kept::remove_unfinished(place, |run| run != current, pulse);
-        self.blocking(self.call_timeout, action, job).await?.map_err(|fault| fault.of(&self.place.shown()))
     }
 }
 
@@ -399,60 +372,10 @@ impl Store for FilesStore {
     async fn referenced(
         &self,
         courses: &BTreeSet<CourseId>,
-        mut references: References<'_>,
+        references: References<'_>,
     ) -> Result<Referenced, StoreError> {
         let Some((_, mapping)) = &self.references else { return Ok(Referenced::default()) };
-        let Place { layout, id_type, .. } = &*self.place;
-        let mut wholly = BTreeSet::new();
-        let mut paths: BTreeMap<CourseId, BTreeSet<Vec<u8>>> = BTreeMap::new();
-        let mut unmapped = HashSet::new();
-        while let Some(path) = references.next().await {
-            let path = path?;
-            let reference = mapping.of(layout, *id_type, &path);
-            // Whatever the mapping says: a path that names a course holds it, if it does not lead to what it means of it.
-            let others = id_type.mentions(&path).into_iter().filter(|id| Some(*id) != reference.course());
-            wholly.extend(others.filter(|id| courses.contains(id)));
-            match reference {
-                Reference::Mapped(owner, rest) if courses.contains(&owner) => {
-                    if rest.is_empty() {
-                        wholly.insert(owner);
-                    } else {
-                        paths.entry(owner).or_default().insert(rest);
-                    }
-                }
-                Reference::Mapped(..) | Reference::Elsewhere => {}
-                Reference::Unmapped(name) => _ = unmapped.insert(fingerprint(&name)),
-            }
-        }
-        if unmapped.is_empty() && paths.is_empty() {
-            return Ok(Sharing { wholly, ..Sharing::default() }.referenced(paths));
-        }
-        let unmapped = Arc::new(unmapped);
-        let mut sharing = Sharing { wholly, ..Sharing::default() };
-        let mut walk = self.walk();
-        while let Some(entries) = walk.next().await? {
-            for entry in entries {
-                let Entry::Course { owner, path } = entry else { continue };
-                let sought = paths.get(&owner).cloned().unwrap_or_default();
-                if !courses.contains(&owner)
-                    || sharing.wholly.contains(&owner)
-                    || sought.is_empty() && unmapped.is_empty()
-                {
-                    continue;
-                }
-                let names = Arc::clone(&unmapped);
-                let action = format!("search `{}`", path.escape_ascii());
-                let directory = path.clone();
-                let search = self.blocking(self.call_timeout, action, move |place, pulse| {
-                    let sought = spare::Sought { paths: &sought, names: Some(&names) };
-                    place.in_parent(&path, |parent, name| spare::search(parent, name, &sought, pulse))
-                });
-                if let Some(spared) = search.await?.map_err(|fault| fault.of(&self.place.shown()))?.flatten() {
-                    sharing.add(owner, &directory, spared);
-                }
-            }
-        }
-        Ok(sharing.referenced(paths))
+        sharing::find(self, mapping, courses, references).await
     }
 
     /// The move into quarantine is the copy; here it is only looked whether it may go.
@@ -498,6 +421,13 @@ impl Store for FilesStore {
         Removed { outcomes }
     }
 
+    async fn tidy(&self, now: DateTime<Utc>, untouched_for: TimeDelta) -> Result<(), StoreError> {
+        let tidy = self.blocking(self.call_timeout, "remove emptied directories".to_owned(), move |place, pulse| {
+            emptied::tidy(place, now, untouched_for, pulse)
+        });
+        tidy.await?.map_err(|fault| fault.of(&self.place.shown()))
+    }
+
     async fn remaining(&self, targets: &Targets) -> Result<Vec<(SourceIndex, CourseId, u64)>, StoreError> {
         let mut counts: BTreeMap<CourseId, u64> = BTreeMap::new();
         let mut walk = self.walk();
@@ -509,58 +439,6 @@ impl Store for FilesStore {
             }
         }
         Ok(counts.into_iter().map(|(course, count)| (SOURCE, course, count)).collect())
-    }
-}
-
-/// What is referred to of the courses that were asked about, as their directories are searched.
-#[derive(Debug, Default)]
-struct Sharing {
-    wholly: BTreeSet<CourseId>,
-    partly: BTreeMap<CourseId, Shared>,
-    keys: BTreeSet<Bytes>,
-}
-
-/// Of all directories of one course.
-#[derive(Debug, Default)]
-struct Shared {
-    kept: Amount,
-    files: u64,
-    /// True if a directory or a file was found.
-    any: bool,
-    met: BTreeSet<Vec<u8>>,
-}
-
-impl Sharing {
-    fn add(&mut self, owner: CourseId, directory: &[u8], spared: spare::Spared) {
-        if spared.wholly {
-            self.wholly.insert(owner);
-            return;
-        }
-        let shared = self.partly.entry(owner).or_default();
-        shared.kept.add(spared.kept.counted());
-        shared.any |= !spared.paths.is_empty();
-        shared.files += spared.files;
-        shared.met.extend(spared.met);
-        self.keys.extend(spared.paths.iter().map(|path| Bytes::from(tree::join(directory, path))));
-    }
-
-    /// What it all comes to. A path that leads into a course's directory and to nothing there is written in a way that nobody here
-    /// understands, or its file is about to come: all of the course stays.
-    fn referenced(self, sought: BTreeMap<CourseId, BTreeSet<Vec<u8>>>) -> Referenced {
-        let mut wholly = self.wholly;
-        let met = |owner: &CourseId| self.partly.get(owner).map(|shared| &shared.met);
-        wholly.extend(sought.iter().filter(|(owner, paths)| met(owner) != Some(*paths)).map(|(owner, _)| *owner));
-        let partly = self.partly.iter().filter(|(_, shared)| shared.any);
-        let mut courses: BTreeMap<CourseId, Referred> = partly
-            .map(|(owner, Shared { kept, files, .. })| match kept.resources {
-                // An empty directory: it counts as nothing, and nobody can say how much stays.
-                0 => (*owner, Referred::Wholly),
-                resources if resources >= *files => (*owner, Referred::Wholly),
-                _ => (*owner, Referred::Partly(*kept)),
-            })
-            .collect();
-        courses.extend(wholly.into_iter().map(|owner| (owner, Referred::Wholly)));
-        Referenced { courses, keys: self.keys }
     }
 }
 

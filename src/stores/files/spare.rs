@@ -90,42 +90,66 @@ fn leads_to(path: &[u8], paths: &BTreeSet<Vec<u8>>) -> bool {
     paths.range(below.clone()..).next().is_some_and(|first| first.starts_with(&below))
 }
 
+/// Why a move piece by piece ended before its end.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The file system refused.
+    Fault(Fault),
+    /// Not even a file can be moved there in one step.
+    Apart,
+    /// The confirmation is too old.
+    Late,
+}
+
+impl From<Fault> for Ended {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
 /// Moves all that is in one directory to another, but for what `spared` names, each thing in one rename. Directories that hold
-/// something of both are made anew over there, as they are here.
+/// something of both are made anew over there, as they are here; and so are those that the file system does not move.
 pub(super) fn part(
     (from, path): (&Dir, &[u8]),
     to: &Dir,
     spared: &BTreeSet<Vec<u8>>,
     pulse: &Pulse,
-) -> Result<(), Fault> {
-    let mut entries = Vec::new();
-    from.entries(Fault::at("read the directory", path), |name, kind| {
-        entries.push((name.to_vec(), kind));
-        pulse.beat()
-    })?;
-    for (name, kind) in entries {
+) -> Result<(), Ended> {
+    let was = from.own_stat().map_err(Fault::at("look at", path))?;
+    let fault = |errno| Ended::Fault(Fault::at("read the directory", path)(errno));
+    let moved = from.entries(fault, |name, kind| {
         pulse.beat()?;
-        let path = join(path, &name);
+        let path = join(path, name);
         if spared.contains(&path) {
-            continue;
+            return Ok(());
         }
-        if kind == Kind::Directory && leads_to(&path, spared) {
-            let below = from.open(&name).map_err(Fault::at("open the directory", &path))?;
-            let there = to.make(&name).map_err(Fault::at("make the directory", &path))?;
-            part((&below, &path), &there, spared, pulse)?;
-            // Nothing of it went: then it is no part of the copy.
-            let _ = to.remove_directory(&name);
-            continue;
+        let is_parted = kind == Kind::Directory && leads_to(&path, spared);
+        let renamed = match is_parted {
+            true => Err(Errno::XDEV),
+            false if !pulse.is_good() => return Err(Ended::Late),
+            false => from.rename(name, to, name),
+        };
+        match renamed {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::XDEV) if kind == Kind::Directory => {
+                let below = from.open(name).map_err(Fault::at("open the directory", &path))?;
+                let there = to.make(name).map_err(Fault::at("make the directory", &path))?;
+                let parted = part((&below, &path), &there, spared, pulse);
+                if is_parted || parted.is_err() || from.remove_directory(name).is_err() {
+                    // Nothing of it went: then it is no part of the copy.
+                    let _ = to.remove_directory(name);
+                }
+                parted
+            }
+            Err(Errno::XDEV) => Err(Ended::Apart),
+            Err(errno) => Err(Fault::at("move away", &path)(errno).into()),
         }
-        match from.rename(&name, to, &name) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(Fault::at("move away", &path)(errno)),
-        }
-    }
-    let mode = from.own_stat().map_err(Fault::at("look at", path))?.mode;
-    to.set_mode(mode).map_err(Fault::at("set the mode of", path))?;
+    });
+    // What did go must last, whatever came of the rest.
+    to.be_like(&was).map_err(Fault::at("make as it was", path))?;
     to.sync().map_err(Fault::at("sync", path))?;
-    from.sync().map_err(Fault::at("sync", path))
+    from.sync().map_err(Fault::at("sync", path))?;
+    moved
 }
 
 /// True if something of one directory has a name that is taken in the other.
@@ -139,15 +163,18 @@ pub(super) fn clashes(
         return Ok(false);
     }
     let (Ok(below), Ok(there)) = (from.open(name), to.open(new_name)) else { return Ok(true) };
-    let mut names = Vec::new();
-    below.entries(Fault::at("read the directory", name), |name, _| {
-        names.push(name.to_vec());
-        Ok(())
-    })?;
-    for name in names {
-        if clashes((&below, &name), (&there, &name), pulse)? {
-            return Ok(true);
-        }
+    // The first one is enough.
+    let read = below.entries(
+        |errno| Some(Fault::at("read the directory", name)(errno)),
+        |name, _| match clashes((&below, name), (&there, name), pulse) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(None),
+            Err(fault) => Err(Some(fault)),
+        },
+    );
+    match read {
+        Ok(()) => Ok(false),
+        Err(None) => Ok(true),
+        Err(Some(fault)) => Err(fault),
     }
-    Ok(false)
 }

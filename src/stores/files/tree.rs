@@ -1,7 +1,7 @@
 //! What lies below one directory: measured, searched, removed. Depth first, by descriptors, without following links.
 //!
-//! Memory and open descriptors grow with the depth (and the directories side by side there), not with the number of
-//! files. A tree that is deeper than the process may have descriptors is an error, and stays.
+//! Memory and open descriptors grow with the depth, not with what lies side by side: directories are read piece by piece. What does
+//! take memory is each id that a name holds, since all of them are asked about (S5). A tree that is deeper than the process may have descriptors is an error, and stays.
 
 use std::collections::BTreeSet;
 
@@ -14,6 +14,8 @@ use crate::domain::inventory::{Amount, fingerprint};
 
 /// How often a directory is read while it is emptied: something may appear in it meanwhile.
 const PASSES: u32 = 16;
+/// How many files of several names are remembered, so that their bytes count once: two megabytes of them.
+const MOST_LINKED: usize = 1 << 16;
 
 /// What the walk met at a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,15 @@ pub(super) enum Met {
     Mount,
 }
 
+/// A directory on the way down, read piece by piece.
+struct Level {
+    dir: Dir,
+    path: Vec<u8>,
+    /// Directories in it, of what was read last.
+    below: Vec<Vec<u8>>,
+    ended: bool,
+}
+
 /// Tells `visit` everything below `top`: the directory that it is in, its name, and its path relative to `top`. What
 /// vanishes meanwhile is left out.
 pub(super) fn walk(
@@ -31,21 +42,21 @@ pub(super) fn walk(
     pulse: &Pulse,
     mut visit: impl FnMut(&Dir, &[u8], &[u8], Met) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    let mut stack = vec![(top, Vec::new(), None::<Vec<Vec<u8>>>)];
-    while let Some((dir, path, pending)) = stack.last_mut() {
-        let below = match pending {
-            Some(below) => below,
-            None => pending.insert(read(dir, path, pulse, &mut visit)?),
-        };
-        let Some(name) = below.pop() else {
-            stack.pop();
+    let mut stack = vec![Level { dir: top, path: Vec::new(), below: Vec::new(), ended: false }];
+    while let Some(level) = stack.last_mut() {
+        let Some(name) = level.below.pop() else {
+            if level.ended {
+                stack.pop();
+            } else {
+                read(level, pulse, &mut visit)?;
+            }
             continue;
         };
-        let path = join(path, &name);
+        let (dir, path) = (&level.dir, join(&level.path, &name));
         match dir.open(&name) {
             Ok(sub) => {
                 visit(dir, &name, &path, Met::Directory)?;
-                stack.push((sub, path, None));
+                stack.push(Level { dir: sub, path, below: Vec::new(), ended: false });
             }
             Err(Errno::NOENT) => {}
             Err(Errno::XDEV) => visit(dir, &name, &path, Met::Mount)?,
@@ -56,17 +67,15 @@ pub(super) fn walk(
     Ok(())
 }
 
-/// Visits what is no directory, and returns the names of the directories.
+/// Reads on in a directory: visits what is no directory, and remembers what is one.
 fn read(
-    dir: &Dir,
-    path: &[u8],
+    level: &mut Level,
     pulse: &Pulse,
     visit: &mut impl FnMut(&Dir, &[u8], &[u8], Met) -> Result<(), Fault>,
-) -> Result<Vec<Vec<u8>>, Fault> {
-    let mut below = Vec::new();
+) -> Result<(), Fault> {
+    let Level { dir, path, below, ended } = level;
     pulse.beat()?;
-    let fault = Fault::at("read the directory", path);
-    let read = dir.entries(fault, |name, kind| {
+    let read = dir.more_entries(Fault::at("read the directory", path), |name, kind| {
         pulse.beat()?;
         match kind {
             Kind::Directory => below.push(name.to_vec()),
@@ -74,11 +83,13 @@ fn read(
         }
         Ok(())
     });
-    match read {
+    *ended = match read {
+        Ok(more) => !more,
         // The directory itself was removed while it was read.
-        Err(Fault::Io { errno: Errno::NOENT, .. }) => Ok(below),
-        read => read.map(|()| below),
-    }
+        Err(Fault::Io { errno: Errno::NOENT, .. }) => true,
+        Err(fault) => return Err(fault),
+    };
+    Ok(())
 }
 
 /// `path/name`, or `name` if `path` is empty.
@@ -92,7 +103,7 @@ pub(super) struct Measure {
     files: u64,
     bytes: u64,
     fingerprint: u64,
-    /// What has several names and was counted in `bytes`; as many as there are such, and no more.
+    /// What has several names and was counted in `bytes`: at most so many.
     linked: BTreeSet<(u32, u32, u64)>,
     /// Every id in a name, in any spelling.
     pub mentions: BTreeSet<CourseId>,
@@ -127,7 +138,8 @@ impl Measure {
         let (seconds, nanoseconds) = stat.modified;
         let content = [&b"\0"[..], &stat.size.to_le_bytes(), &seconds.to_le_bytes(), &nanoseconds.to_le_bytes()];
         self.files += 1;
-        if stat.links < 2 || self.linked.insert(stat.identity) {
+        // What is too much to remember counts by each of its names: too many bytes hold, too few do not.
+        if stat.links < 2 || self.linked.len() >= MOST_LINKED || self.linked.insert(stat.identity) {
             self.bytes = self.bytes.saturating_add(stat.allocated);
         }
         self.fingerprint = self.fingerprint.wrapping_add(fingerprint(&[path, &content.concat()].concat()));
@@ -175,10 +187,13 @@ pub(super) struct Taken {
     pub bytes: u64,
 }
 
-struct Level {
+/// A directory that is being emptied, piece by piece.
+struct Emptying {
     dir: Dir,
     name: Vec<u8>,
+    /// Directories in it, of what was read last.
     below: Vec<Vec<u8>>,
+    ended: bool,
     passes: u32,
 }
 
@@ -213,32 +228,30 @@ pub(super) fn remove(parent: &Dir, name: &[u8], pulse: &Pulse, mut on_first: imp
         }
         Ok(())
     };
-    let mut stack: Vec<Level> = Vec::new();
+    let mut stack: Vec<Emptying> = Vec::new();
     let mut next = Some(name.to_vec());
     loop {
+        pulse.beat()?;
         let dir = stack.last().map_or(parent, |level| &level.dir);
         if let Some(name) = next.take() {
             match dir.open(&name) {
-                Ok(dir) => stack.push(Level { dir, name, below: Vec::new(), passes: 0 }),
+                Ok(dir) => stack.push(Emptying { dir, name, below: Vec::new(), ended: false, passes: 1 }),
                 Err(Errno::NOENT) => {}
                 Err(Errno::NOTDIR | Errno::LOOP) => unlink(dir, &name)?,
                 Err(errno) => return Err(Fault::at("open the directory", &name)(errno)),
             }
         }
         let Some(mut level) = stack.pop() else { return Ok(taken) };
-        if level.below.is_empty() {
-            let Level { dir, name, below, passes } = &mut level;
-            *passes += 1;
-            if *passes > PASSES {
-                return Err(Fault::at("empty the directory", name)(Errno::NOTEMPTY));
-            }
-            dir.entries(Fault::at("read the directory", name), |name, kind| match kind {
+        while level.below.is_empty() && !level.ended {
+            let Emptying { dir, name, below, ended, .. } = &mut level;
+            let more = dir.more_entries(Fault::at("read the directory", name), |name, kind| match kind {
                 Kind::Directory => {
                     below.push(name.to_vec());
                     Ok(())
                 }
                 Kind::Other => unlink(dir, name),
             })?;
+            *ended = !more;
         }
         next = level.below.pop();
         if next.is_some() {
@@ -247,8 +260,11 @@ pub(super) fn remove(parent: &Dir, name: &[u8], pulse: &Pulse, mut on_first: imp
         }
         match stack.last().map_or(parent, |above| &above.dir).remove_directory(&level.name) {
             Ok(()) | Err(Errno::NOENT) => {}
-            // A writer that still has it open put something in.
-            Err(Errno::NOTEMPTY | Errno::EXIST) => stack.push(level),
+            // A writer that still has it open put something in; or the file system lost its place as what it listed went.
+            Err(Errno::NOTEMPTY | Errno::EXIST) if level.passes < PASSES => {
+                level.dir.rewind().map_err(Fault::at("read the directory", &level.name))?;
+                stack.push(Emptying { ended: false, passes: level.passes + 1, ..level });
+            }
             Err(errno) => return Err(Fault::at("remove the directory", &level.name)(errno)),
         }
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::clock::Deadline;
 use crate::stores::StoreError;
 
 /// Why blocking work ended early.
@@ -69,6 +70,8 @@ pub(super) struct Pulse(Arc<State>);
 struct State {
     beats: AtomicU64,
     stopped: AtomicBool,
+    /// Until when something may be moved or removed; for ever, if nothing was said.
+    good: Option<Deadline>,
 }
 
 impl Pulse {
@@ -76,6 +79,11 @@ impl Pulse {
     pub fn beat(&self) -> Result<(), Fault> {
         self.0.beats.fetch_add(1, Ordering::Relaxed);
         self.still_wanted()
+    }
+
+    /// False once the confirmation on whose account something goes is too old (S2).
+    pub fn is_good(&self) -> bool {
+        self.0.good.as_ref().is_none_or(|good| !good.is_over())
     }
 
     /// An error if the work need not go on; tells nothing.
@@ -94,6 +102,13 @@ pub(super) struct Watch {
 impl Watch {
     pub fn new(limit: Duration) -> Self {
         Self { pulse: Pulse::default(), limit }
+    }
+
+    /// Over what may go on only as long as a confirmation is good. Nothing is waited for after that, but work that gives signs of
+    /// life: it ends by itself.
+    pub fn while_good(limit: Duration, good: Deadline) -> Self {
+        let limit = limit.min(good.time_left());
+        Self { pulse: Pulse(Arc::new(State { good: Some(good), ..State::default() })), limit }
     }
 
     pub fn pulse(&self) -> Pulse {

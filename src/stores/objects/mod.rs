@@ -100,13 +100,9 @@ impl Place {
         self.layout.owner(self.id_type, &components).map_or(Claim::Unrecognised, Claim::Owned)
     }
 
-    /// The ids besides `owner` that a name holds, each once.
+    /// The ids besides `owner` that a name holds.
     fn mentions(&self, owner: CourseId, name: &str) -> Vec<CourseId> {
-        let mut others = self.id_type.mentions(name.as_bytes());
-        others.retain(|id| *id != owner);
-        others.sort_unstable();
-        others.dedup();
-        others
+        owner.others(self.id_type.mentions(name.as_bytes()))
     }
 
     /// The name that a handle stands for, if it is an object of the handle's owner.

@@ -25,6 +25,7 @@ impl QdrantStore {
     /// The one marker of all collections.
     pub(super) async fn read_marker(&self) -> Result<Option<Marker>, StoreError> {
         let physical = self.resolve().await?;
+        super::note(&self.marked, physical.clone());
         let markers = self.markers(&physical).await?;
         agreed(&markers).map_err(|()| self.unusable(&disagreement(&physical, &markers)))
     }

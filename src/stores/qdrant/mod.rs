@@ -7,8 +7,8 @@
 //! Invariants:
 //! - A point is deleted only if the key holds one value, the canonical id of a condemned course. The server checks that
 //!   in the delete itself: the filter asks for the ids and for fewer than two values (S5).
-//! - A configured name may be an alias. Requests name the collection behind it, which must still be the same when a
-//!   batch is deleted as when it was located.
+//! - A configured name may be an alias. Requests name the collection behind it, which must be the same when the marker is read,
+//!   when it is listed, when a batch is located, and when it is deleted: nobody adopted what is behind it afterwards (S7).
 //! - Strict mode's limits are respected, never changed.
 //! - Of the metadata of collections, only the marker's key is written (`marker`, which also tells what Qdrant's lack of
 //!   a compare-and-set means).
@@ -89,6 +89,8 @@ pub struct QdrantStore {
     keys: Vec<String>,
     id_type: IdType,
     batch_limit: usize,
+    /// The collections whose marker was read last, by source.
+    marked: Mutex<Option<Vec<String>>>,
     /// The collections in which the last [`Store::locate`] looked, by source.
     located: Mutex<Option<Vec<String>>>,
 }
@@ -108,7 +110,8 @@ impl QdrantStore {
             )));
         }
         let (names, keys) = collections.into_iter().map(|collection| (collection.name, collection.key)).unzip();
-        Ok(Self { name, client, names, keys, id_type, batch_limit: batch_limit.max(1), located: Mutex::new(None) })
+        let (marked, located) = (Mutex::new(None), Mutex::new(None));
+        Ok(Self { name, client, names, keys, id_type, batch_limit: batch_limit.max(1), marked, located })
     }
 
     /// The names of the collections behind the configured names, as they are now.
@@ -201,8 +204,31 @@ impl QdrantStore {
     }
 
     fn located(&self) -> Option<Vec<String>> {
-        self.located.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        read(&self.located)
     }
+
+    /// That the names stand for the collections whose marker was read, if one was.
+    fn still_marked(&self, collections: &[Collection]) -> Result<(), StoreError> {
+        let marked = read(&self.marked).unwrap_or_default();
+        let names = self.names.iter().zip(collections.iter().zip(&marked));
+        match names.into_iter().find(|(_, (now, then))| now.physical != **then) {
+            Some((name, (now, then))) => Err(self.unusable(&format!(
+                "`{name}` stood for collection `{then}` when its marker was read, and stands for `{}` now; the next run asks \
+                 whether that is ours",
+                now.physical
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The collections that were noted.
+fn read(noted: &Mutex<Option<Vec<String>>>) -> Option<Vec<String>> {
+    noted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn note(noted: &Mutex<Option<Vec<String>>>, collections: Vec<String>) {
+    *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(collections);
 }
 
 #[async_trait]
@@ -240,7 +266,9 @@ impl Store for QdrantStore {
     }
 
     async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {
-        for (index, collection) in self.collections().await?.iter().enumerate() {
+        let collections = self.collections().await?;
+        self.still_marked(&collections)?;
+        for (index, collection) in collections.iter().enumerate() {
             self.take_inventory(collection, SourceIndex(index), census).await?;
         }
         Ok(())
@@ -248,8 +276,8 @@ impl Store for QdrantStore {
 
     async fn locate(&self, targets: &Targets, handles: mpsc::Sender<Handle>) -> Result<(), StoreError> {
         let collections = self.searchable(targets).await?;
-        let names = collections.iter().map(|collection| collection.physical.clone()).collect();
-        *self.located.lock().unwrap_or_else(PoisonError::into_inner) = Some(names);
+        self.still_marked(&collections)?;
+        note(&self.located, collections.iter().map(|collection| collection.physical.clone()).collect());
         for (index, collection) in collections.iter().enumerate() {
             let courses: Vec<_> = targets.of(SourceIndex(index)).collect();
             for courses in courses.chunks(collection.courses_a_filter()) {

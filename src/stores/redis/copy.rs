@@ -1,11 +1,13 @@
 //! Copies of keys (S12): DUMP and the time that they had to live; deleted while they still are what was dumped.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use redis::RedisResult;
 
-use super::link::{Lease, Link};
+use super::link::Call;
+use super::nodes::{Nodes, Part};
 use super::{PIPELINE, RedisStore};
 use crate::errors::chain;
 use crate::stores::copies::{Copied, Copies, Item, PutBack, Receipt, Restoring};
@@ -20,12 +22,14 @@ return {dump, redis.call('PTTL', KEYS[1]), redis.sha1hex(dump)}";
 /// What [`UNLINK`] answers of a key that has changed.
 pub(super) const CHANGED: i64 = -1;
 
-/// Removes the key if its content has this digest: 1. 0 if it has gone, [`CHANGED`] if its content is another.
+/// Removes the key if its content has this digest, and answers the content's length. 0 if it has gone, [`CHANGED`] if its content is
+/// another.
 const UNLINK: &str = "\
 local dump = redis.call('DUMP', KEYS[1])
 if not dump then return 0 end
 if redis.sha1hex(dump) ~= ARGV[1] then return -1 end
-return redis.call('UNLINK', KEYS[1])";
+redis.call('UNLINK', KEYS[1])
+return #dump";
 
 /// The attribute that says how many milliseconds a key had to live; absent if it lived for ever.
 const LIVES_MS: &str = "lives_ms";
@@ -38,21 +42,24 @@ pub(super) async fn copy(
     handles: &[Handle],
     copies: &mut dyn Copies,
 ) -> Result<Vec<Copied>, StoreError> {
-    let link = &store.link;
-    let mut lease = link.lease("copy keys").await?;
+    let mut servers = store.nodes.servers("copy keys").await?;
     let mut copied = Vec::with_capacity(handles.len());
     for handles in handles.chunks(PIPELINE) {
-        let mut pipeline = scripted(DUMP);
-        for handle in handles {
-            pipeline.cmd("EVALSHA").arg(digest(DUMP)).arg(1).arg(&handle.key[..]);
+        let dumps = |places: &[usize]| {
+            let mut pipeline = scripted(DUMP);
+            for handle in places.iter().filter_map(|at| handles.get(*at)) {
+                pipeline.cmd("EVALSHA").arg(digest(DUMP)).arg(1).arg(&handle.key[..]);
+            }
+            pipeline
+        };
+        let keys = handles.iter().map(|handle| &handle.key[..]);
+        let mut dumped: BTreeMap<usize, Result<Dump, StoreError>> = BTreeMap::new();
+        for Part { call, places, answers } in servers.send(keys, || Some(Duration::MAX), dumps).await {
+            let answers = answers?.into_iter().map(|answer| answer.map_err(|error| call.failed(error)));
+            dumped.extend(places.into_iter().zip(answers));
         }
-        let answers: RedisResult<Vec<RedisResult<Dump>>> = pipeline.query_async(lease.connection()).await;
-        let answers = answers.map_err(|error| link.failed(lease.call(), error))?;
-        if answers.len() != handles.len() {
-            let why = format_args!("{} answers to {} commands", answers.len(), handles.len());
-            return Err(link.unusable(lease.call(), why));
-        }
-        for (handle, answer) in handles.iter().zip(answers) {
+        // In the order of the handles, whichever server they are from.
+        for (handle, answer) in handles.iter().zip(dumped.into_values()) {
             copied.push(match answer {
                 Ok(Some((content, lives_ms, digest))) => {
                     let lives = u64::try_from(lives_ms).ok().map(|ms| (LIVES_MS.to_owned(), ms.to_string()));
@@ -63,52 +70,56 @@ pub(super) async fn copy(
                     Copied::Whole(Receipt(digest.into()))
                 }
                 Ok(None) => Copied::Absent,
-                Err(error) => Copied::Failed(chain(&link.failed(lease.call(), error))),
+                Err(error) => Copied::Failed(chain(&error)),
             });
         }
     }
-    link.give_back(lease);
+    servers.give_back();
     Ok(copied)
 }
 
 /// Deletes keys that still are what was copied.
-pub(super) fn unlink_copied<'a>(handles: &[Handle], receipts: impl Iterator<Item = &'a Receipt>) -> redis::Pipeline {
+pub(super) fn unlink_copied<'a>(doomed: impl Iterator<Item = (&'a Handle, &'a Receipt)>) -> redis::Pipeline {
     let mut pipeline = scripted(UNLINK);
-    for (handle, Receipt(copied)) in handles.iter().zip(receipts) {
+    for (handle, Receipt(copied)) in doomed {
         pipeline.cmd("EVALSHA").arg(digest(UNLINK)).arg(1).arg(&handle.key[..]).arg(&copied[..]);
     }
     pipeline
 }
 
 /// Puts keys back with the time that they had to live when they were copied.
-pub(super) async fn put_back(link: &Link, items: &[Item], restoring: Restoring) -> Vec<PutBack> {
-    let all = items.len();
-    let mut outcomes = Vec::with_capacity(all);
-    let mut lease = match link.lease("put keys back").await {
-        Ok(lease) => lease,
-        Err(error) => return vec![PutBack::Failed(chain(&error)); all],
+pub(super) async fn put_back(nodes: &Nodes, items: &[Item], restoring: Restoring) -> Vec<PutBack> {
+    let mut servers = match nodes.servers("put keys back").await {
+        Ok(servers) => servers,
+        Err(error) => return vec![PutBack::Failed(chain(&error)); items.len()],
     };
-    for items in items.chunks(PIPELINE) {
-        match send_back(&mut lease, items, restoring).await {
-            Ok(answers) => outcomes.extend(answers.into_iter().map(|answer| match answer {
-                Ok(true) => PutBack::Restored,
-                Ok(false) => PutBack::Exists,
-                Err(error) if error.code() == Some("BUSYKEY") => PutBack::Exists,
-                Err(error) => PutBack::Failed(chain(&link.failed(lease.call(), error))),
-            })),
-            Err(error) => {
-                let cause = chain(&link.failed(lease.call(), error));
-                outcomes.resize(all, PutBack::Failed(cause));
-                return outcomes;
-            }
+    let mut all = vec![PutBack::Failed("it was not sent".to_owned()); items.len()];
+    for (items, outcomes) in items.chunks(PIPELINE).zip(all.chunks_mut(PIPELINE)) {
+        let names = items.iter().map(|item| &item.name[..]);
+        let calls = |places: &[usize]| calls_back(places.iter().filter_map(|at| items.get(*at)), restoring);
+        let parts = servers.send(names, || Some(Duration::MAX), calls).await;
+        let lost = parts.iter().any(|part| part.answers.is_err());
+        parts.into_iter().for_each(|part| part.write(outcomes, back, PutBack::Failed));
+        if lost {
+            return all;
         }
     }
-    link.give_back(lease);
-    outcomes
+    servers.give_back();
+    all
 }
 
-/// True for each key that is back, or would be.
-async fn send_back(lease: &mut Lease, items: &[Item], restoring: Restoring) -> RedisResult<Vec<RedisResult<bool>>> {
+/// What the answer about one key means: EXISTS says 1 of what is there.
+fn back(call: &Call, answer: RedisResult<redis::Value>) -> PutBack {
+    match answer {
+        Ok(redis::Value::Int(1)) => PutBack::Exists,
+        Ok(_) => PutBack::Restored,
+        Err(error) if error.code() == Some("BUSYKEY") => PutBack::Exists,
+        Err(error) => PutBack::Failed(chain(&call.failed(error))),
+    }
+}
+
+/// Asks for each key, or puts it back.
+fn calls_back<'a>(items: impl Iterator<Item = &'a Item>, restoring: Restoring) -> redis::Pipeline {
     let mut pipeline = redis::pipe();
     pipeline.ignore_errors();
     for item in items {
@@ -122,8 +133,7 @@ async fn send_back(lease: &mut Lease, items: &[Item], restoring: Restoring) -> R
             pipeline.arg("REPLACE");
         }
     }
-    let answers: Vec<RedisResult<redis::Value>> = pipeline.query_async(lease.connection()).await?;
-    Ok(answers.into_iter().map(|answer| answer.map(|answer| !matches!(answer, redis::Value::Int(1)))).collect())
+    pipeline
 }
 
 /// A pipeline that knows a script before it is called.

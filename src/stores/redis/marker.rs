@@ -3,7 +3,8 @@
 //! It lasts as long as the server keeps keys: without persistence a restart loses it, and so may an eviction policy that
 //! takes keys without an expiry. A marker that is lost holds the store, nothing else.
 
-use super::link::{Lease, Link};
+use super::link::Lease;
+use super::nodes::Nodes;
 use crate::stores::{Marker, StoreError};
 
 /// Where it is of a store of keys.
@@ -22,27 +23,24 @@ redis.call('SET', KEYS[1], ARGV[1])
 return 1";
 
 /// The marker, if there is one.
-pub(in crate::stores) async fn read(link: &Link, key: &str) -> Result<Option<Marker>, StoreError> {
-    let mut lease = link.lease("read its marker").await?;
-    // A replica may lag behind.
-    link.server(&mut lease).await?;
-    let there = get(link, key, &mut lease).await?;
-    link.give_back(lease);
+pub(in crate::stores) async fn read(nodes: &Nodes, key: &str) -> Result<Option<Marker>, StoreError> {
+    let mut lease = nodes.servers("read its marker").await?.of(key.as_bytes()).await?;
+    let there = get(key, &mut lease).await?;
+    lease.give_back();
     Ok(there.map(|(_, marker)| marker))
 }
 
 /// Replaces `from` by `to`; `false` if something else is there.
 pub(in crate::stores) async fn replace(
-    link: &Link,
+    nodes: &Nodes,
     key: &str,
     from: Option<&Marker>,
     to: &Marker,
 ) -> Result<bool, StoreError> {
-    let mut lease = link.lease("move its marker").await?;
-    link.server(&mut lease).await?;
+    let mut lease = nodes.servers("move its marker").await?.of(key.as_bytes()).await?;
     let json = serde_json::to_vec(to)
-        .map_err(|error| StoreError::server(format!("store `{}`: write its marker", link.name()), error))?;
-    let there = get(link, key, &mut lease).await?;
+        .map_err(|error| StoreError::server(format!("store `{}`: write its marker", nodes.name()), error))?;
+    let there = get(key, &mut lease).await?;
     let is_from = there.as_ref().map(|(_, marker)| marker) == from;
     let mut moved = false;
     if is_from {
@@ -53,26 +51,26 @@ pub(in crate::stores) async fn replace(
             script.arg(bytes);
         }
         let answer = script.query_async::<i64>(lease.connection()).await;
-        moved = answer.map_err(|error| link.failed(lease.call(), error))? == 1;
+        moved = answer.map_err(|error| lease.call().failed(error))? == 1;
     }
-    link.give_back(lease);
+    lease.give_back();
     Ok(moved)
 }
 
 /// What the key holds, as it is spelled and as it is read.
-async fn get(link: &Link, key: &str, lease: &mut Lease) -> Result<Option<(Vec<u8>, Marker)>, StoreError> {
+async fn get(key: &str, lease: &mut Lease) -> Result<Option<(Vec<u8>, Marker)>, StoreError> {
     let answer = redis::cmd("GET").arg(key).query_async::<Option<Vec<u8>>>(lease.connection()).await;
     let there = match answer {
         Ok(there) => there,
         Err(error) if error.code() == Some("WRONGTYPE") => {
-            return Err(link.unusable(lease.call(), format_args!("the key `{key}` holds no string; {ADVICE}")));
+            return Err(lease.call().unusable(format_args!("the key `{key}` holds no string; {ADVICE}")));
         }
-        Err(error) => return Err(link.failed(lease.call(), error)),
+        Err(error) => return Err(lease.call().failed(error)),
     };
     let Some(bytes) = there else { return Ok(None) };
     match serde_json::from_slice(&bytes) {
         Ok(marker) => Ok(Some((bytes, marker))),
-        Err(why) => Err(link.unusable(lease.call(), format_args!("the key `{key}` holds no marker ({why}); {ADVICE}"))),
+        Err(why) => Err(lease.call().unusable(format_args!("the key `{key}` holds no marker ({why}); {ADVICE}"))),
     }
 }
 

@@ -1,57 +1,109 @@
-//! One SCAN pass over all keys but the markers.
+//! One SCAN pass over all keys but the markers, through all servers at once.
+
+use futures::future::try_join_all;
 
 use super::StoreError;
-use super::link::{Lease, Link, Server};
+use super::link::{Lease, View};
 use super::marker;
+use super::nodes::Nodes;
 
 /// Pages of keys; complete only when [`Pass::page`] has returned `None`.
 pub(in crate::stores) struct Pass<'a> {
-    link: &'a Link,
-    /// Taken when the pass is over.
-    lease: Option<Lease>,
-    server: Server,
-    cursor: Option<u64>,
+    nodes: &'a Nodes,
+    walks: Vec<Walk>,
     count: u32,
+    doing: &'static str,
+}
+
+/// Which keys a pass is for.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::stores) enum Through<'k> {
+    /// All.
+    Everything,
+    /// At least those in the slot of this one.
+    SlotOf(&'k [u8]),
+}
+
+/// The way through one server, on one connection.
+struct Walk {
+    lease: Lease,
+    /// What the server said at the beginning.
+    view: View,
+    cursor: Option<u64>,
 }
 
 impl<'a> Pass<'a> {
     /// Begins a pass; each call looks at about `count` keys.
     ///
     /// # Errors
-    /// If the server cannot be reached, is no primary, or holds only a part of the keys.
-    pub(in crate::stores) async fn begin(link: &'a Link, count: u32, doing: &'static str) -> Result<Self, StoreError> {
-        let mut lease = link.lease(doing).await?;
-        let server = link.server(&mut lease).await?;
-        Ok(Self { link, lease: Some(lease), server, cursor: Some(0), count })
+    /// If a server cannot be reached, is no primary, or sees other masters in its cluster than the one that was asked first.
+    pub(in crate::stores) async fn begin(
+        nodes: &'a Nodes,
+        through: Through<'_>,
+        count: u32,
+        doing: &'static str,
+    ) -> Result<Self, StoreError> {
+        let servers = nodes.servers(doing).await?;
+        let slots = servers.slots().cloned();
+        let leases = match through {
+            Through::Everything => servers.all().await?,
+            Through::SlotOf(key) => vec![servers.of(key).await?],
+        };
+        let walks = try_join_all(leases.into_iter().map(Walk::begin)).await?;
+        if let Some(walk) = walks.iter().find(|walk| walk.view.slots != slots) {
+            return Err(walk.lease.call().unusable(format_args!(
+                "it sees other masters in its cluster than the node that was asked first; run again"
+            )));
+        }
+        Ok(Self { nodes, walks, count, doing })
     }
 
     /// The next page, which may be empty; `None` once every key that was there all the time has been returned.
     ///
     /// # Errors
-    /// If a call fails, or the server is not the one that the pass began with.
+    /// If a call fails, or a server or the cluster is not as it was when the pass began.
     pub(in crate::stores) async fn page(&mut self) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
-        let Some(mut lease) = self.lease.take() else { return Ok(None) };
-        let Some(cursor) = self.cursor else {
-            let server = self.link.server(&mut lease).await?;
-            if server.run_id != self.server.run_id {
-                return Err(self.link.unusable(
-                    lease.call(),
-                    format_args!("another server process answered at the end than at the beginning; run again"),
-                ));
+        if self.walks.iter().all(|walk| walk.cursor.is_none()) {
+            for walk in &self.walks {
+                self.nodes.still_named(walk.lease.call(), self.doing).await?;
             }
-            self.link.give_back(lease);
+            try_join_all(self.walks.drain(..).map(Walk::end)).await?;
             return Ok(None);
-        };
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor).arg("COUNT").arg(self.count);
-        let answer = scan.query_async::<(u64, Vec<Vec<u8>>)>(lease.connection()).await;
-        let (next, mut keys) = answer.map_err(|error| self.link.failed(lease.call(), error))?;
-        if next != 0 && next == cursor {
-            return Err(self.link.unusable(lease.call(), format_args!("SCAN stands still at cursor {cursor}")));
         }
-        keys.retain(|key| !marker::is_one(key));
+        let pages = try_join_all(self.walks.iter_mut().map(|walk| walk.step(self.count))).await?;
+        Ok(Some(pages.into_iter().flatten().filter(|key| !marker::is_one(key)).collect()))
+    }
+}
+
+impl Walk {
+    async fn begin(mut lease: Lease) -> Result<Self, StoreError> {
+        let view = lease.view().await?;
+        Ok(Self { lease, view, cursor: Some(0) })
+    }
+
+    async fn step(&mut self, count: u32) -> Result<Vec<Vec<u8>>, StoreError> {
+        let Some(cursor) = self.cursor else { return Ok(Vec::new()) };
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("COUNT").arg(count);
+        let answer = scan.query_async::<(u64, Vec<Vec<u8>>)>(self.lease.connection()).await;
+        let (next, keys) = answer.map_err(|error| self.lease.call().failed(error))?;
+        if next != 0 && next == cursor {
+            return Err(self.lease.call().unusable(format_args!("SCAN stands still at cursor {cursor}")));
+        }
         self.cursor = (next != 0).then_some(next);
-        self.lease = Some(lease);
-        Ok(Some(keys))
+        Ok(keys)
+    }
+
+    async fn end(mut self) -> Result<(), StoreError> {
+        let view = self.lease.view().await?;
+        let why = if view.server.run_id != self.view.server.run_id {
+            "another server process answered at the end than at the beginning; run again"
+        } else if view.slots != self.view.slots {
+            "slots of its cluster have other masters at the end than at the beginning; run again"
+        } else {
+            self.lease.give_back();
+            return Ok(());
+        };
+        Err(self.lease.call().unusable(format_args!("{why}")))
     }
 }

@@ -1,10 +1,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Client, cmd};
-use sandbox::{Keyspace, Redis};
+use sandbox::{Keyspace, Redis, RedisCluster};
 use uuid::Uuid;
 
 use super::*;
@@ -12,8 +13,11 @@ use crate::domain::inventory::Inventory;
 use crate::domain::live_set::LiveSet;
 use crate::stores::contract::{self, Bench, Contents, located};
 
+mod cluster;
 mod faults;
 mod markers;
+mod places;
+mod sentinel;
 
 /// Where the marker is.
 const MARKER: &[u8] = b"course-gc:marker";
@@ -27,12 +31,21 @@ const SOURCE: SourceIndex = SourceIndex(0);
 fn settings(url: &str, id_type: IdType, templates: &[&str]) -> RedisSettings {
     RedisSettings {
         name: "cache".into(),
-        url: url.to_owned().into(),
-        restore_url: None,
+        server: at(url),
         templates: templates.iter().map(|text| Template::compile(text).unwrap()).collect(),
         id_type,
         scan_count: 10,
         batch_limit: 250,
+    }
+}
+
+fn at(url: &str) -> ServerSettings {
+    ServerSettings {
+        url: url.to_owned().into(),
+        restore_url: None,
+        nodes: vec![],
+        sentinels: vec![],
+        ca: None,
         call_timeout: CALL,
     }
 }
@@ -79,8 +92,42 @@ async fn fill(connection: &mut MultiplexedConnection, keys: usize) {
     pipeline.query_async::<()>(connection).await.unwrap();
 }
 
+/// Where the keys are.
+enum Place {
+    Alone(Keyspace),
+    Cluster(RedisCluster),
+}
+
+impl Place {
+    /// An address to begin with.
+    fn url(&self) -> String {
+        match self {
+            Self::Alone(keyspace) => keyspace.url().to_owned(),
+            Self::Cluster(cluster) => cluster.url(),
+        }
+    }
+
+    /// Connections to all servers.
+    async fn all(&self) -> Vec<MultiplexedConnection> {
+        match self {
+            Self::Alone(keyspace) => vec![connect(keyspace.url()).await],
+            Self::Cluster(cluster) => {
+                futures::future::join_all(cluster.masters().iter().map(async |one| connect(&one.url()).await)).await
+            }
+        }
+    }
+
+    /// A connection to the server that has this key.
+    async fn of(&self, key: &[u8]) -> MultiplexedConnection {
+        match self {
+            Self::Alone(keyspace) => connect(keyspace.url()).await,
+            Self::Cluster(cluster) => connect(&cluster.masters()[cluster.owner(key).await.unwrap()].url()).await,
+        }
+    }
+}
+
 struct RedisBench {
-    keyspace: Keyspace,
+    place: Place,
     store: RedisStore,
     id_type: IdType,
     planted: AtomicU64,
@@ -88,16 +135,19 @@ struct RedisBench {
 
 impl RedisBench {
     async fn create(id_type: IdType) -> Self {
-        let keyspace = Keyspace::create().await.unwrap();
-        let store = store(keyspace.url(), id_type, &["lesson:{course_id}:*", "job:*-{course_id}-*"]);
-        Self { keyspace, store, id_type, planted: AtomicU64::new(0) }
+        Self::at(Place::Alone(Keyspace::create().await.unwrap()), id_type)
+    }
+
+    fn at(place: Place, id_type: IdType) -> Self {
+        let store = store(&place.url(), id_type, &["lesson:{course_id}:*", "job:*-{course_id}-*"]);
+        Self { place, store, id_type, planted: AtomicU64::new(0) }
     }
 
     /// Sets a key of the next type in turn.
     async fn set(&self, name: impl Fn(u64) -> Vec<u8>) -> Vec<u8> {
         let n = self.planted.fetch_add(1, Ordering::Relaxed);
         let key = name(n);
-        let mut connection = connect(self.keyspace.url()).await;
+        let mut connection = self.place.of(&key).await;
         let mut command = match n % 6 {
             0 => cmd("SET"),
             1 => cmd("RPUSH"),
@@ -159,26 +209,29 @@ impl Bench for RedisBench {
     }
 
     async fn rewrite(&self, _: SourceIndex, _: CourseId, name: &[u8]) -> bool {
-        let mut connection = connect(self.keyspace.url()).await;
+        let mut connection = self.place.of(name).await;
         cmd("SET").arg(name).arg("written to since").query_async::<()>(&mut connection).await.unwrap();
         true
     }
 
     async fn contents(&self) -> Contents {
-        let mut connection = connect(self.keyspace.url()).await;
-        let (mut cursor, mut contents) = (0_u64, Contents::new());
-        loop {
-            let (next, keys): (_, Vec<Vec<u8>>) =
-                cmd("SCAN").arg(cursor).arg("COUNT").arg(1000).query_async(&mut connection).await.unwrap();
-            for key in keys.into_iter().filter(|key| key != CLAIM && key != MARKER) {
-                let dump = cmd("DUMP").arg(&key).query_async(&mut connection).await.unwrap();
-                contents.insert(key, dump);
-            }
-            cursor = next;
-            if cursor == 0 {
-                return contents;
+        let mut contents = Contents::new();
+        for mut connection in self.place.all().await {
+            let mut cursor = 0_u64;
+            loop {
+                let (next, keys): (_, Vec<Vec<u8>>) =
+                    cmd("SCAN").arg(cursor).arg("COUNT").arg(1000).query_async(&mut connection).await.unwrap();
+                for key in keys.into_iter().filter(|key| key != CLAIM && key != MARKER) {
+                    let dump = cmd("DUMP").arg(&key).query_async(&mut connection).await.unwrap();
+                    contents.insert(key, dump);
+                }
+                cursor = next;
+                if cursor == 0 {
+                    break;
+                }
             }
         }
+        contents
     }
 }
 
@@ -227,6 +280,34 @@ async fn keys_of_nobody_are_unclaimed_and_stay() {
     let held = inventory(&store, IdType::Uuid, &[]).await.unwrap();
     assert_eq!(held.unclaimed.count - before, 5);
     assert!(held.sources[0].dead.is_empty());
+}
+
+#[tokio::test]
+async fn s8_the_size_of_dead_courses_keys_is_estimated_from_a_few() {
+    let keyspace = Keyspace::create().await.unwrap();
+    let mut connection = connect(keyspace.url()).await;
+    let store = store(keyspace.url(), IdType::Integer, &["k:{course_id}:*", "few:{course_id}"]);
+    let (mut pipeline, mut truth) = (::redis::pipe(), 0);
+    for n in 0..1_000 {
+        pipeline.cmd("SET").arg(format!("k:7:{n}")).arg("x".repeat(100 + n % 7 * 300)).ignore();
+        pipeline.cmd("SET").arg(format!("k:8:{n}")).arg("x".repeat(100_000)).ignore();
+    }
+    for n in [7, 8, 9] {
+        pipeline.cmd("RPUSH").arg(format!("few:{n}")).arg("x".repeat(n * 100)).ignore();
+    }
+    pipeline.query_async::<()>(&mut connection).await.unwrap();
+    for n in 0..1_000 {
+        let mut usage = cmd("MEMORY");
+        truth += usage.arg("USAGE").arg(format!("k:7:{n}")).query_async::<u64>(&mut connection).await.unwrap();
+    }
+    let held = inventory(&store, IdType::Integer, &[CourseId::Integer(8)]).await.unwrap();
+    let estimate = held.sources[0].sizes.estimate(1_000).unwrap();
+    assert_eq!((estimate.resources, estimate.sampled), (1_000, 100), "and nothing of what is live");
+    let off = estimate.bytes.abs_diff(truth);
+    assert!(estimate.standard_error > 0 && off <= 4 * estimate.standard_error, "{estimate:?}, and it is {truth}");
+    let few = held.sources[1].sizes.estimate(2).unwrap();
+    assert_eq!((few.sampled, few.standard_error), (2, 0), "whoever measured all is not wrong");
+    assert_eq!(held, inventory(&store, IdType::Integer, &[CourseId::Integer(8)]).await.unwrap(), "the same ones");
 }
 
 #[tokio::test]

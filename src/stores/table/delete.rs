@@ -20,6 +20,9 @@ const PAGE: usize = 1000;
 const DELETE: &str = "delete rows";
 /// The class of Postgres's codes for a constraint that a statement would break.
 const INTEGRITY: &str = "23";
+/// Its codes for somebody else at the same rows: they were written to since the transaction's snapshot, two wait for one another,
+/// or a lock was not to be had in time.
+const CONTENDED: [&str; 3] = ["40001", "40P01", "55P03"];
 
 /// What went, and what stays.
 #[derive(Debug, Default)]
@@ -30,7 +33,8 @@ struct Counted {
     bytes: u64,
 }
 
-/// Deletes handle by handle. What breaks a constraint of the database fails alone; whatever else fails ends the batch.
+/// Deletes handle by handle. What breaks a constraint of the database fails alone, and what somebody else writes at the same time
+/// is spared alone; whatever else fails ends the batch.
 pub(super) async fn delete(store: &TableStore, batch: &Condemned) -> Removed {
     let handles = batch.handles();
     let mut outcomes = Vec::with_capacity(handles.len());
@@ -84,9 +88,15 @@ async fn delete_all(
             Ok(Some(outcome)) => outcomes.push(outcome),
             Ok(None) => return,
             Err(error) => {
-                let goes_on = breaks_constraint(&error) && session.roll_back().await.is_ok();
-                outcomes.push(Outcome::Failed(chain(&store.failed(DELETE)(error))));
-                if !goes_on {
+                let reach = reach(&error);
+                let failed = Outcome::Failed(chain(&store.failed(DELETE)(error)));
+                let goes_on = reach != Reach::Batch && session.roll_back().await.is_ok();
+                let spared = match reach {
+                    Reach::Contended if goes_on => spared(&mut session, (relation, handle)).await,
+                    _ => Ok(failed.clone()),
+                };
+                outcomes.push(spared.as_ref().unwrap_or(&failed).clone());
+                if !goes_on || spared.is_err() {
                     // The connection is closed, and with it the transaction.
                     return;
                 }
@@ -96,13 +106,35 @@ async fn delete_all(
     session.close().await;
 }
 
-fn breaks_constraint(error: &PostgresError) -> bool {
-    match error {
-        PostgresError::Failed { source: sqlx::Error::Database(error), .. } => {
-            error.code().is_some_and(|code| code.starts_with(INTEGRITY))
-        }
-        _ => false,
+/// Whom an error concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// One course, whose rows a constraint keeps.
+    Course,
+    /// One course, whose rows somebody else is at.
+    Contended,
+    Batch,
+}
+
+fn reach(error: &PostgresError) -> Reach {
+    let PostgresError::Failed { source: sqlx::Error::Database(error), .. } = error else { return Reach::Batch };
+    match error.code() {
+        Some(code) if code.starts_with(INTEGRITY) => Reach::Course,
+        Some(code) if CONTENDED.contains(&&*code) => Reach::Contended,
+        _ => Reach::Batch,
     }
+}
+
+/// What somebody was writing to when it was to be deleted, all that its course has: it is not sent again (S2), but waits for the next
+/// run.
+async fn spared(session: &mut Session<'_>, (relation, handle): (&Relation, &Handle)) -> Result<Outcome, PostgresError> {
+    session.begin(Access::Read, session.postgres.call_timeout).await?;
+    let left = count_owned(session, relation, &relation.naming.exactly(&named(handle))).await?;
+    session.roll_back().await?;
+    Ok(match left {
+        0 => Outcome::Absent,
+        left => Outcome::Partly { resources: 0, bytes: Some(0), left },
+    })
 }
 
 /// Nothing if the confirmation grew stale: then nothing was deleted.
@@ -117,7 +149,7 @@ async fn delete_one(
         Some(Some(places)) => Some(places),
         Some(None) => return Ok(Some(Outcome::Failed("its receipt cannot be read".to_owned()))),
     };
-    session.begin(Access::Write, batch.time_left().min(session.postgres.call_timeout)).await?;
+    session.begin(Access::Delete, batch.time_left().min(session.postgres.call_timeout)).await?;
     let owned = relation.naming.exactly(&named(handle));
     let mut counted = Counted::default();
     match copied {

@@ -13,6 +13,9 @@ const SETTINGS: &str = "SET LOCAL row_security = off; SET LOCAL search_path = pg
      SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 3; SET LOCAL timezone = 'UTC'; \
      SET LOCAL lc_monetary = 'C'; SET LOCAL xmloption = 'content'; SET LOCAL synchronous_commit = on";
 
+/// The part of a delete's time that it may wait for a lock.
+const LOCKS: u128 = 10;
+
 /// What a transaction is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
@@ -20,6 +23,8 @@ pub(super) enum Access {
     Read,
     /// To write, as of one moment: a row that somebody else writes at the same time makes it fail.
     Write,
+    /// As [`Access::Write`], for one course of many: waits for others a part of the limit, so that they have their turn.
+    Delete,
     /// To write after waiting for others.
     Wait,
 }
@@ -47,14 +52,15 @@ impl<'a> Session<'a> {
     pub(super) async fn begin(&mut self, access: Access, limit: Duration) -> Result<(), PostgresError> {
         let mode = match access {
             Access::Read => "ISOLATION LEVEL REPEATABLE READ READ ONLY",
-            Access::Write => "ISOLATION LEVEL REPEATABLE READ READ WRITE",
+            Access::Write | Access::Delete => "ISOLATION LEVEL REPEATABLE READ READ WRITE",
             Access::Wait => "ISOLATION LEVEL READ COMMITTED READ WRITE",
         };
         let limit = limit.as_millis().clamp(1, i32::MAX as u128);
         let idle = limit.min(self.postgres.idle_timeout.as_millis()).max(1);
+        let locks = if access == Access::Delete { (limit / LOCKS).max(1) } else { limit };
         // Whoever freezes in the middle of a delete must not send its end late (S2).
         let begin = format!(
-            "BEGIN TRANSACTION {mode}; {SETTINGS}; SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {limit}; \
+            "BEGIN TRANSACTION {mode}; {SETTINGS}; SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {locks}; \
              SET LOCAL idle_in_transaction_session_timeout = {idle}"
         );
         let begin = sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut self.connection);

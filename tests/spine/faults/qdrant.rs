@@ -2,12 +2,15 @@
 
 use anyhow::Result;
 use course_gc::domain::report::Verdict;
+use qdrant_client::Payload;
 use qdrant_client::qdrant::{
-    CreateFieldIndexCollectionBuilder, DeleteFieldIndexCollectionBuilder, FieldType, StrictModeConfigBuilder,
-    UpdateCollectionBuilder,
+    CountPointsBuilder, CreateAliasBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder,
+    DeleteFieldIndexCollectionBuilder, Distance, FieldType, PointStruct, StrictModeConfigBuilder,
+    UpdateCollectionBuilder, UpsertPointsBuilder, VectorParamsBuilder,
 };
 use sandbox::campus::Campus;
 use sandbox::{Qdrant, QdrantOptions};
+use serde_json::json;
 
 use super::fault::Struck;
 use super::matrix::{Most, Stage, When, play};
@@ -152,6 +155,58 @@ async fn s7_a_collection_that_was_made_anew_is_held() -> Result<()> {
     scene.reconnect().await?;
     scene.recovers().await?;
     documented("a collection made anew behind its alias", &happened, "s7_a_collection_that_was_made_anew_is_held")
+}
+
+/// Between the inventory and the first batch: what is behind the alias by then holds points of the same dead courses.
+#[tokio::test]
+async fn s7_an_alias_that_is_swapped_in_mid_run_leads_nowhere() -> Result<()> {
+    let scene = Scene::with(|_| ()).await?;
+    let addresses = &scene.installation.addresses;
+    let (qdrant, alias) = (scene.installation.stores.qdrant.clone(), addresses.alias.clone());
+    let (old, new) = (collection(&scene), format!("{alias}_v2"));
+    let vectors = VectorParamsBuilder::new(2, Distance::Cosine);
+    qdrant.create_collection(CreateCollectionBuilder::new(&new).vectors_config(vectors)).await?;
+    qdrant
+        .create_field_index(CreateFieldIndexCollectionBuilder::new(&new, "course_id", FieldType::Keyword).wait(true))
+        .await?;
+    let doomed = Campus::plan(CAMPUS).doomed();
+    let point = |(n, course): (usize, _)| -> Result<PointStruct> {
+        let payload = Payload::try_from(json!({ "course_id": format!("{course}") }))?;
+        Ok(PointStruct::new(n as u64, vec![1.0, 2.0], payload))
+    };
+    let points = doomed.iter().enumerate().map(point).collect::<Result<Vec<_>>>()?;
+    qdrant.upsert_points(UpsertPointsBuilder::new(&new, points).wait(true)).await?;
+
+    let (client, from, to) = (qdrant.clone(), old.clone(), new.clone());
+    let name = alias.clone();
+    let report = activate(&scene, |collector| {
+        interpose(collector, "vectors", move |call, nth| {
+            let (qdrant, name, to) = (client.clone(), name.clone(), to.clone());
+            Box::pin(async move {
+                if (call, nth) == (Call::Locate, 1) {
+                    qdrant.delete_alias(&name).await.expect("it is there");
+                    qdrant.create_alias(CreateAliasBuilder::new(to, name)).await.expect("it is free");
+                }
+            })
+        });
+    })
+    .await?;
+    let happened = holds_itself_only(&scene, "vectors", &report, "when its marker was read, and stands for").await?;
+    let left = qdrant.count(CountPointsBuilder::new(&new).exact(true)).await?.result.map(|result| result.count);
+    assert_eq!(left, Some(doomed.len() as u64), "nothing goes from what nobody adopted");
+
+    // The next run finds no marker there; when the alias leads back, all is as it was.
+    let report = activate(&scene, |_| ()).await?;
+    assert!(entry(&report, "vectors").not_adopted.is_some(), "{report:?}");
+    qdrant.delete_alias(&alias).await?;
+    qdrant.create_alias(CreateAliasBuilder::new(from, alias)).await?;
+    qdrant.delete_collection(new).await?;
+    scene.recovers().await?;
+    documented(
+        "an alias that is swapped between the inventory and the first batch",
+        &happened,
+        "s7_an_alias_that_is_swapped_in_mid_run_leads_nowhere",
+    )
 }
 
 #[tokio::test]

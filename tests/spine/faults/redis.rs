@@ -111,7 +111,7 @@ async fn s11_a_primary_that_becomes_a_replica_in_mid_sweep_loses_no_more() -> Re
         });
     })
     .await?;
-    let happened = holds_itself_only(&scene, "cache", &report, "it is a replica: use the primary's address").await?;
+    let happened = holds_itself_only(&scene, "cache", &report, "its role is `slave`").await?;
     let mut redis = scene.installation.stores.redis.clone();
     tell(&mut redis, "REPLICAOF NO ONE").await?;
     scene.recovers().await?;

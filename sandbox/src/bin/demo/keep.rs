@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
-use sandbox::program;
+use sandbox::{Objects, program};
 use tokio::process::Command;
 
 use crate::story::Story;
@@ -38,6 +38,9 @@ pub async fn serve(story: &Story, asked_to_stop: impl Future<Output = ()>) -> Re
     println!("  Postgres       {}", addresses.postgres);
     println!("  Redis          {}", addresses.redis);
     println!("  Qdrant (gRPC)  {}, collection {}", addresses.qdrant, addresses.alias);
+    if let Some(objects) = &addresses.objects {
+        println!("  S3             {objects}, bucket {}", Objects::BUCKET);
+    }
     println!("  folders        {}/uploads and enrichments", addresses.files.display());
     println!("  configuration  {}", course_gc.config().display());
     println!("  metrics        http://{}/metrics (and /healthz, /readyz)\n", settings.listen);

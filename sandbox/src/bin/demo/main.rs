@@ -54,6 +54,8 @@ async fn demo() -> Result<ExitCode> {
     };
     if keep {
         keep::serve(&story, asked_to_stop).await?;
+    } else {
+        println!("To look around, to ask course-gc yourself, or to delete a course and watch: make demo KEEP=1");
     }
     Ok(if story.proven { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

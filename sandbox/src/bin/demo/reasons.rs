@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
-use sandbox::Resource;
-use sandbox::campus::{Campus, CourseId, Fate, NOT_A_COURSES, Owner, REFERENCED, SEVERAL_IDS, STRANGER, UNRECOGNISED};
+use sandbox::campus::{Campus, CourseId, LOCKED, Leftovers, REFERENCED, SEVERAL_IDS, STRANGER};
+use sandbox::{Addresses, Snapshot};
 use serde_json::Value;
 
 use crate::proof::mark;
+
+/// Of what is counted in a line.
+const WIDTH: usize = 66;
 
 /// An orphan of a report.
 pub struct Reported<'a> {
@@ -32,48 +35,44 @@ impl Reported<'_> {
 type Place = (String, String);
 
 /// What the campus expects of the reports.
-#[derive(Default)]
-struct Expected {
+pub struct Expected {
     /// What the run should have swept.
     swept: BTreeSet<Place>,
     /// What should be left, by the reason that should be given.
     held: BTreeMap<&'static str, BTreeSet<Place>>,
-    /// What should be counted in each store, and never judged: points, keys, and entries of folders.
-    ignored: BTreeMap<&'static str, BTreeSet<Resource>>,
+    /// How much should be counted in each store, and never judged.
+    unjudged: BTreeMap<String, u64>,
 }
 
 impl Expected {
-    fn of(campus: &Campus, deleted: &BTreeSet<CourseId>) -> Self {
-        let fates = campus.fates(deleted);
-        let mut expected = Self::default();
-        for (resource, owner) in owners(campus) {
-            let store = store_of(&resource);
-            let places = || named(owner, deleted).into_iter().map(|course| (store.to_owned(), course));
-            let reason = match fates.get(&resource) {
-                Some(Fate::Gone) => {
-                    expected.swept.extend(places());
-                    continue;
-                }
-                Some(Fate::Held(UNRECOGNISED | NOT_A_COURSES)) => {
-                    expected.ignored.entry(store).or_default().insert(entry(resource));
-                    continue;
-                }
-                Some(Fate::Held(STRANGER)) => "not_exclusive",
-                Some(Fate::Held(REFERENCED)) => "referenced",
-                Some(Fate::Held(SEVERAL_IDS)) => "entangled",
-                _ => continue,
+    /// What is expected once these courses were deleted and what may go has gone: `after` is what is there then.
+    pub fn of(campus: &Campus, addresses: &Addresses, deleted: &BTreeSet<CourseId>, after: &Snapshot) -> Self {
+        let swept = campus.swept(addresses, deleted).into_iter();
+        let swept = swept.map(|(store, course)| (store.to_owned(), course.to_string())).collect();
+        let Leftovers { held: left, unrecognised, unclaimed } = campus.leftovers(addresses, deleted, after);
+        let mut held: BTreeMap<&str, BTreeSet<Place>> = BTreeMap::new();
+        for ((store, _, course), left) in left {
+            let reason = match left.reason {
+                STRANGER => "not_exclusive",
+                REFERENCED => "referenced",
+                LOCKED => "locked",
+                SEVERAL_IDS => "entangled",
+                other => other,
             };
-            expected.held.entry(reason).or_default().extend(places());
+            held.entry(reason).or_default().insert((store, course));
         }
-        expected
+        let mut unjudged = unclaimed;
+        for ((store, _), count) in unrecognised {
+            *unjudged.entry(store).or_default() += count;
+        }
+        Self { swept, held, unjudged }
     }
 }
 
 /// Prints what the run swept and what a later plan gives as reasons for the rest; true if all is as expected.
 ///
 /// `run` is the report of the run that swept, `left` the one of a plan after it.
-pub fn show(campus: &Campus, deleted: &BTreeSet<CourseId>, run: &Value, left: &Value) -> bool {
-    let expected = Expected::of(campus, deleted);
+pub fn show(mut expected: Expected, run: &Value, left: &Value) -> bool {
     let swept: BTreeSet<Place> = orphans(run).filter(Reported::sweeps).map(|orphan| orphan.place()).collect();
     let mut held: BTreeMap<&str, BTreeSet<Place>> = BTreeMap::new();
     for orphan in orphans(left) {
@@ -81,31 +80,34 @@ pub fn show(campus: &Campus, deleted: &BTreeSet<CourseId>, run: &Value, left: &V
         held.entry(reason).or_default().insert(orphan.place());
     }
 
-    println!("{:64} expected reported", "a course in a store, each");
-    let none = BTreeSet::new();
+    println!("{:WIDTH$} expected reported", "a course in a store, each");
     let mut right = line("swept: its course was seen live, and is gone", &expected.swept, &swept);
     for (reason, what) in [
         ("to sweep", "still to sweep"),
         ("not_exclusive", "held: never seen live, and the source is not exclusively ours"),
-        ("referenced", "held: rows that are still there refer to all that is left of it"),
+        ("referenced", "held: rows that are still there lead to all that is left of it"),
         ("entangled", "held: names a live course as well"),
+        ("locked", "held: a worker has a job of it"),
     ] {
-        let of = |places: Option<BTreeSet<Place>>| places.unwrap_or_default();
-        right &= line(what, expected.held.get(reason).unwrap_or(&none), &of(held.remove(reason)));
+        let expected = expected.held.remove(reason).unwrap_or_default();
+        right &= line(what, &expected, &held.remove(reason).unwrap_or_default());
     }
-    // Whatever else is given as a reason was not expected.
+    // Whatever else is given as a reason, or should have been.
     for (reason, places) in held {
-        right &= line(&format!("held: {reason}"), &none, &places);
+        right &= line(&format!("held: {reason}"), &BTreeSet::new(), &places);
     }
-    println!();
+    for (reason, places) in expected.held {
+        right &= line(&format!("held: {reason}"), &places, &BTreeSet::new());
+    }
+    println!("\n{:WIDTH$} expected reported", "without a course's id: counted, and never judged");
     for store in stores(left) {
         let (name, counted) = (text(store, "name"), unjudged(store));
-        let ignored = expected.ignored.get(name).map_or(0, BTreeSet::len);
-        let what = format!("without a course's id in {name}, counted and never judged");
-        right &= compare(&what, counted == ignored as u64, ignored, counted);
+        let expected = expected.unjudged.remove(name).unwrap_or_default();
+        right &= compare(&format!("in {name}"), counted == expected, expected, counted);
     }
     right
 }
+
 /// All orphans of a report.
 pub fn orphans(report: &Value) -> impl Iterator<Item = Reported<'_>> {
     stores(report).flat_map(|store| {
@@ -139,49 +141,11 @@ fn unjudged(store: &Value) -> u64 {
     count(store, "unclaimed") + array(store, "sources").map(|source| count(source, "unrecognised")).sum::<u64>()
 }
 
-/// Every resource with its owner.
-fn owners(campus: &Campus) -> impl Iterator<Item = (Resource, &Owner)> {
-    let keys = campus.keys.iter().map(|key| (Resource::Key(key.name.clone().into_bytes()), &key.owner));
-    let points = campus.points.iter().map(|point| (Resource::Point(point.id), &point.owner));
-    let files = campus.files.iter().map(|file| (Resource::File(file.path.clone()), &file.owner));
-    keys.chain(points).chain(files)
-}
-
-/// The store of the configuration in which a resource lies.
-fn store_of(resource: &Resource) -> &'static str {
-    match resource {
-        Resource::Point(_) => "vectors",
-        Resource::Key(_) => "cache",
-        Resource::File(path) if path.starts_with("uploads/") => "uploads",
-        Resource::File(_) => "enrichments",
-    }
-}
-
-/// What a resource is counted as: the entry where a course's folder would be, for all that lies in it.
-fn entry(resource: Resource) -> Resource {
-    match resource {
-        Resource::File(path) => {
-            let depth = if path.starts_with("uploads/") { 3 } else { 2 };
-            Resource::File(path.splitn(depth + 1, '/').take(depth).collect::<Vec<_>>().join("/"))
-        }
-        other => other,
-    }
-}
-
-/// The courses, none of them live, that a resource seems to belong to.
-fn named(owner: &Owner, deleted: &BTreeSet<CourseId>) -> Vec<String> {
-    match owner {
-        Owner::Course(id) | Owner::Lookalike(id) => vec![id.to_string()],
-        Owner::Courses(ids) => ids.iter().filter(|id| deleted.contains(id)).map(CourseId::to_string).collect(),
-        Owner::Unrecognised | Owner::Nobody => Vec::new(),
-    }
-}
-
 fn line(what: &str, expected: &BTreeSet<Place>, reported: &BTreeSet<Place>) -> bool {
     compare(what, expected == reported, expected.len(), reported.len())
 }
 
 fn compare(what: &str, ok: bool, expected: impl Display, reported: impl Display) -> bool {
-    println!("{what:64} {expected:>8} {reported:>8}  {}", mark(ok));
+    println!("{what:WIDTH$} {expected:>8} {reported:>8}  {}", mark(ok));
     ok
 }

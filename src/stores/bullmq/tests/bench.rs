@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sandbox::Keyspace;
+use sandbox::{Keyspace, RedisCluster};
 
 use super::*;
 use crate::stores::contract::{self, Bench, Contents};
@@ -13,18 +13,40 @@ const SETS: [&str; 5] = ["completed", "waiting-children", "delayed", "failed", "
 const LISTS: [&str; 3] = ["wait", "paused", "active"];
 
 struct JobBench {
-    keyspace: Keyspace,
+    /// Keeps the servers.
+    _place: Place,
+    /// Of the server that has the queues.
+    url: String,
     store: BullmqStore,
     id_type: IdType,
     planted: AtomicU64,
 }
 
+enum Place {
+    Alone { _keyspace: Keyspace },
+    Cluster { _cluster: RedisCluster },
+}
+
 impl JobBench {
-    async fn create(id_type: IdType) -> Self {
+    async fn alone(id_type: IdType) -> Self {
         let keyspace = Keyspace::create().await.unwrap();
-        let store = store(keyspace.url(), id_type, &["course-generation", "qdrant-reindex-*"]);
-        let bench = Self { keyspace, store, id_type, planted: AtomicU64::new(0) };
-        let mut connection = connect(bench.keyspace.url()).await;
+        let url = keyspace.url().to_owned();
+        Self::create(Place::Alone { _keyspace: keyspace }, [&url, &url], id_type).await
+    }
+
+    /// In a cluster, and the store is told another master than the one that has the queues.
+    async fn in_cluster(id_type: IdType) -> Self {
+        let cluster = RedisCluster::start().await.unwrap();
+        let owner = cluster.owner(PREFIX.as_bytes()).await.unwrap();
+        let [url, other] = [owner, (owner + 1) % 3].map(|n| cluster.masters()[n].url());
+        Self::create(Place::Cluster { _cluster: cluster }, [&url, &other], id_type).await
+    }
+
+    /// With the address that has the queues, and the one that the store is told.
+    async fn create(place: Place, [url, told]: [&str; 2], id_type: IdType) -> Self {
+        let store = store(told, id_type, &["course-generation", "qdrant-reindex-*"]);
+        let bench = Self { _place: place, url: url.to_owned(), store, id_type, planted: AtomicU64::new(0) };
+        let mut connection = connect(&bench.url).await;
         for queue in QUEUES {
             let mut meta = cmd("HSET");
             meta.arg(format!("{PREFIX}:{queue}:meta")).arg("opts.maxLenEvents").arg(10_000).arg("version");
@@ -55,7 +77,7 @@ impl JobBench {
                 pipe.cmd("RPUSH").arg(format!("{key}:logs")).arg("a line").arg("and another");
             }
         }
-        pipe.query_async::<()>(&mut connect(self.keyspace.url()).await).await.unwrap();
+        pipe.query_async::<()>(&mut connect(&self.url).await).await.unwrap();
         key.into_bytes()
     }
 }
@@ -83,7 +105,7 @@ impl Bench for JobBench {
     }
 
     async fn rewrite(&self, _: SourceIndex, _: CourseId, name: &[u8]) -> bool {
-        let mut connection = connect(self.keyspace.url()).await;
+        let mut connection = connect(&self.url).await;
         cmd("HSET").arg(name).arg("progress").arg(50).query_async::<()>(&mut connection).await.unwrap();
         true
     }
@@ -91,7 +113,7 @@ impl Bench for JobBench {
     /// Each job with all that belongs to it; and what else there is, but the structures of the queues, whose members are told
     /// with the jobs. A member without a job is a thing of its own.
     async fn contents(&self) -> Contents {
-        let all = everything(self.keyspace.url()).await;
+        let all = everything(&self.url).await;
         let mut contents = BTreeMap::new();
         let belongs = |key: &str| {
             let id = key.rsplit(':').next().unwrap_or_default();
@@ -101,7 +123,7 @@ impl Bench for JobBench {
         for (key, content) in all.iter().filter(|(key, _)| !belongs(key)) {
             contents.insert(key.clone().into_bytes(), content.clone());
         }
-        let mut connection = connect(self.keyspace.url()).await;
+        let mut connection = connect(&self.url).await;
         for queue in QUEUES {
             let base = format!("{PREFIX}:{queue}:");
             for n in 0..self.planted.load(Ordering::Relaxed) {
@@ -141,10 +163,15 @@ fn is_ours(name: &[u8]) -> bool {
 
 #[tokio::test]
 async fn bullmq_keeps_the_contract_for_uuids() {
-    contract::keeps(&JobBench::create(IdType::Uuid).await).await;
+    contract::keeps(&JobBench::alone(IdType::Uuid).await).await;
 }
 
 #[tokio::test]
 async fn bullmq_keeps_the_contract_for_integers() {
-    contract::keeps(&JobBench::create(IdType::Integer).await).await;
+    contract::keeps(&JobBench::alone(IdType::Integer).await).await;
+}
+
+#[tokio::test]
+async fn bullmq_keeps_the_contract_in_a_cluster() {
+    contract::keeps(&JobBench::in_cluster(IdType::Uuid).await).await;
 }

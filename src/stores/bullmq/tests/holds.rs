@@ -215,13 +215,11 @@ async fn s7_stores_of_one_server_have_markers_of_their_own() {
     assert_eq!(ours, ["course-gc:marker:bullmq:{bull}"]);
     let redis = crate::stores::redis::RedisStore::new(crate::stores::redis::RedisSettings {
         name: "cache".into(),
-        url: scene.keyspace.url().to_owned().into(),
-        restore_url: None,
+        server: at(scene.keyspace.url()),
         templates: vec![Template::compile("course-gc:*{course_id}").unwrap()],
         id_type: IdType::Integer,
         scan_count: 10,
         batch_limit: 10,
-        call_timeout: CALL,
     })
     .unwrap();
     assert_eq!(redis.marker().await.unwrap(), None);

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Client, cmd};
@@ -9,13 +10,15 @@ use super::*;
 use crate::domain::ids::IdType;
 use crate::domain::inventory::Inventory;
 use crate::domain::live_set::LiveSet;
-use crate::stores::contract::located;
+use crate::stores::contract::{Items, located};
 use crate::stores::copies::{Receipt, Safe};
 use crate::stores::template::Template;
 
 mod alike;
 mod bench;
+mod cluster;
 mod holds;
+mod throughput;
 
 /// Long enough for a slow machine.
 const CALL: Duration = Duration::from_secs(10);
@@ -23,23 +26,35 @@ const FRESH: Duration = Duration::from_secs(3600);
 const PREFIX: &str = "{bull}";
 
 fn store(url: &str, id_type: IdType, queues: &[&str]) -> BullmqStore {
+    BullmqStore::new(settings(url, id_type, queues)).unwrap()
+}
+
+fn settings(url: &str, id_type: IdType, queues: &[&str]) -> BullmqSettings {
     let reading = Reading {
         pointers: vec!["/courseId".into(), "/course_id".into()],
         job_ids: vec![Template::compile("auto-{course_id}-stage*").unwrap()],
         id_type,
     };
-    BullmqStore::new(BullmqSettings {
+    BullmqSettings {
         name: "jobs".into(),
-        url: url.to_owned().into(),
-        restore_url: None,
+        server: at(url),
         prefix: PREFIX.into(),
         queues: queues.iter().map(|queue| (*queue).to_owned()).collect(),
         reading,
         scan_count: 10,
         batch_limit: 250,
+    }
+}
+
+fn at(url: &str) -> ServerSettings {
+    ServerSettings {
+        url: url.to_owned().into(),
+        restore_url: None,
+        nodes: vec![],
+        sentinels: vec![],
+        ca: None,
         call_timeout: CALL,
-    })
-    .unwrap()
+    }
 }
 
 async fn connect(url: &str) -> MultiplexedConnection {
@@ -68,18 +83,6 @@ async fn inventory(store: &BullmqStore, live: &[CourseId]) -> Inventory {
 
 fn keys(handles: &[Handle]) -> Vec<String> {
     handles.iter().map(|handle| String::from_utf8(handle.key.to_vec()).unwrap()).collect()
-}
-
-/// An archive in memory.
-#[derive(Default)]
-struct Items(Vec<Item>);
-
-#[async_trait]
-impl Copies for Items {
-    async fn add(&mut self, item: Item) -> Result<(), StoreError> {
-        self.0.push(item);
-        Ok(())
-    }
 }
 
 fn copy_id() -> CopyId {
@@ -150,4 +153,17 @@ async fn everything(url: &str) -> BTreeMap<String, String> {
             return contents;
         }
     }
+}
+
+#[tokio::test]
+async fn queues_of_a_server_with_tls_are_found_if_its_authority_is_known() {
+    let server = sandbox::Redis::start_with_tls().await.unwrap();
+    let by = |ca| {
+        let mut settings = settings(&server.url(), IdType::Uuid, &["course-generation"]);
+        settings.server.ca = ca;
+        BullmqStore::new(settings).unwrap()
+    };
+    assert!(inventory(&by(Some(server.authority())), &[]).await.sources[0].dead.is_empty());
+    let error = chain(&by(Some(server.other_authority())).identity().await.unwrap_err());
+    assert!(error.contains("bullmq store `jobs`") && error.contains("as ca"), "{error}");
 }

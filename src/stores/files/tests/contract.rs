@@ -11,19 +11,22 @@ struct FilesBench {
     temp: TempDir,
     store: FilesStore,
     id_type: IdType,
+    /// What is between an organization's directory and a course's.
+    between: &'static str,
     planted: AtomicU64,
 }
 
 impl FilesBench {
-    fn new(id_type: IdType) -> Self {
+    fn new(id_type: IdType, between: &'static str) -> Self {
         let temp = TempDir::new().unwrap();
-        let store = FilesStore::new(FilesSettings { id_type, ..settings(temp.path(), BY_ORGANIZATION) }).unwrap();
-        Self { temp, store, id_type, planted: AtomicU64::new(0) }
+        let layout = format!("{{organization_id}}/{between}{{course_id}}");
+        let store = FilesStore::new(FilesSettings { id_type, ..settings(temp.path(), &layout) }).unwrap();
+        Self { temp, store, id_type, between, planted: AtomicU64::new(0) }
     }
 
     fn write(&self, organization: &str, course: &str, suffix: &str) -> Vec<u8> {
         let n = self.planted.fetch_add(1, Ordering::Relaxed);
-        let path = format!("{organization}/{course}/{}/file {n}\n{suffix}", n % 2);
+        let path = format!("{organization}/{}{course}/{}/file {n}\n{suffix}", self.between, n % 2);
         let file = self.temp.path().join(&path);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, format!("content {n}")).unwrap();
@@ -61,8 +64,8 @@ impl Bench for FilesBench {
 
     async fn contents(&self) -> Contents {
         let own = self.temp.path().join(".course-gc");
-        let is_own =
-            |path: &Path| path.starts_with(&own) && (names_marker(path) || path.starts_with(own.join("quarantine")));
+        let is_kept = |path: &Path| ["quarantine", "emptied"].iter().any(|name| path.starts_with(own.join(name)));
+        let is_own = |path: &Path| path.starts_with(&own) && (names_marker(path) || is_kept(path));
         let files = snapshot(self.temp.path()).into_iter().filter(|(path, _)| path.is_file() && !is_own(path));
         files
             .map(|(path, content)| {
@@ -80,10 +83,15 @@ fn names_marker(path: &Path) -> bool {
 
 #[tokio::test]
 async fn keeps_the_contract_with_uuids() {
-    keeps(&FilesBench::new(IdType::Uuid)).await;
+    keeps(&FilesBench::new(IdType::Uuid, "")).await;
 }
 
 #[tokio::test]
 async fn keeps_the_contract_with_integers() {
-    keeps(&FilesBench::new(IdType::Integer)).await;
+    keeps(&FilesBench::new(IdType::Integer, "")).await;
+}
+
+#[tokio::test]
+async fn keeps_the_contract_with_a_deep_layout() {
+    keeps(&FilesBench::new(IdType::Uuid, "courses/by-id/")).await;
 }

@@ -34,6 +34,7 @@ async fn a_course_goes_and_its_neighbours_stay() {
         freed += bytes.unwrap();
     }
     assert_eq!((outcomes.len(), resources, freed), (2, 3, bytes));
+    fs::remove_dir_all(bed.root().join(".course-gc/emptied")).unwrap();
     let mut left = bed.snapshot();
     for own in [trash(&bed), bed.root().join(".course-gc"), bed.root().join("alone")] {
         assert_eq!(left.remove(&own).as_deref(), Some(&b"directory"[..]), "{own:?}");
@@ -136,7 +137,7 @@ async fn what_is_moved_to_the_trash_is_found_there() {
     bed.write(format!("{A}/file"), "x");
     let before = bed.found(A).await.amount;
     let inspected = inspect(&bed.store.place, &handle(A, A), &Pulse::default()).unwrap().unwrap();
-    assert!(discard(inspected, &BTreeSet::new(), &Pulse::default()).unwrap().is_some());
+    assert!(discard(&bed.store.place, inspected, &BTreeSet::new(), &Pulse::default()).unwrap().is_some());
     assert!(!bed.root().join(A).exists(), "the rename is the delete");
     assert_eq!(bed.found(A).await.amount, before, "nothing new was orphaned by an interrupted delete");
     bed.write(format!("{A}/file"), "written since");
@@ -152,7 +153,7 @@ async fn s11_a_removal_that_was_cut_short_is_finished_by_the_next_run() {
         bed.write(format!("{A}/{}/{n}", n % 3), "x");
     }
     let inspected = inspect(&bed.store.place, &handle(A, A), &Pulse::default()).unwrap().unwrap();
-    let trashed = discard(inspected, &BTreeSet::new(), &Pulse::default()).unwrap().unwrap();
+    let trashed = discard(&bed.store.place, inspected, &BTreeSet::new(), &Pulse::default()).unwrap().unwrap();
     let watch = Watch::new(Duration::ZERO);
     let pulse = watch.pulse();
     let mut watch = Some(watch);
@@ -170,7 +171,7 @@ async fn a_directory_that_was_replaced_since_it_was_looked_at_stays() {
     let inspected = inspect(&bed.store.place, &handle(A, A), &Pulse::default()).unwrap().unwrap();
     fs::rename(bed.root().join(A), bed.outside().join("gone")).unwrap();
     fs::rename(bed.root().join("other"), bed.root().join(A)).unwrap();
-    let refused = discard(inspected, &BTreeSet::new(), &Pulse::default());
+    let refused = discard(&bed.store.place, inspected, &BTreeSet::new(), &Pulse::default());
     assert!(matches!(&refused, Err(Refusal::Changed(why)) if why.contains("replaced")));
     assert_eq!(fs::read(bed.root().join(A).join("file")).unwrap(), b"of somebody else");
     assert_eq!(fs::read_dir(trash(&bed)).unwrap().count(), 0);
@@ -182,7 +183,7 @@ async fn a_directory_that_vanished_since_it_was_looked_at_is_absent() {
     bed.write(format!("{A}/file"), "x");
     let inspected = inspect(&bed.store.place, &handle(A, A), &Pulse::default()).unwrap().unwrap();
     fs::remove_dir_all(bed.root().join(A)).unwrap();
-    assert!(discard(inspected, &BTreeSet::new(), &Pulse::default()).unwrap().is_none());
+    assert!(discard(&bed.store.place, inspected, &BTreeSet::new(), &Pulse::default()).unwrap().is_none());
 }
 
 #[tokio::test]
@@ -191,7 +192,10 @@ async fn s2_nobody_moves_what_nobody_waits_for() {
     bed.write(format!("{A}/file"), "x");
     let inspected = inspect(&bed.store.place, &handle(A, A), &Pulse::default()).unwrap().unwrap();
     let given_up = Watch::new(Duration::ZERO).pulse();
-    assert!(matches!(discard(inspected, &BTreeSet::new(), &given_up), Err(Refusal::Fault(Fault::Stopped))));
+    assert!(matches!(
+        discard(&bed.store.place, inspected, &BTreeSet::new(), &given_up),
+        Err(Refusal::Fault(Fault::Stopped))
+    ));
     assert!(bed.root().join(A).join("file").exists());
 }
 

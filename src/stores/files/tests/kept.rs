@@ -16,7 +16,7 @@ pub(super) fn copy_id(batch: u32) -> CopyId {
 }
 
 /// Copies and deletes what there is of a course.
-async fn sweep(bed: &Bed, course: &str, batch: u32) -> Vec<Outcome> {
+pub(super) async fn sweep(bed: &Bed, course: &str, batch: u32) -> Vec<Outcome> {
     let handles = bed.locate(&[course]).await;
     let mut copied = Vec::new();
     for outcome in bed.store.copy(&copy_id(batch), &handles, &mut Nowhere).await.unwrap() {
@@ -39,12 +39,12 @@ impl Copies for Nowhere {
     }
 }
 
-async fn copies(bed: &Bed) -> Vec<PlacedCopy> {
+pub(super) async fn copies(bed: &Bed) -> Vec<PlacedCopy> {
     InPlace::copies(&bed.store).await.unwrap()
 }
 
 /// Everything that can be told of a tree from outside: type, mode, time, content, target.
-fn described(root: &Path) -> BTreeMap<PathBuf, (u32, std::time::SystemTime, Vec<u8>)> {
+pub(super) fn described(root: &Path) -> BTreeMap<PathBuf, (u32, std::time::SystemTime, Vec<u8>)> {
     snapshot(root)
         .into_keys()
         .filter(|path| !path.starts_with(root.join(".course-gc")))
@@ -208,44 +208,6 @@ async fn s13_a_copy_in_which_something_is_mounted_is_not_purged() {
     assert!(bed.outside().join("ours").exists());
 }
 
-#[tokio::test]
-async fn s12_what_cannot_be_moved_in_one_step_stays_as_it_is() {
-    if !inside() {
-        again_behind(&["unshare", "-m"], "kept::s12_what_cannot_be_moved_in_one_step_stays_as_it_is");
-        return;
-    }
-    // A directory of an overlay's lower layer is on another file system than what is made above it.
-    let bed = Bed::new(BY_ORGANIZATION);
-    let (layers, lower) = (bed.temp.path().join("layers"), bed.outside());
-    fs::create_dir(&layers).unwrap();
-    run("mount", &["-t", "tmpfs", "none"].map(OsStr::new).into_iter().chain([layers.as_os_str()]).collect::<Vec<_>>());
-    for name in ["upper", "work"] {
-        fs::create_dir(layers.join(name)).unwrap();
-    }
-    fs::create_dir_all(lower.join("org").join(A)).unwrap();
-    fs::write(lower.join("org").join(A).join("a"), "a").unwrap();
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={},redirect_dir=off",
-        lower.display(),
-        layers.join("upper").display(),
-        layers.join("work").display()
-    );
-    let root = bed.root();
-    let mounted = Command::new("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(&root).status().unwrap();
-    if !mounted.success() {
-        eprintln!("skipped: overlays are not permitted here");
-        return;
-    }
-    let outcomes = sweep(&bed, A, 1).await;
-    assert!(matches!(&outcomes[..], [Outcome::Failed(why)] if why.contains("in one step")), "{outcomes:?}");
-    assert_eq!(fs::read(root.join("org").join(A).join("a")).unwrap(), b"a");
-    assert_eq!(copies(&bed).await, vec![]);
-    assert!(
-        !root.join(".course-gc/quarantine").read_dir().unwrap().any(|_| true),
-        "nor is anything left of the attempt"
-    );
-}
-
-fn run(program: &str, arguments: &[&OsStr]) {
+pub(super) fn run(program: &str, arguments: &[&OsStr]) {
     assert!(Command::new(program).args(arguments).status().unwrap().success(), "{program} {arguments:?}");
 }

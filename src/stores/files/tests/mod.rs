@@ -2,9 +2,13 @@
 
 mod contract;
 mod delete;
+mod emptied;
 mod escape;
 mod inventory;
 mod kept;
+mod large;
+mod layers;
+mod layouts;
 mod marker;
 mod references;
 
@@ -17,10 +21,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use super::*;
-use crate::domain::inventory::{Found, Inventory};
+use crate::domain::inventory::{Found, Inventory, Referred};
 use crate::domain::live_set::LiveSet;
 use crate::stores::contract::located;
 
@@ -45,7 +51,10 @@ impl Bed {
     }
 
     fn with(layout: &str, references: Option<ReferenceSettings>) -> Self {
-        let temp = TempDir::new().unwrap();
+        Self::at(TempDir::new().unwrap(), layout, references)
+    }
+
+    fn at(temp: TempDir, layout: &str, references: Option<ReferenceSettings>) -> Self {
         fs::create_dir(temp.path().join("root")).unwrap();
         fs::create_dir(temp.path().join("outside")).unwrap();
         let store =
@@ -162,13 +171,15 @@ fn again_behind(wrapper: &[&str], test: &str) -> bool {
     let run = Command::new(wrapper[0])
         .args(&wrapper[1..])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", &test, "--nocapture"])
+        .args(["--exact", &test, "--include-ignored", "--nocapture"])
         .env(INSIDE, "1")
         .output()
         .unwrap();
     let output = String::from_utf8_lossy(&run.stdout);
     let errors = String::from_utf8_lossy(&run.stderr);
     assert!(run.status.success() && output.contains("1 passed"), "{output}\n{errors}");
+    // What it measured.
+    print!("{output}");
     true
 }
 

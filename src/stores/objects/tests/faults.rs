@@ -10,10 +10,10 @@ const SOON: Duration = Duration::from_millis(300);
 /// A server with so many objects of the course, and a store of it with these changes.
 async fn filled(objects: usize, change: impl Fn(&mut BucketSettings)) -> (Objects, Direct, ObjectsStore) {
     let server = Objects::start().await.unwrap();
-    let direct = Direct::to(&server, Objects::BUCKET);
+    let direct = Direct::to(&settings(server.url(), Objects::BUCKET));
     let names: Vec<_> = (0..objects).map(|n| format!("org/7/{n:04}")).collect();
     stream::iter(&names).map(|name| direct.put(name, "x")).buffered(8).collect::<Vec<()>>().await;
-    let mut settings = settings(&server, Objects::BUCKET);
+    let mut settings = settings(server.url(), Objects::BUCKET);
     change(&mut settings);
     let store = store_with(&settings, IdType::Integer, LAYOUT);
     (server, direct, store)
@@ -96,7 +96,7 @@ async fn a_server_that_is_down_fails_every_call() {
 async fn a_server_that_hangs_is_left_after_the_timeout() {
     let (server, _direct, store) = filled(1, |_| {}).await;
     let handles = located(&store, &targets([COURSE])).await;
-    let impatient = BucketSettings { call_timeout: SOON, ..settings(&server, Objects::BUCKET) };
+    let impatient = BucketSettings { call_timeout: SOON, ..settings(server.url(), Objects::BUCKET) };
     let store = store_with(&impatient, IdType::Integer, LAYOUT);
     server.pause().unwrap();
     for words in reading_fails(&store).await {
@@ -105,7 +105,7 @@ async fn a_server_that_hangs_is_left_after_the_timeout() {
     let outcomes = store.delete(&Condemned::for_test(handles, FRESH)).await.outcomes;
     assert!(failed(&outcomes[0]).ends_with("no answer within 0.3 s"), "{outcomes:?}");
     server.resume().unwrap();
-    assert!(Direct::to(&server, Objects::BUCKET).contents().await.contains_key(&b"org/7/0000"[..]));
+    assert!(Direct::to(&settings(server.url(), Objects::BUCKET)).contents().await.contains_key(&b"org/7/0000"[..]));
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn s2_a_delete_waits_no_longer_than_its_confirmation_is_good_for() {
     let (server, direct, _) = filled(3, |_| {}).await;
     let proxy = Proxy::before(server.port()).unwrap();
     let url = format!("http://127.0.0.1:{}", proxy.port());
-    let settings = BucketSettings { url, ..settings(&server, Objects::BUCKET) };
+    let settings = BucketSettings { url, ..settings(server.url(), Objects::BUCKET) };
     let store = store_with(&settings, IdType::Integer, LAYOUT);
     let handles = located(&store, &targets([COURSE])).await;
     // The looks come through; the delete does not, nor any answer.
@@ -133,7 +133,7 @@ async fn s2_a_delete_whose_answer_is_lost_is_not_sent_again() {
     let (server, direct, _) = filled(3, |_| {}).await;
     let proxy = Proxy::before(server.port()).unwrap();
     let url = format!("http://127.0.0.1:{}", proxy.port());
-    let settings = BucketSettings { url, ..settings(&server, Objects::BUCKET) };
+    let settings = BucketSettings { url, ..settings(server.url(), Objects::BUCKET) };
     let store = store_with(&settings, IdType::Integer, LAYOUT);
     let handles = located(&store, &targets([COURSE])).await;
     proxy.switch_after(&[b"POST /campus?delete"], Behaviour::Cut(0));
@@ -152,13 +152,13 @@ const AGAIN: &str = "COURSE_GC_TEST_TLS_URL";
 async fn a_service_with_a_trusted_certificate_is_used_over_tls_and_no_other() {
     if let Ok(url) = std::env::var(AGAIN) {
         let server = Objects::start().await.unwrap();
-        let settings = BucketSettings { url, ..settings(&server, Objects::BUCKET) };
+        let settings = BucketSettings { url, ..settings(server.url(), Objects::BUCKET) };
         let store = store_with(&settings, IdType::Integer, LAYOUT);
         store.identity().await.unwrap();
         return;
     }
     let server = Objects::start_with_tls().await.unwrap();
-    let store = store_with(&settings(&server, Objects::BUCKET), IdType::Integer, LAYOUT);
+    let store = store_with(&settings(server.url(), Objects::BUCKET), IdType::Integer, LAYOUT);
     let error = chain(&store.identity().await.unwrap_err());
     assert!(error.contains("certificate"), "nobody vouches for it: {error}");
     let name = "stores::objects::tests::faults::a_service_with_a_trusted_certificate_is_used_over_tls_and_no_other";

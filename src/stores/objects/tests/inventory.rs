@@ -105,8 +105,8 @@ async fn the_identity_says_whether_versions_are_kept() {
     assert_eq!(store.identity().await.unwrap(), plain, "an empty bucket says nothing about it");
     direct.put("org/7/a", "x").await;
     assert_eq!(store.identity().await.unwrap(), plain);
-    let versioned = store_with(&settings(&server, Objects::VERSIONED_BUCKET), IdType::Integer, LAYOUT);
-    Direct::to(&server, Objects::VERSIONED_BUCKET).put("org/7/a", "x").await;
+    let versioned = store_with(&settings(server.url(), Objects::VERSIONED_BUCKET), IdType::Integer, LAYOUT);
+    Direct::to(&settings(server.url(), Objects::VERSIONED_BUCKET)).put("org/7/a", "x").await;
     let identity = versioned.identity().await.unwrap();
     assert!(identity.ends_with("keeps versions: what is deleted stays as one"), "{identity}");
 }

@@ -8,7 +8,7 @@ use chrono::DateTime;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::{ObjectStore, ObjectStoreExt};
-use sandbox::Objects;
+use sandbox::{Conditions, Objects, Rclone};
 use uuid::Uuid;
 
 use super::*;
@@ -30,12 +30,12 @@ const LAYOUT: &str = "{organization_id}/{course_id}";
 struct Direct(AmazonS3);
 
 impl Direct {
-    fn to(server: &Objects, bucket: &str) -> Self {
+    fn to(settings: &BucketSettings) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let s3 = AmazonS3Builder::new()
-            .with_endpoint(server.url())
+            .with_endpoint(settings.url.clone())
             .with_allow_http(true)
-            .with_bucket_name(bucket)
+            .with_bucket_name(settings.bucket.clone())
             .with_region(Objects::REGION)
             .with_access_key_id(Objects::ACCESS_KEY)
             .with_secret_access_key(Objects::SECRET_KEY);
@@ -66,9 +66,9 @@ impl Direct {
     }
 }
 
-fn settings(server: &Objects, bucket: &str) -> BucketSettings {
+fn settings(url: String, bucket: &str) -> BucketSettings {
     BucketSettings {
-        url: server.url(),
+        url,
         bucket: bucket.to_owned(),
         region: Objects::REGION.to_owned(),
         access_key: Some(Objects::ACCESS_KEY.into()),
@@ -90,8 +90,9 @@ fn store_with(settings: &BucketSettings, id_type: IdType, layout: &str) -> Objec
 /// A server, the way past the store, and a store of integer ids.
 async fn bed() -> (Objects, Direct, ObjectsStore) {
     let server = Objects::start().await.unwrap();
-    let direct = Direct::to(&server, Objects::BUCKET);
-    let store = store_with(&settings(&server, Objects::BUCKET), IdType::Integer, LAYOUT);
+    let settings = settings(server.url(), Objects::BUCKET);
+    let direct = Direct::to(&settings);
+    let store = store_with(&settings, IdType::Integer, LAYOUT);
     (server, direct, store)
 }
 
@@ -141,16 +142,23 @@ struct ObjectsBench {
     store: ObjectsStore,
     direct: Direct,
     planted: AtomicUsize,
+    conditions: Conditions,
     /// Gone with the bench.
-    _server: Objects,
+    _server: Box<dyn Send + Sync>,
 }
 
 impl ObjectsBench {
-    async fn new(id_type: IdType) -> Self {
-        let server = Objects::start().await.unwrap();
+    async fn new(id_type: IdType, conditions: Conditions) -> Self {
+        let server = Objects::start_with(conditions).await.unwrap();
+        Self::on(server.url(), id_type, conditions, Box::new(server))
+    }
+
+    fn on(url: String, id_type: IdType, conditions: Conditions, server: Box<dyn Send + Sync>) -> Self {
+        let settings = settings(url, Objects::BUCKET);
         Self {
-            store: store_with(&settings(&server, Objects::BUCKET), id_type, LAYOUT),
-            direct: Direct::to(&server, Objects::BUCKET),
+            conditions,
+            direct: Direct::to(&settings),
+            store: store_with(&settings, id_type, LAYOUT),
             planted: AtomicUsize::new(0),
             _server: server,
         }
@@ -197,14 +205,36 @@ impl Bench for ObjectsBench {
     async fn contents(&self) -> Contents {
         self.direct.contents().await
     }
+
+    fn compares_and_sets(&self) -> bool {
+        self.conditions == Conditions::Kept
+    }
 }
 
 #[tokio::test]
 async fn the_contract_is_kept_with_uuids() {
-    contract::keeps(&ObjectsBench::new(IdType::Uuid).await).await;
+    contract::keeps(&ObjectsBench::new(IdType::Uuid, Conditions::Kept).await).await;
 }
 
 #[tokio::test]
 async fn the_contract_is_kept_with_integers() {
-    contract::keeps(&ObjectsBench::new(IdType::Integer).await).await;
+    contract::keeps(&ObjectsBench::new(IdType::Integer, Conditions::Kept).await).await;
+}
+
+#[tokio::test]
+async fn the_contract_is_kept_where_conditional_writes_are_refused() {
+    contract::keeps(&ObjectsBench::new(IdType::Integer, Conditions::Refused).await).await;
+}
+
+#[tokio::test]
+async fn the_contract_is_kept_where_the_conditions_of_writes_are_ignored() {
+    contract::keeps(&ObjectsBench::new(IdType::Integer, Conditions::Ignored).await).await;
+}
+
+/// Another implementation, which does not know conditions either.
+#[tokio::test]
+async fn the_contract_is_kept_on_rclones_service() {
+    let server = Rclone::start().await.unwrap();
+    let id_type = IdType::Uuid;
+    contract::keeps(&ObjectsBench::on(server.url(), id_type, Conditions::Ignored, Box::new(server))).await;
 }

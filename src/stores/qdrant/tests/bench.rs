@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use qdrant_client::qdrant::vectors_output::VectorsOptions;
 use qdrant_client::qdrant::{
     CreateAliasBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, Distance, FieldType, PointId,
-    PointStruct, ScrollPoints, StrictModeConfig, UpsertPointsBuilder, VectorParamsBuilder,
+    PointStruct, ScrollPoints, StrictModeConfig, UpsertPointsBuilder, VectorParamsBuilder, VectorsOutput,
 };
 use qdrant_client::{Payload, Qdrant};
 use sandbox::Collections;
@@ -218,30 +219,41 @@ impl Bench for World {
     async fn contents(&self) -> Contents {
         let mut contents = Contents::new();
         for source in [SourceIndex(0), SourceIndex(1)] {
-            let collection = self.physical(source);
-            let mut offset = None;
-            loop {
-                let request = ScrollPoints {
-                    collection_name: collection.clone(),
-                    offset,
-                    limit: Some(100),
-                    with_payload: Some(true.into()),
-                    with_vectors: Some(true.into()),
-                    ..ScrollPoints::default()
-                };
-                let page = self.client.scroll(request).await.expect("a page");
-                for mut point in page.result {
-                    let id = point.id.take().expect("an id");
-                    // Payloads come in any order.
-                    let payload: BTreeMap<_, _> = std::mem::take(&mut point.payload).into_iter().collect();
-                    contents.insert(name(&collection, &id), format!("{payload:?} {:?}", point.vectors).into_bytes());
-                }
-                match page.next_page_offset {
-                    Some(next) => offset = Some(next),
-                    None => break,
-                }
-            }
+            contents.extend(whole(&self.client, &self.physical(source)).await);
         }
         contents
+    }
+}
+
+/// All points of a collection, with payloads and all vectors, by their names in [`Bench::contents`].
+pub(super) async fn whole(client: &Qdrant, collection: &str) -> Contents {
+    let (mut contents, mut offset) = (Contents::new(), None);
+    loop {
+        let request = ScrollPoints {
+            collection_name: collection.to_owned(),
+            offset,
+            limit: Some(100),
+            with_payload: Some(true.into()),
+            with_vectors: Some(true.into()),
+            ..ScrollPoints::default()
+        };
+        let page = client.scroll(request).await.expect("a page");
+        for mut point in page.result {
+            let id = point.id.take().expect("an id");
+            // Payloads and named vectors come in any order; floats are written so that each is read as itself.
+            let payload: BTreeMap<_, _> = std::mem::take(&mut point.payload).into_iter().collect();
+            contents.insert(name(collection, &id), format!("{payload:?} {}", vectors(point.vectors)).into_bytes());
+        }
+        match page.next_page_offset {
+            Some(next) => offset = Some(next),
+            None => return contents,
+        }
+    }
+}
+
+fn vectors(vectors: Option<VectorsOutput>) -> String {
+    match vectors.and_then(|vectors| vectors.vectors_options) {
+        Some(VectorsOptions::Vectors(named)) => format!("{:?}", BTreeMap::from_iter(named.vectors)),
+        other => format!("{other:?}"),
     }
 }

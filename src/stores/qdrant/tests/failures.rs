@@ -85,8 +85,30 @@ async fn an_alias_that_moved_since_locate_fails_the_batch_and_sends_nothing() {
     }
     assert_eq!(world.contents().await, before);
     // The next look goes to the new collection, and may delete there again.
+    world.store.marker().await.unwrap();
     assert_eq!(located(&world.store, &targets(CHUNKS, [uuid(1)])).await, []);
     assert!(world.store.identity().await.unwrap().contains("chunks_v2"));
+}
+
+#[tokio::test]
+async fn s7_what_is_behind_an_alias_after_its_marker_was_read_is_neither_listed_nor_located() {
+    let plan = Plan::new(IdType::Uuid, Some(FieldType::Keyword));
+    let (world, _) = with_handles(plan.clone()).await;
+    world.store.marker().await.unwrap();
+    super::inventory(&world.store, &[]).await.unwrap();
+    create(&world.client, &world.place.name("chunks_v2"), &plan).await;
+    world.client.delete_alias(world.place.name("chunks")).await.unwrap();
+    alias(&world.client, &world.place.name("chunks_v2"), &world.place.name("chunks")).await;
+    let (sender, _receiver) = tokio::sync::mpsc::channel(10);
+    for error in [
+        super::inventory(&world.store, &[]).await.unwrap_err(),
+        world.store.locate(&targets(CHUNKS, [uuid(1)]), sender).await.unwrap_err(),
+    ] {
+        let words = words(&error);
+        assert!(words.contains("chunks_v1` when its marker was read") && words.contains("chunks_v2` now"), "{words}");
+    }
+    world.store.marker().await.unwrap();
+    super::inventory(&world.store, &[]).await.unwrap();
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod bench;
 mod failures;
 mod markers;
+mod vectors;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

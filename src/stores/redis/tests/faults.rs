@@ -14,7 +14,8 @@ const SOON: Duration = Duration::from_millis(300);
 
 fn impatient(url: &str) -> RedisStore {
     let settings = settings(url, IdType::Integer, &["k:{course_id}:*"]);
-    RedisStore::new(RedisSettings { call_timeout: SOON, ..settings }).unwrap()
+    let server = ServerSettings { call_timeout: SOON, ..settings.server };
+    RedisStore::new(RedisSettings { server, ..settings }).unwrap()
 }
 
 fn patient(url: &str) -> RedisStore {
@@ -170,15 +171,19 @@ async fn a_replica_is_refused() {
 #[test]
 fn s4_only_a_primary_that_holds_all_keys_is_accepted() {
     let server = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:abc\r\n";
-    let expected = Info { version: "7.0.15".into(), run_id: "abc".into() };
-    assert_eq!(Info::read(server, "role:master\r\n"), Ok(expected));
-    assert!(Info::read(server, "role:slave\r\n").unwrap_err().contains("`slave`"));
-    assert!(Info::read(server, "").unwrap_err().contains("`unknown`"));
-    for mode in ["cluster", "sentinel"] {
-        let other = server.replace("standalone", mode);
-        assert!(Info::read(&other, "role:master\r\n").unwrap_err().contains(mode));
-    }
-    assert!(Info::read("", "role:master\r\n").unwrap_err().contains("no version or run id"));
+    let read = |server: &str, replication: &str| Info::read(server, replication).unwrap();
+    let primary = read(server, "role:master\r\n");
+    assert_eq!((primary.version.as_str(), primary.run_id.as_str(), primary.in_cluster), ("7.0.15", "abc", false));
+    assert_eq!(primary.primary(), Ok(()));
+    assert!(read(server, "role:slave\r\n").primary().unwrap_err().contains("`slave`"));
+    assert!(read(server, "").primary().unwrap_err().contains("`unknown`"));
+    assert!(read(&server.replace("standalone", "cluster"), "role:master\r\n").in_cluster, "one of several");
+    assert!(read(&server.replace("redis_mode:standalone", "server_mode:cluster"), "role:master\r\n").in_cluster);
+    let silent = Info::read(&server.replace("redis_mode:standalone\r\n", ""), "role:master\r\n");
+    assert!(silent.unwrap_err().contains("no mode"), "who does not say may hold a part of the keys");
+    let sentinel = Info::read(&server.replace("standalone", "sentinel"), "role:master\r\n");
+    assert!(sentinel.unwrap_err().contains("mode `sentinel`"));
+    assert!(Info::read("", "role:master\r\n").unwrap_err().contains("no mode, version or run id"));
 }
 
 #[tokio::test]
@@ -282,6 +287,20 @@ async fn tls_with_a_server_that_speaks_none_is_an_error() {
 }
 
 #[tokio::test]
+async fn s8_whoever_may_not_ask_for_sizes_knows_none() {
+    let (server, mut connection) = filled(250).await;
+    let mut user = cmd("ACL");
+    user.arg("SETUSER").arg("gc").arg("on").arg(">secret").arg("~*").arg(&["+ping", "+info", "+select", "+scan"]);
+    user.query_async::<()>(&mut connection).await.unwrap();
+    let held = inventory(&patient(&with_password(&server, "gc", "secret")), IdType::Integer, &[]).await.unwrap();
+    assert_eq!(held.sources[0].dead[&COURSE].amount.resources, 250, "and all that is needed");
+    assert_eq!(held.sources[0].sizes.estimate(250), None);
+    cmd("ACL").arg(&["SETUSER", "gc", "+memory|usage"]).query_async::<()>(&mut connection).await.unwrap();
+    let held = inventory(&patient(&with_password(&server, "gc", "secret")), IdType::Integer, &[]).await.unwrap();
+    assert_eq!(held.sources[0].sizes.estimate(250).map(|estimate| estimate.sampled), Some(100));
+}
+
+#[tokio::test]
 async fn s12_another_user_may_put_back_what_the_collectors_may_not() {
     let (server, mut connection) = filled(3).await;
     let allow = async |connection: &mut MultiplexedConnection, user: &str, commands: &[&str]| {
@@ -291,12 +310,12 @@ async fn s12_another_user_may_put_back_what_the_collectors_may_not() {
     };
     let reads = ["+ping", "+info", "+select", "+scan", "+evalsha", "+script", "+dump", "+pttl", "+unlink"];
     allow(&mut connection, "gc", &reads).await;
-    allow(&mut connection, "restorer", &["+ping", "+select", "+exists", "+restore"]).await;
+    allow(&mut connection, "restorer", &["+ping", "+info", "+select", "+exists", "+restore"]).await;
     let ours = with_password(&server, "gc", "secret");
     let restore_url = with_password(&server, "restorer", "secret").into();
     let templates = ["k:{course_id}:*"];
     let helped = RedisStore::new(RedisSettings {
-        restore_url: Some(restore_url),
+        server: ServerSettings { restore_url: Some(restore_url), ..at(&ours) },
         ..settings(&ours, IdType::Integer, &templates)
     });
     let (alone, helped) = (patient(&ours), helped.unwrap());
@@ -316,7 +335,9 @@ async fn s12_another_user_may_put_back_what_the_collectors_may_not() {
     });
     let safe = crate::stores::copies::Safe { id, receipts: receipts.collect() };
     let outcomes = alone.delete(&Condemned::for_test_copied(handles, safe, FRESH)).await.outcomes;
-    assert_eq!(outcomes, vec![Outcome::Deleted { resources: 1, bytes: None }; 3]);
+    let lengths = items.0.iter().map(|item| item.content.len() as u64);
+    let gone: Vec<Outcome> = lengths.map(|bytes| Outcome::Deleted { resources: 1, bytes: Some(bytes) }).collect();
+    assert_eq!(outcomes, gone, "as long as what was copied");
     for outcome in alone.put_back(&items.0, Restoring::Missing).await {
         let PutBack::Failed(cause) = outcome else { panic!("{outcome:?}") };
         assert!(cause.contains("grant its user") && !cause.contains("secret"), "{cause}");

@@ -14,6 +14,7 @@ use super::*;
 use crate::domain::inventory::Inventory;
 use crate::domain::live_set::LiveSet;
 use crate::errors::chain;
+use crate::stores::contract::Items;
 use crate::stores::copies::{Receipt, Safe};
 use crate::stores::{Outcome, contract};
 
@@ -110,18 +111,6 @@ async fn inventory(store: &TableStore, live: &[CourseId]) -> Result<Inventory, S
     let mut census = Census::new(Arc::new(live), store.sources().len());
     store.inventory(&mut census).await?;
     Ok(census.finish())
-}
-
-/// An archive in memory.
-#[derive(Default)]
-struct Items(Vec<Item>);
-
-#[async_trait]
-impl Copies for Items {
-    async fn add(&mut self, item: Item) -> Result<(), StoreError> {
-        self.0.push(item);
-        Ok(())
-    }
 }
 
 fn id() -> CopyId {
