@@ -67,7 +67,18 @@ const MEDIA_LAYOUT: &str = "{course_id}";
 /// see [`environment`]. Only the neighbours' are, and that of tables where the world is not whole.
 pub fn file(addresses: &Addresses, settings: &Settings) -> String {
     let Settings {
-        departed, stranger, exclusive, cron, listen, limits, ids, tombstoned, neighbours, quarantine, api, ..
+        departed,
+        stranger,
+        exclusive,
+        cron,
+        listen,
+        limits,
+        ids,
+        tombstoned,
+        neighbours,
+        quarantine,
+        api,
+        ..
     } = settings;
     let course_id = match ids {
         IdKind::Uuid => "uuid",

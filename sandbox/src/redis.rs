@@ -106,7 +106,8 @@ impl Redis {
 
 /// Makes the certificates of a server with TLS.
 fn certificates(folder: &Path) -> Result<()> {
-    let made = Command::new(python_part("python")?).args(["-c", include_str!("certificate.py")]).arg(folder).output()?;
+    let made =
+        Command::new(python_part("python")?).args(["-c", include_str!("certificate.py")]).arg(folder).output()?;
     if !made.status.success() {
         bail!("the certificates were not made: {}", String::from_utf8_lossy(&made.stderr));
     }

@@ -207,12 +207,13 @@ async fn s1_what_came_to_life_in_the_moment_of_its_delete_is_found_by_the_questi
 
 #[tokio::test(start_paused = true)]
 async fn s7_a_store_that_lost_its_marker_or_whose_marker_moved_on_after_the_plan_keeps_everything() {
+    let lost = |_| None;
     let moved_on = |marker: Option<Marker>| {
         let ours = marker?.owners()[0].clone();
         Some(Marker::of(Owner { counter: ours.counter + 1, ..ours }))
     };
-    let changes: [(fn(Option<Marker>) -> Option<Marker>, &str); 2] =
-        [(|_| None, "its marker is gone"), (moved_on, "its marker was moved on since this run began")];
+    type Change = fn(Option<Marker>) -> Option<Marker>;
+    let changes = [(lost as Change, "its marker is gone"), (moved_on, "its marker was moved on since this run began")];
     for (change, why) in changes {
         let stage = ripe(&[(KEYS, "a", &[]), (KEYS, "b", &[]), (POINTS, "c", &[])]).await;
         let elsewhere = || {
