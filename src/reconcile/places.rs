@@ -113,7 +113,11 @@ async fn check_store(
             collector.ledger.end_move(name, after.counter).await?;
             Ok(Ok(Ok(after)))
         }
-        Ok(false) => Ok(Err(Misplaced::Contended(name.to_owned()))),
+        Ok(false) => {
+            // An objection to our ledger has the count that we announced: it must not pass for our own move.
+            collector.ledger.withdraw_move(name, before.counter, after.counter).await?;
+            Ok(Err(Misplaced::Contended(name.to_owned())))
+        }
         Err(error) => Ok(Ok(Err(format!("its marker could not be moved on: {}", chain(&error))))),
     }
 }

@@ -16,7 +16,7 @@ use crate::domain::markers::Owner;
 use crate::domain::plan::Plan;
 use crate::domain::report::{Mode, RunReport, StoreReport, Tally, Verdict};
 use crate::ledger::BatchOutcome;
-use crate::reconcile::{Collector, Pass, RunError};
+use crate::reconcile::{Collector, Pass, RunError, reconcile};
 use crate::stores::Marker;
 
 const WHO: Who = Who(0);
@@ -227,6 +227,18 @@ async fn s7_a_store_that_lost_its_marker_or_whose_marker_moved_on_after_the_plan
         assert_eq!(store(&report, POINTS).swept().deleted, 1, "the other store is where it was");
         assert_eq!((left(&stage, KEYS).len(), remembered(&stage)), (2, vec!["keys".to_owned()]));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_an_objection_in_the_moment_of_our_own_move_does_not_pass_for_it() {
+    let stage = ripe(&[(KEYS, "a", &[])]).await;
+    let mut collector = stage.collector(WHO);
+    collector.stores[KEYS].store = Arc::new(MemoryStore { trouble: Some(Trouble::Moving), ..stage.store(WHO, KEYS) });
+    let overtaken = reconcile(&collector, Mode::Run, &CancellationToken::new()).await.unwrap().halt.unwrap();
+    assert!(overtaken.contains("somebody else moved its marker in this moment"), "{overtaken}");
+    let halt = stage.pass(WHO, Mode::Run).await.unwrap().halt.unwrap();
+    assert!(halt.contains("was used 1 times since this ledger knew of it"), "{halt}");
+    assert_eq!(left(&stage, KEYS), ["a"]);
 }
 
 /// A run in whose store of keys something goes wrong, and in which the dead course comes back at the moment in which its `b` goes.
