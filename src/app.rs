@@ -1,6 +1,6 @@
 //! The only place where clients are built: a [`Collector`] from a [`Config`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -169,16 +169,20 @@ pub fn access(api: &config::Api) -> Result<Access, AssemblyError> {
             (None, None, Some(url)) => KeySource::Url(url.expose().to_owned()),
             (None, None, None) => return None,
         };
-        let role = |(name, role): (&str, &config::Role)| {
-            let every_organization = role.every_organization;
-            (name.to_owned(), RoleSettings { scopes: scopes(&role.scopes), every_organization })
-        };
+        let named =
+            [(&jwt.read_roles, Scope::Read), (&jwt.cleanup_roles, Scope::Cleanup), (&jwt.admin_roles, Scope::Admin)];
+        let mut roles: BTreeMap<String, RoleSettings> = BTreeMap::new();
+        for (role, scope) in named.iter().flat_map(|(named, scope)| named.iter().map(move |role| (role, *scope))) {
+            let every_organization = jwt.unbound_roles.contains(role);
+            let settings = RoleSettings { scopes: BTreeSet::new(), every_organization };
+            roles.entry(role.clone()).or_insert(settings).scopes.insert(scope);
+        }
         let settings = JwtSettings {
             issuer: jwt.issuer.clone(),
             audience: jwt.audience.clone(),
             keys,
             role_claim: jwt.role_claim.clone(),
-            roles: jwt.roles.iter().map(role).collect(),
+            roles,
             organization_claim: jwt.organization_claim.clone(),
         };
         Some(Jwt::new(settings, clock.clone()))

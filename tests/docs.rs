@@ -27,6 +27,7 @@ use course_gc::tombstones::{Coverage, Relation, Status};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+const API: &str = include_str!("../docs/api.md");
 const README: &str = include_str!("../README.md");
 const REPORT: &str = include_str!("../docs/report.md");
 const SAFETY: &str = include_str!("../docs/safety.md");
@@ -222,6 +223,18 @@ fn the_readme_names_every_command_and_none_besides() {
         let command = words.split([' ', '`', '\n']).next().unwrap();
         assert!(names.contains(command), "README.md names `course-gc {command}`, which is none");
     }
+}
+
+#[test]
+fn the_description_of_the_api_and_its_document_have_the_same_routes() {
+    let described = serde_json::to_value(course_gc::http::api::description()).unwrap();
+    let mut routes = BTreeSet::new();
+    for (path, item) in described["paths"].as_object().unwrap() {
+        routes.extend(item.as_object().unwrap().keys().map(|method| format!("{} {path}", method.to_uppercase())));
+    }
+    let told =
+        API.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |")).map(|(route, _)| route.to_owned());
+    assert_eq!(told.collect::<BTreeSet<_>>(), routes);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::model::{
 };
 use super::named::Named;
 use super::read::Reader;
-use super::scalar::{ApiScope, LimitAccept, Scalar};
+use super::scalar::{LimitAccept, Scalar};
 use super::secret::SecretUrl;
 use crate::quarantine::Key;
 
@@ -246,7 +246,12 @@ impl Check<'_> {
                 let message = format!("`{}` is not absolute; write the file's whole path", token.file.display());
                 self.refuse(&format!("{path}.file"), message);
             }
-            self.scopes(&path, &token.scopes);
+            if token.scopes.is_empty() {
+                self.refuse(
+                    &format!("{path}.scopes"),
+                    "is empty, which is good for nothing; name read, cleanup or admin",
+                );
+            }
         }
         let Some(jwt) = &api.jwt else { return };
         let keys = [jwt.secret.is_some(), jwt.jwks_file.is_some(), jwt.jwks_url.is_some()];
@@ -264,14 +269,9 @@ impl Check<'_> {
         if let Some(url) = &jwt.jwks_url {
             self.scheme("api.jwt.jwks_url", url, &["https", "http"]);
         }
-        for (name, role) in jwt.roles.iter() {
-            self.scopes(&format!("api.jwt.roles.{name}"), &role.scopes);
-        }
-    }
-
-    fn scopes(&mut self, path: &str, scopes: &[ApiScope]) {
-        if scopes.is_empty() {
-            self.refuse(&format!("{path}.scopes"), "is empty, which is good for nothing; name read, cleanup or admin");
+        if [&jwt.read_roles, &jwt.cleanup_roles, &jwt.admin_roles].iter().all(|roles| roles.is_empty()) {
+            let message = "lets nobody do anything; name roles in read_roles, cleanup_roles or admin_roles";
+            self.refuse("api.jwt", message);
         }
     }
 

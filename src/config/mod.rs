@@ -31,7 +31,7 @@ mod tests;
 pub use describe::{check_report, example};
 pub use model::{
     Api, ApiToken, ArchiveBucket, BullmqStore, Collection, Config, FilesStore, Grace, Http, Jwt, Ledger, Limits,
-    LivenessSource, Log, ObjectsStore, QdrantStore, Quarantine, Queue, RedisStore, References, Role, ScheduleConfig,
+    LivenessSource, Log, ObjectsStore, QdrantStore, Quarantine, Queue, RedisStore, References, ScheduleConfig,
     StoreConfig, Table, TableStore, Template, Tombstones,
 };
 pub use named::Named;

@@ -533,21 +533,17 @@ section! {
         jwks_url: Option<SecretUrl>, mention "https://campus.example/auth/v1/.well-known/jwks.json";
         /// The claim that holds the caller's role, or a list of roles; with a slash at its beginning, a JSON pointer.
         role_claim: String = "role";
-        /// What roles may do, by the claim's value. Another role may do nothing.
-        roles: Named<Role>, example "service_role";
+        /// The roles that may look, by the claim's value. A role that is named nowhere may do nothing.
+        read_roles: Vec<String> = "[]";
+        /// The roles that may ask for cleanups.
+        cleanup_roles: Vec<String> = "[]";
+        /// The roles that may do what a person does at the command line.
+        admin_roles: Vec<String> = "[]";
+        /// The roles that are bound to no organization, though there is an organization_claim.
+        unbound_roles: Vec<String> = "[]";
         /// The claim that binds a caller to one organization; a token without it is refused. Default: callers are
         /// bound to none.
         organization_claim: Option<String>, mention "organization_id";
-    }
-}
-
-section! {
-    /// What a role may do.
-    pub struct Role {
-        /// Of read, cleanup and admin.
-        scopes: Vec<ApiScope> = "read";
-        /// Whether it is bound to no organization, though there is an organization_claim.
-        every_organization: bool = "false";
     }
 }
 

@@ -57,3 +57,44 @@ impl PostgresLedger {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sandbox::Database;
+    use sqlx::Row;
+
+    use super::*;
+    use crate::domain::ids::IdType;
+    use crate::ledger::Runs;
+    use crate::postgres::Postgres;
+
+    #[tokio::test]
+    async fn what_callers_did_is_kept_for_more_than_a_year_and_not_for_ever() {
+        let database = Database::create().await.unwrap();
+        let postgres = Postgres {
+            what: "the ledger".into(),
+            url: database.url().to_owned().into(),
+            call_timeout: Duration::from_secs(20),
+            idle_timeout: crate::postgres::IDLE_TIMEOUT,
+            application: "course-gc/test".into(),
+        };
+        let ledger = PostgresLedger::new(postgres, IdType::Integer).unwrap();
+        ledger.migrate().await.unwrap();
+        let ids = [1u128, 2].map(Uuid::from_u128);
+        for (id, age) in ids.into_iter().zip(["401 days", "399 days"]) {
+            let (caller, method, route) = ("token/web".into(), "POST".into(), "/v1/restore".into());
+            ledger.audit(&Audited { id, caller, method, route, course: None }).await.unwrap();
+            ledger.audit_end(id, 200, Some(CourseId::Integer(7))).await.unwrap();
+            let age = format!("UPDATE course_gc.audit SET began_at = now() - interval '{age}' WHERE id = $1");
+            sqlx::query(sqlx::AssertSqlSafe(age)).bind(id).execute(&ledger.pool).await.unwrap();
+        }
+        ledger.forget_old().await.unwrap();
+        let rows = sqlx::query("SELECT * FROM course_gc.audit").fetch_all(&ledger.pool).await.unwrap();
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].get::<Uuid, _>("id"), ids[1]);
+        assert_eq!(rows[0].get::<Option<i16>, _>("status"), Some(200));
+        assert_eq!(rows[0].get::<Option<String>, _>("course_id").as_deref(), Some("7"));
+    }
+}

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "what a test needs and does not find fails it")]
 
+mod api;
 mod approvals;
 mod callers;
 mod campus;

@@ -1,0 +1,7 @@
+//! The API, asked over HTTP as the platform's own programs would, with `course-gc serve` behind it.
+
+mod cleanup;
+mod crowd;
+mod manage;
+mod scene;
+mod who;
