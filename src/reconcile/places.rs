@@ -114,7 +114,7 @@ async fn check_store(
             Ok(Ok(Ok(after)))
         }
         Ok(false) => {
-            // An objection to our ledger has the count that we announced: it must not pass for our own move.
+            // A copy of our ledger that moved it has the count that we announced: that must not pass for our own move.
             collector.ledger.withdraw_move(name, before.counter, after.counter).await?;
             Ok(Err(Misplaced::Contended(name.to_owned())))
         }
@@ -122,7 +122,7 @@ async fn check_store(
     }
 }
 
-/// Moves a marker that is ahead on by one, so that whoever moved it halts, too. The ledger hears of it afterwards: what was not done
+/// Moves a marker that is ahead on, so that whoever moved it halts, too. The ledger hears of it afterwards: what was not done
 /// is tried again by the next run.
 async fn object(collector: &Collector, store: &dyn Store, from: &Marker, to: &Marker) -> Result<(), RunError> {
     let name = store.name();
