@@ -284,8 +284,8 @@ async fn s11_where_copies_cannot_be_listed_nobody_knows_that_all_is_back_and_the
     // Whatever was not back is put back then.
     stage.world.state().shelves[KEYS].resources.clear();
     let report = pass(&stage, |_| {}, |_, _| {}).await;
-    assert_eq!((store(&report, KEYS).live_after_delete.clone(), store(&report, KEYS).put_back), (vec![DEAD], 1));
-    assert_eq!((left(&stage, KEYS), open(&stage, KEYS)), (vec!["b".to_owned()], 0));
+    assert_eq!((store(&report, KEYS).live_after_delete.clone(), store(&report, KEYS).put_back), (vec![DEAD], 2));
+    assert_eq!((left(&stage, KEYS), open(&stage, KEYS)), (vec!["a".to_owned(), "b".to_owned()], 0));
 }
 
 #[tokio::test(start_paused = true)]
