@@ -319,6 +319,23 @@ async fn s12_a_copy_that_expired_is_purged_unless_somebody_whom_it_names_is_live
 }
 
 #[tokio::test(start_paused = true)]
+async fn s12_who_lost_the_lock_removes_nothing_that_another_run_may_be_copying() {
+    let stage = ripe(&[]).await;
+    let part = format!("campus/{}/keys/00001.000.tar.zst", uuid::Uuid::from_u128(7));
+    stage.world.state().vault.insert(part.clone(), "half a copy".into());
+    let collector = stage.collector(WHO);
+    let stop = CancellationToken::new();
+    let mut frozen = Pass::begin(&collector, Mode::Run).await.unwrap();
+    let plan = frozen.plan(&stop).await.unwrap().expect("no halt");
+    stage.world.state().clusters.iter_mut().for_each(|cluster| cluster.end_sessions_of(WHO));
+    assert!(matches!(frozen.sweep(&plan, &stop).await, Err(RunError::Liveness(_))));
+    assert!(stage.world.state().vault.contains_key(&part));
+    drop(frozen);
+    pass(&stage, |_| {}, |_, _| {}).await;
+    assert!(!stage.world.state().vault.contains_key(&part), "nobody makes it any more");
+}
+
+#[tokio::test(start_paused = true)]
 async fn s12_an_answer_that_grew_old_purges_nothing() {
     let stage = ripe(&[(KEYS, "a", &[])]).await;
     pass(&stage, |_| {}, |_, _| {}).await;
