@@ -17,6 +17,9 @@ use crate::domain::report::Mode;
 use crate::ledger::{Adoption, Approval, BatchOutcome, OpenIntent};
 use crate::postgres::AdvisoryLock;
 
+/// Where every server's log begins.
+pub const LOG_BEGINS: u64 = 1 << 40;
+
 /// A server. A copy of it is a backup, or a clone.
 #[derive(Debug, Clone)]
 pub struct Cluster {
@@ -121,7 +124,7 @@ impl Cluster {
         Self {
             system: system.to_owned(),
             started: 1,
-            position: Position { timeline: Some(1), lsn: Some(1 << 40) },
+            position: Position { timeline: Some(1), lsn: Some(LOG_BEGINS) },
             courses: BTreeMap::new(),
             references: BTreeSet::new(),
             ledger: Tables::default(),

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, LOG_BEGINS};
 use super::observer::Sightings;
 use super::safeguards::Safeguard;
 use super::stage::{INTERVAL, REFERENCES, STORES, Stage};
@@ -286,7 +286,8 @@ fn restore(state: &mut State, (backup, sightings): &Backup) {
         state.timelines += 1;
         restored.position.timeline = Some(state.timelines);
     } else {
-        restored.position.lsn = before.position.lsn.map(|lsn| lsn - A_DAY);
+        state.cold_copies += 1;
+        restored.position.lsn = Some(LOG_BEGINS - A_DAY * state.cold_copies);
     }
     if ledger != 0 {
         // Those that the ledger saw live last. (Who came, or came back, since then and is lost is a known gap.)

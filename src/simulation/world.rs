@@ -53,6 +53,9 @@ pub struct State {
     /// The highest timeline that any server was on. Whoever begins a new one looks into the archive, and takes no number twice. (Where
     /// there is no archive, the log of a second one may catch up with the first's, which is a known gap.)
     pub timelines: u32,
+    /// How many cold copies of the campus were put in its place. (Each is a day behind all before it: the log of one that is restored
+    /// in the place of another may pass by what was seen of that, which is a known gap.)
+    pub cold_copies: u64,
     /// By how much the databases' clocks were put forward.
     pub ahead: TimeDelta,
 }
@@ -85,6 +88,7 @@ impl World {
             frozen: BTreeMap::new(),
             weather: None,
             timelines: 1,
+            cold_copies: 0,
             ahead: TimeDelta::zero(),
         };
         Self { state: Mutex::new(state), began: Instant::now() }
