@@ -24,6 +24,7 @@ mod ports;
 mod postgres;
 mod program;
 mod proxy;
+mod python;
 mod qdrant;
 mod queues;
 mod rclone;
@@ -44,6 +45,7 @@ pub use self::{
     postgres::{Database, Postgres},
     program::program,
     proxy::{Behaviour, Proxy},
+    python::Python,
     qdrant::{Collections, Qdrant, QdrantOptions},
     rclone::Rclone,
     redis::{Keyspace, Redis},

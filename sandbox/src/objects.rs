@@ -15,7 +15,10 @@ use object_store::{
     path::Path as Name,
 };
 
-use crate::server::{Kind, Server};
+use crate::{
+    python::python_part,
+    server::{Kind, Server},
+};
 
 static KIND: Kind =
     Kind { name: "objects", ready: "ready to serve", port_taken: "already in use", stop: "TERM", last: "KILL" };
@@ -181,17 +184,4 @@ fn command(folder: &Path, port: u16, (scheme, conditions): (&str, Conditions)) -
     command.extend(told.map(OsString::from));
     command.extend([Objects::BUCKET, Objects::OTHER_BUCKET, Objects::VERSIONED_BUCKET].map(OsString::from));
     Ok(command)
-}
-
-/// A program of the Python environment that `scripts/setup` prepares in the clone that this process runs in, looked for as the
-/// Qdrant test server is.
-pub(crate) fn python_part(program: &str) -> Result<PathBuf> {
-    let compiled_in = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned);
-    let here = std::env::current_dir()?;
-    here.ancestors()
-        .map(Path::to_owned)
-        .chain(compiled_in)
-        .map(|folder| folder.join("sandbox/.venv/bin").join(program))
-        .find(|path| path.is_file())
-        .with_context(|| format!("the `{program}` of the S3 test servers is not there: `make setup` prepares it"))
 }

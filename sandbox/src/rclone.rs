@@ -5,7 +5,8 @@ use std::{ffi::OsString, fs, ops::Deref, path::Path};
 use anyhow::Result;
 
 use crate::{
-    objects::{Objects, python_part},
+    objects::Objects,
+    python::python_part,
     server::{Kind, Server},
 };
 

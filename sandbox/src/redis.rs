@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use crate::{
     cleanup::finish,
-    objects::python_part,
     program::program,
+    python::python_part,
     redis_cluster,
     server::{Kind, Server},
 };

@@ -59,7 +59,8 @@ pub(super) struct CleanupQuery {
     path = "/v1/courses/{course_id}/cleanup",
     tag = "courses",
     params(
-        ("course_id" = String, Path, description = "The course, in the canonical form of its id."),
+        ("course_id" = String, Path, description = "The course, in the canonical form of its id.",
+            example = "0198c3a7-2f5e-7c41-9d0a-5b8e6f1c2d34"),
         ("Idempotency-Key" = Option<String>, Header, description = "Asked again with the same key, the same request answers. At most 200 printable characters."),
         ("Prefer" = Option<String>, Header, description = "With `respond-async`, nothing is waited for."),
         CleanupQuery,
@@ -122,7 +123,8 @@ pub(super) async fn request(
     get,
     path = "/v1/courses/{course_id}/trace",
     tag = "courses",
-    params(("course_id" = String, Path, description = "The course, in the canonical form of its id.")),
+    params(("course_id" = String, Path, description = "The course, in the canonical form of its id.",
+            example = "0198c3a7-2f5e-7c41-9d0a-5b8e6f1c2d34")),
     responses((status = 200, description = "What is left. A store that cannot be asked is in the answer.", body = Trace))
 )]
 pub(super) async fn trace(

@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod crowd;
+mod described;
 mod manage;
 mod scene;
 mod who;

@@ -120,7 +120,7 @@ impl Scene {
         Ok(scene)
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
