@@ -213,6 +213,9 @@ fn differences(we_lack: &[String], they_lack: &[String]) -> String {
     said.join(", ")
 }
 
+/// By how much an objection moves a marker on: one more than a move of the other ledger that was interrupted, for which it would pass.
+pub const OBJECTION: u64 = 2;
+
 /// What the ledger knows of an adopted store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AdoptedStore {
@@ -233,13 +236,13 @@ impl AdoptedStore {
     ///
     /// A copy of the ledger that runs before the original passes for it, and whoever comes next finds the marker ahead. Who is
     /// still in the server in which it last moved the marker is the original, or as good as it: somebody else goes on with what was
-    /// copied from it, and must halt, too. So it moves the marker on by one, without its ledger's knowing, which puts the marker
-    /// ahead of the other ledger. Once: two that object to each other come to an end. Who is in another server than before may be
+    /// copied from it, and must halt, too. So it moves the marker on by an [`OBJECTION`], without its ledger's knowing, which puts the
+    /// marker ahead of the other ledger. Once: two that object to each other come to an end. Who is in another server than before may be
     /// the copy, or a ledger that was restored, and touches nothing. Where nobody tells, the server counts as the same.
     pub fn objection(&self, installation: Uuid, marker: &Marker, server: Option<&str>) -> Option<Marker> {
         let moved_away = self.moved_in.as_deref().zip(server).is_some_and(|(before, now)| before != now);
         let ours = marker.owner(installation)?;
-        let counter = ours.counter.checked_add(1)?;
+        let counter = ours.counter.checked_add(OBJECTION)?;
         (!self.objected && !moved_away).then(|| marker.with(Owner { counter, ..ours.clone() }))
     }
 }

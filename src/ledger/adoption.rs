@@ -67,6 +67,13 @@ pub trait Adoptions: Send + Sync {
     /// If the ledger does not answer: then the next run finds the move pending, and goes on.
     async fn end_move(&self, store: &str, to: u64) -> Result<(), LedgerError>;
 
+    /// Writes down that a move from `from` to `to` was refused, since somebody else moved the marker first: what is there is not ours, even
+    /// if its count is the one that was announced.
+    ///
+    /// # Errors
+    /// If the ledger does not answer: then what the other wrote passes for this move, once.
+    async fn withdraw_move(&self, store: &str, from: u64, to: u64) -> Result<(), LedgerError>;
+
     /// Remembers where in its history a source was seen, and the relations that came to it.
     ///
     /// # Errors
@@ -198,6 +205,18 @@ impl Adoptions for PostgresLedger {
         .bind(stored(to))
         .execute(&self.pool);
         self.call("noting that a marker moved", update).await?;
+        Ok(())
+    }
+
+    async fn withdraw_move(&self, store: &str, from: u64, to: u64) -> Result<(), LedgerError> {
+        let update = sqlx::query(
+            "UPDATE course_gc.adopted_stores SET pending = NULL WHERE store = $1 AND counter = $2 AND pending = $3",
+        )
+        .bind(store)
+        .bind(stored(from))
+        .bind(stored(to))
+        .execute(&self.pool);
+        self.call("noting that a marker could not be moved", update).await?;
         Ok(())
     }
 

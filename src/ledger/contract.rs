@@ -333,6 +333,13 @@ impl Suite<'_> {
         assert_eq!(store().await, counts(5, Some(6), &here), "another move's end");
         self.ledger.end_move("cache", 6).await.unwrap();
         assert_eq!(store().await, counts(6, None, &here));
+        assert!(self.ledger.begin_move("cache", 6, 7, server).await.unwrap());
+        for (from, to) in [(5, 7), (6, 8)] {
+            self.ledger.withdraw_move("cache", from, to).await.unwrap();
+            assert_eq!(store().await, counts(6, Some(7), &here), "another move was refused");
+        }
+        self.ledger.withdraw_move("cache", 6, 7).await.unwrap();
+        assert_eq!(store().await, counts(6, None, &here), "S7: what is at that count is not ours");
 
         let (run, _) = self.begin(Mode::Run).await;
         self.ledger.saw_source(run, "campus", &pin, &at(9)).await.unwrap();

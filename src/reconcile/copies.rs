@@ -95,6 +95,8 @@ pub(super) async fn purge(collector: &Collector, locks: &Locks, report: &mut Run
         for copy in copies.iter().filter(|copy| copy.id.expires_at <= report.started_at) {
             purge_one(collector, locks, copy, &mut told).await?;
         }
+        // Whoever stood still may have listed what another run is copying (S10, S12). Who has the lock now had it then.
+        locks.ledger.verify().await?;
         let (run, archives) = (report.run, &collector.quarantine.archives);
         if let Err(error) = archives.remove_unfinished(&unfinished, |of| of != Some(run)).await {
             told.errors.push(chain(&error));

@@ -113,12 +113,16 @@ async fn check_store(
             collector.ledger.end_move(name, after.counter).await?;
             Ok(Ok(Ok(after)))
         }
-        Ok(false) => Ok(Err(Misplaced::Contended(name.to_owned()))),
+        Ok(false) => {
+            // A copy of our ledger that moved it has the count that we announced: that must not pass for our own move.
+            collector.ledger.withdraw_move(name, before.counter, after.counter).await?;
+            Ok(Err(Misplaced::Contended(name.to_owned())))
+        }
         Err(error) => Ok(Ok(Err(format!("its marker could not be moved on: {}", chain(&error))))),
     }
 }
 
-/// Moves a marker that is ahead on by one, so that whoever moved it halts, too. The ledger hears of it afterwards: what was not done
+/// Moves a marker that is ahead on, so that whoever moved it halts, too. The ledger hears of it afterwards: what was not done
 /// is tried again by the next run.
 async fn object(collector: &Collector, store: &dyn Store, from: &Marker, to: &Marker) -> Result<(), RunError> {
     let name = store.name();

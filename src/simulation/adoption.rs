@@ -82,6 +82,15 @@ impl Adoptions for MemoryLedger {
         Ok(())
     }
 
+    async fn withdraw_move(&self, store: &str, from: u64, to: u64) -> Result<(), LedgerError> {
+        self.stores(|stores| match stores.get_mut(store) {
+            Some(adopted) if (adopted.counter, adopted.pending) == (from, Some(to)) => adopted.pending = None,
+            _ => {}
+        })
+        .await?;
+        Ok(())
+    }
+
     async fn saw_source(
         &self,
         run: Uuid,

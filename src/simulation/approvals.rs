@@ -105,24 +105,24 @@ impl Approvals for MemoryLedger {
         covered: &Covered<'_>,
         terms: &Terms,
     ) -> Result<Approval, LedgerError> {
-        let now = self.now();
         let (items, sizes): (BTreeSet<Item>, BTreeMap<String, u64>) = match covered {
             Covered::Orphans(items) => (items.iter().map(|item| (*item).clone()).collect(), BTreeMap::new()),
             Covered::Sizes(sizes) => {
                 (BTreeSet::new(), sizes.iter().map(|(source, live)| ((*source).to_owned(), *live)).collect())
             }
         };
-        let approval = Approval {
-            digest,
-            kind,
-            reason: terms.reason().to_owned(),
-            approved_by: "a person".to_owned(),
-            approved_at: now,
-            until: now + TimeDelta::from_std(terms.lasts()).unwrap(),
-            covers: (items.len() + sizes.len()) as u64,
-        };
         let cluster = self.cluster;
         self.call(|state| {
+            let now = self.world.database_time_in(state);
+            let approval = Approval {
+                digest,
+                kind,
+                reason: terms.reason().to_owned(),
+                approved_by: "a person".to_owned(),
+                approved_at: now,
+                until: now + TimeDelta::from_std(terms.lasts()).unwrap(),
+                covers: (items.len() + sizes.len()) as u64,
+            };
             let place = |item: &Item| (item.store.clone(), source_of(&item.source), item.course);
             let size = sizes.values().min().copied();
             state.observer.approved(cluster, &approval, items.iter().map(place).collect(), size);

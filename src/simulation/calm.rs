@@ -16,7 +16,7 @@ use crate::domain::markers::Owner;
 use crate::domain::plan::Plan;
 use crate::domain::report::{Mode, RunReport, StoreReport, Tally, Verdict};
 use crate::ledger::BatchOutcome;
-use crate::reconcile::{Collector, Pass, RunError};
+use crate::reconcile::{Collector, Pass, RunError, reconcile};
 use crate::stores::Marker;
 
 const WHO: Who = Who(0);
@@ -207,12 +207,13 @@ async fn s1_what_came_to_life_in_the_moment_of_its_delete_is_found_by_the_questi
 
 #[tokio::test(start_paused = true)]
 async fn s7_a_store_that_lost_its_marker_or_whose_marker_moved_on_after_the_plan_keeps_everything() {
+    let lost = |_| None;
     let moved_on = |marker: Option<Marker>| {
         let ours = marker?.owners()[0].clone();
         Some(Marker::of(Owner { counter: ours.counter + 1, ..ours }))
     };
-    let changes: [(fn(Option<Marker>) -> Option<Marker>, &str); 2] =
-        [(|_| None, "its marker is gone"), (moved_on, "its marker was moved on since this run began")];
+    type Change = fn(Option<Marker>) -> Option<Marker>;
+    let changes = [(lost as Change, "its marker is gone"), (moved_on, "its marker was moved on since this run began")];
     for (change, why) in changes {
         let stage = ripe(&[(KEYS, "a", &[]), (KEYS, "b", &[]), (POINTS, "c", &[])]).await;
         let elsewhere = || {
@@ -226,6 +227,18 @@ async fn s7_a_store_that_lost_its_marker_or_whose_marker_moved_on_after_the_plan
         assert_eq!(store(&report, POINTS).swept().deleted, 1, "the other store is where it was");
         assert_eq!((left(&stage, KEYS).len(), remembered(&stage)), (2, vec!["keys".to_owned()]));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_an_objection_in_the_moment_of_our_own_move_does_not_pass_for_it() {
+    let stage = ripe(&[(KEYS, "a", &[])]).await;
+    let mut collector = stage.collector(WHO);
+    collector.stores[KEYS].store = Arc::new(MemoryStore { trouble: Some(Trouble::Moving), ..stage.store(WHO, KEYS) });
+    let overtaken = reconcile(&collector, Mode::Run, &CancellationToken::new()).await.unwrap().halt.unwrap();
+    assert!(overtaken.contains("somebody else moved its marker in this moment"), "{overtaken}");
+    let halt = stage.pass(WHO, Mode::Run).await.unwrap().halt.unwrap();
+    assert!(halt.contains("was used 1 times since this ledger knew of it"), "{halt}");
+    assert_eq!(left(&stage, KEYS), ["a"]);
 }
 
 /// A run in whose store of keys something goes wrong, and in which the dead course comes back at the moment in which its `b` goes.
@@ -268,8 +281,11 @@ async fn s11_where_copies_cannot_be_listed_nobody_knows_that_all_is_back_and_the
     let stage = ripe(&[(KEYS, "a", &[]), (KEYS, "b", &[])]).await;
     put_back_beside(&stage, Trouble::Listing).await;
     assert_eq!((left(&stage, KEYS), open(&stage, KEYS)), (vec!["b".to_owned()], 1));
+    // Whatever was not back is put back then.
+    stage.world.state().shelves[KEYS].resources.clear();
     let report = pass(&stage, |_| {}, |_, _| {}).await;
-    assert_eq!((store(&report, KEYS).live_after_delete.clone(), open(&stage, KEYS)), (vec![DEAD], 0));
+    assert_eq!((store(&report, KEYS).live_after_delete.clone(), store(&report, KEYS).put_back), (vec![DEAD], 2));
+    assert_eq!((left(&stage, KEYS), open(&stage, KEYS)), (vec!["a".to_owned(), "b".to_owned()], 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -300,6 +316,23 @@ async fn s12_a_copy_that_expired_is_purged_unless_somebody_whom_it_names_is_live
     let purged = pass_once_expired(&stage).await.quarantine.unwrap();
     assert_eq!((purged.copies, purged.purged, purged.live_again), (0, 1, vec![]));
     assert!(stage.world.state().vault.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn s12_who_lost_the_lock_removes_nothing_that_another_run_may_be_copying() {
+    let stage = ripe(&[]).await;
+    let part = format!("campus/{}/keys/00001.000.tar.zst", uuid::Uuid::from_u128(7));
+    stage.world.state().vault.insert(part.clone(), "half a copy".into());
+    let collector = stage.collector(WHO);
+    let stop = CancellationToken::new();
+    let mut frozen = Pass::begin(&collector, Mode::Run).await.unwrap();
+    let plan = frozen.plan(&stop).await.unwrap().expect("no halt");
+    stage.world.state().clusters.iter_mut().for_each(|cluster| cluster.end_sessions_of(WHO));
+    assert!(matches!(frozen.sweep(&plan, &stop).await, Err(RunError::Liveness(_))));
+    assert!(stage.world.state().vault.contains_key(&part));
+    drop(frozen);
+    pass(&stage, |_| {}, |_, _| {}).await;
+    assert!(!stage.world.state().vault.contains_key(&part), "nobody makes it any more");
 }
 
 #[tokio::test(start_paused = true)]

@@ -59,8 +59,8 @@ struct Pass {
     intends: bool,
     /// Live when their copies expired: somebody must be told.
     live_copies: BTreeSet<CourseId>,
-    /// The shelves of which something went since their last copy was finished.
-    gone_since_copied: BTreeSet<usize>,
+    /// By shelf: the last copy that was finished.
+    copies: BTreeMap<usize, String>,
     reference_questions: usize,
     asked: BTreeMap<CourseId, Asked>,
     /// What was referred to, and when that was asked.
@@ -165,6 +165,8 @@ pub struct Observer {
     latched: BTreeMap<usize, BTreeSet<Place>>,
     /// What a person approved.
     approvals: Vec<Word>,
+    /// The copies of which something went.
+    copies_of_what_went: BTreeSet<String>,
 }
 
 /// An orphan's store, source and course.
@@ -248,9 +250,9 @@ impl Observer {
         self.pass(who).intends = true;
     }
 
-    /// A copy of something on a shelf was finished.
-    pub fn copied(&mut self, who: Who, shelf: usize) {
-        self.pass(who).gone_since_copied.remove(&shelf);
+    /// A copy of something on a shelf was finished, under this name.
+    pub fn copied(&mut self, who: Who, shelf: usize, copy: &str) {
+        self.pass(who).copies.insert(shelf, copy.to_owned());
     }
 
     /// An inventory showed a resource.

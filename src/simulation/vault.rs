@@ -42,9 +42,11 @@ impl Place for MemoryPlace {
             let is_new = !state.vault.contains_key(name);
             if is_new {
                 state.vault.insert(name.to_owned(), content);
-                let store = name.strip_suffix(".json").and_then(|batch| batch.split('/').nth(2));
-                let shelf = STORES.iter().position(|it| Some(*it) == store);
-                shelf.into_iter().for_each(|shelf| state.observer.copied(self.who, shelf));
+                let copy = name.strip_suffix(".json").and_then(|copy| Some((copy, copy.split('/').nth(2)?)));
+                let shelf = |store| STORES.iter().position(|it| *it == store);
+                if let Some((copy, shelf)) = copy.and_then(|(copy, store)| Some((copy, shelf(store)?))) {
+                    state.observer.copied(self.who, shelf, copy);
+                }
             }
             is_new
         });

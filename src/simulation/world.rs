@@ -102,8 +102,13 @@ impl World {
 
     /// The databases' time.
     pub fn database_time(&self) -> DateTime<Utc> {
+        self.database_time_in(&self.state())
+    }
+
+    /// The databases' time, for whoever has the state in hand.
+    pub fn database_time_in(&self, state: &State) -> DateTime<Utc> {
         let passed = TimeDelta::from_std(self.now()).unwrap();
-        DateTime::from_timestamp(BEGINNING, 0).unwrap() + passed + self.state().ahead
+        DateTime::from_timestamp(BEGINNING, 0).unwrap() + passed + state.ahead
     }
 
     /// One call of a process to a server. The effect happens at one moment, some time after the call was sent.

@@ -105,8 +105,8 @@ async fn trpc_s_own_client_cleans_a_course_up_and_reads_what_became_of_it() -> R
     assert_eq!(told["unknown"]["data"]["path"], "generation.noSuchProcedure");
     assert_eq!(told["odd"]["httpStatus"], 207);
 
-    let (url, course) = (scene.url(), course.to_string());
-    let refused = scene.callers.call(&["trpc", &url, "a-token-that-nobody-gave-anybody-at-all", &course]).await?;
+    let (url, id) = (scene.url(), course.to_string());
+    let refused = scene.callers.call(&["trpc", &url, "a-token-that-nobody-gave-anybody-at-all", &id]).await?;
     assert_eq!(refused["cleanup"]["data"]["code"], "UNAUTHORIZED", "{refused:#}");
     assert_eq!(refused["cleanup"]["data"]["httpStatus"], 401);
     Ok(())

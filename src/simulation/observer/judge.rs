@@ -49,6 +49,7 @@ impl State {
         let harmed: Vec<CourseId> = named.iter().copied().filter(|id| campus.courses.contains_key(id)).collect();
 
         self.observer.deletions += 1;
+        self.observer.copies_of_what_went.extend(pass.copies.get(&shelf).cloned());
         if counts {
             self.observer.gone.entry(ledger).or_default().push((pass.started, owner));
         }
@@ -60,7 +61,6 @@ impl State {
         if !harmed.is_empty() {
             current.owed.push((shelf, key.to_vec(), harmed.clone()));
         }
-        current.gone_since_copied.insert(shelf);
         current.unconfirmed.extend(named);
         current.harmed.extend(harmed);
         for (line, what) in broken {
@@ -118,9 +118,7 @@ impl State {
             };
             named.into_iter().find_map(|id| Some(format!("{id} {}", why(&id)?)))
         } else {
-            let shelf = STORES.iter().position(|store| *store == text("store")).unwrap();
-            let is_of_nothing = text("run") == pass.run.to_string() && !pass.gone_since_copied.contains(&shelf);
-            (!is_of_nothing).then(|| "it had not expired".to_owned())
+            self.observer.copies_of_what_went.contains(batch).then(|| "it had not expired".to_owned())
         };
         if let Some(why) = wrong {
             self.observer.violation("S12", format!("copy {name} was purged: {why}"));

@@ -108,18 +108,18 @@ pub(super) fn keep(
         // Less went than was meant to.
         (what.resources, what.bytes) = (amount.resources, amount.bytes.unwrap_or(0));
         describe(entry, &what)?;
+        entry.sync().map_err(Fault::at("sync", OWN_FOLDER))?;
     }
     moved
 }
 
-/// Writes what a copy is, durably, in place of what was said before.
+/// Writes what a copy is in place of what was said before; durable once the entry is synced.
 fn describe(entry: &Dir, what: &What) -> Result<(), Fault> {
     let json = serde_json::to_vec(what).map_err(|why| Fault::Unusable(format!("cannot describe a copy: {why}")))?;
     let mut file = File::from(entry.create(NEW_WHAT).map_err(Fault::at("make", WHAT))?);
     let written = file.write_all(&json).and_then(|()| file.sync_all());
     written.map_err(|error| Fault::at("write", WHAT)(errno(&error)))?;
-    entry.replace(NEW_WHAT, WHAT).map_err(Fault::at("rename", WHAT))?;
-    entry.sync().map_err(Fault::at("sync", OWN_FOLDER))
+    entry.replace(NEW_WHAT, WHAT).map_err(Fault::at("rename", WHAT))
 }
 
 /// Takes away the folders of what did not come; those that hold something else stay.

@@ -360,14 +360,14 @@ async fn s7_a_clone_that_runs_first_is_noticed_by_the_original() -> Result<()> {
     // Its grace is over in the clone; it was not sent there in vain.
     cloned.age("25 minutes").await?;
     let happened =
-        halts(&pass(&cloned.collector()?, Mode::Run).await?, "was used 1 times since this ledger knew of it")?;
+        halts(&pass(&cloned.collector()?, Mode::Run).await?, "was used 2 times since this ledger knew of it")?;
     documented(
         "a clone of it that ran before it runs again",
         &happened,
         "s7_a_clone_that_runs_first_is_noticed_by_the_original",
     )?;
     // It objects in its turn, and neither does so twice.
-    halts(&pass(&cloned.collector()?, Mode::Run).await?, "was used 2 times since this ledger knew of it")?;
+    halts(&pass(&cloned.collector()?, Mode::Run).await?, "was used 4 times since this ledger knew of it")?;
     for _ in 0..2 {
         halts(&pass(&bed.collector()?, Mode::Run).await?, "since this ledger knew of it")?;
     }
