@@ -10,7 +10,7 @@ use crate::domain::ids::CourseId;
 pub struct Audited {
     /// The request's id.
     pub id: Uuid,
-    /// Who: see [`Caller`](crate::http::access::Caller).
+    /// Who, as the audit names it: `token/…` or `user/…`.
     pub caller: String,
     /// The HTTP method.
     pub method: String,

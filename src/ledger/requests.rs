@@ -41,13 +41,15 @@ pub trait Requests: Send + Sync {
     /// If the ledger does not answer: then nothing is promised.
     async fn request(&self, asked: &NewRequest) -> Result<Request, LedgerError>;
 
-    /// What is not done yet, oldest first.
+    /// What is not done yet, oldest first. Of several about one course and of one timing only the latest: they have one answer, so that
+    /// a run does not grow with how often somebody asks.
     ///
     /// # Errors
     /// If the ledger does not answer.
     async fn open_requests(&self) -> Result<Vec<Request>, LedgerError>;
 
-    /// Notes what a run found out about requests, each with its state from now on.
+    /// Notes what a run found out about requests, each with its state from now on; and so of all open ones that were made before about
+    /// the same course, of the same timing.
     ///
     /// # Errors
     /// If the ledger does not answer: then they stay as they were.
@@ -94,7 +96,10 @@ impl Requests for PostgresLedger {
 
     async fn open_requests(&self) -> Result<Vec<Request>, LedgerError> {
         const ACTION: &str = "reading what was requested";
-        let select = format!("SELECT {COLUMNS} FROM course_gc.requests WHERE state = 'open' ORDER BY requested_at, id");
+        let select = format!(
+            "SELECT {COLUMNS} FROM (SELECT DISTINCT ON (course_id, timing) * FROM course_gc.requests WHERE state = 'open' \
+             ORDER BY course_id, timing, requested_at DESC, id DESC) latest ORDER BY requested_at, id"
+        );
         let rows = self.call(ACTION, sqlx::query(sqlx::AssertSqlSafe(select)).fetch_all(&self.pool)).await?;
         rows.iter().map(|row| self.read_request(ACTION, row)).collect()
     }
@@ -108,7 +113,9 @@ impl Requests for PostgresLedger {
             "UPDATE course_gc.requests r SET state = a.state, answer = a.answer, \
                  answered_by = coalesce(a.run, r.answered_by) \
              FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::uuid[]) AS a(id, state, answer, run) \
-             WHERE r.id = a.id AND r.state = 'open'",
+             JOIN course_gc.requests latest ON latest.id = a.id \
+             WHERE r.state = 'open' AND r.course_id = latest.course_id AND r.timing = latest.timing \
+             AND (r.requested_at, r.id) <= (latest.requested_at, latest.id)",
         )
         .bind(ids)
         .bind(states)

@@ -520,14 +520,19 @@ impl Requests for MemoryLedger {
         // No story asks for anything yet, and reading that takes no time: a seed tells what it told before.
         let state = self.world.state();
         let all = state.clusters[self.cluster].ledger.requests.iter().map(|(request, ..)| request);
-        Ok(all.filter(|request| request.state == RequestState::Open).cloned().collect())
+        let open: Vec<&Request> = all.filter(|request| request.state == RequestState::Open).collect();
+        let of = |request: &Request| (request.course_id, request.timing);
+        let is_latest = |n: usize| !open[n + 1..].iter().any(|later| of(later) == of(open[n]));
+        Ok((0..open.len()).filter(|n| is_latest(*n)).map(|n| open[n].clone()).collect())
     }
 
     async fn answer_requests(&self, answers: &[(Uuid, RequestState, Cleanup)]) -> Result<(), LedgerError> {
         self.write(|tables| {
             for (id, state, answer) in answers {
-                for (request, _, seen) in tables.requests.iter_mut().filter(|(request, ..)| request.id == *id) {
-                    if request.state == RequestState::Open {
+                let Some(nth) = tables.requests.iter().position(|(request, ..)| request.id == *id) else { continue };
+                let of = (tables.requests[nth].0.course_id, tables.requests[nth].0.timing);
+                for (request, _, seen) in &mut tables.requests[..=nth] {
+                    if request.state == RequestState::Open && (request.course_id, request.timing) == of {
                         *seen |= answer.run.is_some();
                         (request.state, request.answer) = (*state, Some(answer.clone()));
                     }

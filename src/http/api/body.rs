@@ -33,6 +33,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
                 return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
             }
         };
+        // A list would be taken for the fields in their order.
+        if !text.trim_ascii_start().starts_with(b"{") {
+            return Err(Problem::bad("the body is no JSON object; write {\"name\": value}"));
+        }
         let read = serde_json::from_slice(text);
         read.map(Self).map_err(|error| Problem::bad(format!("the body is not what is expected here: {error}")))
     }

@@ -90,7 +90,10 @@ async fn ten_thousand_calls_take_no_more_memory_than_one_thousand() -> Result<()
     let after_one = resident(pid)?;
     let counts = crowd(&scene, &dead, &live, 10_000).await?;
     let after_ten = resident(pid)?;
-    println!("after 1,000 calls {after_one} MiB, after 10,000 {after_ten} MiB, answered {counts:?}");
+    let open: i64 = sqlx::query_scalar("SELECT count(*) FROM course_gc.requests WHERE state = 'open'")
+        .fetch_one(&scene.installation.stores.postgres)
+        .await?;
+    println!("after 1,000 calls {after_one} MiB, after 10,000 {after_ten} MiB; {open} requests stay open: {counts:?}");
     assert_eq!(counts, BTreeMap::from([(200, 8000), (400, 1000), (409, 1000)]));
     let difference = before.diff(&scene.snapshot().await?);
     assert_eq!(difference.gone, scene.campus.gone(&dead.iter().copied().collect()));
