@@ -76,8 +76,8 @@ impl Requests for PostgresLedger {
         let lasts = waiting.as_ref().map(|(_, lasts)| lasts.as_secs_f64());
         let insert = format!(
             "WITH known AS (INSERT INTO course_gc.known_ids (course_id) SELECT $2::text WHERE $8::boolean ON CONFLICT DO NOTHING) \
-             INSERT INTO course_gc.requests (id, course_id, timing, requested_by, key, answer, expires_at) \
-             VALUES ($1, $2::text, $3, $4, $5, $6::jsonb, clock_timestamp() + make_interval(secs => $7::float8)) \
+             INSERT INTO course_gc.requests (id, course_id, timing, requested_by, key, answer, requested_at, expires_at) \
+             VALUES ($1, $2::text, $3, $4, $5, $6::jsonb, statement_timestamp(), statement_timestamp() + make_interval(secs => $7::float8)) \
              ON CONFLICT (requested_by, key) DO UPDATE SET key = excluded.key RETURNING {COLUMNS}"
         );
         let insert = sqlx::query(sqlx::AssertSqlSafe(insert))
