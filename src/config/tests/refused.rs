@@ -75,10 +75,10 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
         ),
         (
             least("api: { jwt: { issuer: a, audience: b, jwks_file: jwks, jwks_url: ftp://x } }\n"),
-            "config.yaml:12:13: api.jwt: needs one key; give one of secret, jwks_file and jwks_url\n\
+            "config.yaml:12:13: api.jwt: lets nobody do anything; name roles in read_roles, cleanup_roles or admin_roles\n\
+             config.yaml:12:13: api.jwt: needs one key; give one of secret, jwks_file and jwks_url\n\
              config.yaml:12:50: api.jwt.jwks_file: `jwks` is not absolute; write the file's whole path\n\
-             config.yaml:12:66: api.jwt.jwks_url: begins with `ftp://`; write https:// or http://\n\
-             config.yaml:12:13: api.jwt: lets nobody do anything; name roles in read_roles, cleanup_roles or admin_roles",
+             config.yaml:12:66: api.jwt.jwks_url: begins with `ftp://`; write https:// or http://",
         ),
         (
             least("api: { jwt: { issuer: a, audience: b, secret: s } }\n"),
