@@ -21,7 +21,7 @@ use crate::outages::{Scene, all_but, entry, went};
 const DOCUMENT: &str = include_str!("../../../docs/faults.md");
 
 /// The tests that the document names, where they are.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 10] = [
     include_str!("files.rs"),
     include_str!("postgres.rs"),
     include_str!("qdrant.rs"),
@@ -30,6 +30,8 @@ const SOURCES: [&str; 8] = [
     include_str!("../outages.rs"),
     include_str!("../places.rs"),
     include_str!("../../../src/stores/files/tests/escape.rs"),
+    include_str!("../../../src/stores/redis/tests/cluster.rs"),
+    include_str!("../../../src/stores/redis/tests/sentinel.rs"),
 ];
 
 /// A scenario's row in the document.
