@@ -226,12 +226,13 @@ fn the_readme_names_every_command_and_none_besides() {
 }
 
 #[test]
-fn the_description_of_the_api_and_its_document_have_the_same_routes() {
+fn the_api_and_its_document_have_the_same_routes_and_procedures() {
     let described = serde_json::to_value(course_gc::http::api::description()).unwrap();
     let mut routes = BTreeSet::new();
     for (path, item) in described["paths"].as_object().unwrap() {
         routes.extend(item.as_object().unwrap().keys().map(|method| format!("{} {path}", method.to_uppercase())));
     }
+    routes.extend(course_gc::http::trpc::procedures().map(str::to_owned));
     let told =
         API.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |")).map(|(route, _)| route.to_owned());
     assert_eq!(told.collect::<BTreeSet<_>>(), routes);

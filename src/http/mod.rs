@@ -16,7 +16,7 @@ pub mod access;
 pub mod api;
 mod health;
 mod patience;
-mod trpc;
+pub mod trpc;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -47,14 +47,24 @@ enum Procedure {
     Runs,
 }
 
+/// The names of the procedures, as callers write them.
+pub fn procedures() -> impl Iterator<Item = &'static str> {
+    Procedure::ALL.into_iter().map(Procedure::name)
+}
+
 impl Procedure {
-    fn named(name: &str) -> Option<Self> {
-        match name {
-            "generation.cleanupCourse" => Some(Self::CleanupCourse),
-            "generation.cleanupStatus" => Some(Self::CleanupStatus),
-            "generation.runs" => Some(Self::Runs),
-            _ => None,
+    const ALL: [Self; 3] = [Self::CleanupCourse, Self::CleanupStatus, Self::Runs];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::CleanupCourse => "generation.cleanupCourse",
+            Self::CleanupStatus => "generation.cleanupStatus",
+            Self::Runs => "generation.runs",
         }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|procedure| procedure.name() == name)
     }
 
     /// Mutations are posted, queries are got.
