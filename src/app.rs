@@ -22,12 +22,13 @@ use crate::liveness::{LivenessSource, PostgresSources, Risk};
 use crate::office::Office;
 use crate::postgres::{IDLE_TIMEOUT, Postgres};
 use crate::quarantine::{Archives, Key, ObjectPlace, Quarantine, Room};
-use crate::reconcile::{Collector, ManagedStore};
+use crate::reconcile::{Collector, Leading, ManagedStore};
 use crate::serve::Serving;
 use crate::stores::layout::{Layout, LayoutError};
 use crate::stores::objects::{Bucket, BucketSettings};
 use crate::stores::template::{Template, TemplateError};
 use crate::stores::{StoreError, bullmq, files, objects, qdrant, redis, table};
+use crate::telemetry::measured::Measured;
 use crate::telemetry::metrics::Metrics;
 use crate::tombstones::Tombstones;
 
@@ -133,6 +134,7 @@ pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
         confirmation: limits.confirmation,
         schedule: config.schedule.schedule(),
         clock: Arc::new(MachineClock),
+        leading: Leading::default(),
     })
 }
 
@@ -141,7 +143,13 @@ pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
 /// # Errors
 /// If a part of the configuration cannot be used.
 pub fn serving(config: &Config, metrics: Arc<Metrics>) -> Result<Serving, AssemblyError> {
-    let (collector, bell) = (Arc::new(collector(config)?), Arc::new(Bell::default()));
+    let (mut collector, bell) = (collector(config)?, Arc::new(Bell::default()));
+    metrics.configured(config);
+    for managed in &mut collector.stores {
+        let (store, clock) = (Arc::clone(&managed.store), Arc::clone(&collector.clock));
+        managed.store = Arc::new(Measured::new(store, Arc::clone(&metrics), clock));
+    }
+    let collector = Arc::new(collector);
     let api = config.api.as_ref().map(|api| {
         let measured = (Arc::clone(&metrics), api.wait);
         let office = Office::new(Arc::clone(&collector), ledger(config)?, Arc::clone(&bell), measured);

@@ -24,7 +24,7 @@ use crate::ledger::{Ledger, Pauses};
 use crate::reconcile::{RunError, reconcile};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{events, subscriber};
-use crate::{adopt, app, clock, serve};
+use crate::{adopt, app, serve};
 use cleanup::CleanupArguments;
 use quarantine::{BadUsage, QuarantineCommand, RestoreArguments};
 use tombstones::TombstonesCommand;
@@ -216,7 +216,7 @@ async fn activate(cli: &Cli, config: &Config, mode: Mode) -> anyhow::Result<u8> 
     let collector = app::collector(config)?;
     let metrics = metrics(config)?;
     let report = reconcile(&collector, mode, &stop_on_signal()?).await?;
-    events::run_finished(&metrics, &report, clock::wall());
+    events::run_finished(&metrics, &report);
     answer(cli.output, &render::report(&report), || serde_json::to_value(&report).unwrap_or_default())?;
     Ok(report.verdict.exit_code())
 }

@@ -35,7 +35,7 @@ use crate::stores::Store;
 
 use graves::Graves;
 use requests::Requests;
-pub use stages::Locks;
+pub use stages::{Leading, Locks};
 use stages::{Stopwatch, Truth};
 
 /// Everything that a run works with.
@@ -64,6 +64,8 @@ pub struct Collector {
     pub schedule: Schedule,
     /// The clock that confirmations age by.
     pub clock: Arc<dyn Clock>,
+    /// Whether this process holds the locks.
+    pub leading: Leading,
 }
 
 impl Collector {

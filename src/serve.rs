@@ -23,10 +23,11 @@ use tokio::time::timeout;
 use tokio_cron_scheduler::JobSchedulerError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
 
 use crate::cleanup::{self, Bell};
-use crate::clock;
-use crate::domain::report::{Mode, RunReport};
+use crate::domain::report::{Mode, RunReport, Verdict};
+use crate::domain::standing::Standing;
 use crate::errors::chain;
 use crate::http::api::Api;
 use crate::http::{self, Health, Site, Unwell};
@@ -132,8 +133,26 @@ enum Done {
     Ran(Box<Result<RunReport, RunError>>),
 }
 
-/// When the last run started, and what time it is, both in the database's time; and whether the delete path wants a run.
-type Seen = (Option<DateTime<Utc>>, DateTime<Utc>, bool);
+/// What a look at the ledger showed.
+struct Seen {
+    /// When the last run started, in the database's time.
+    last_start: Option<DateTime<Utc>>,
+    /// What time it is there.
+    now: DateTime<Utc>,
+    /// The delete path wants a run.
+    wanted: bool,
+    /// How things stand. That it cannot be measured is no reason not to work.
+    standing: Result<Standing, LedgerError>,
+}
+
+/// What the loop knows of the runs that ended.
+#[derive(Default)]
+struct Told {
+    /// The last that ended.
+    ended: Option<Uuid>,
+    /// The last that ended otherwise than failed.
+    unfailed: Option<Uuid>,
+}
 
 /// The loop.
 struct Activator {
@@ -145,6 +164,10 @@ struct Activator {
     known: Known,
     /// Whether the ledger could be used when it was last looked at.
     ledger_up: Option<bool>,
+    /// What the metrics know of the ledger.
+    told: Told,
+    /// How many runs in a row failed here, with none that did not by anybody since.
+    failed_in_a_row: u32,
     /// At most one task.
     work: JoinSet<Done>,
 }
@@ -157,7 +180,8 @@ impl Activator {
         stop: CancellationToken,
     ) -> Self {
         let (known, work) = (Known::default(), JoinSet::new());
-        Self { collector, metrics, health, stop, bell, known, ledger_up: None, work }
+        let told = Told::default();
+        Self { collector, metrics, health, stop, bell, known, ledger_up: None, told, failed_in_a_row: 0, work }
     }
 
     /// Looks and runs, until it is told to stop.
@@ -171,6 +195,7 @@ impl Activator {
                 Some(done) = self.work.join_next() => self.absorb(done),
             }
             self.health.beat();
+            self.metrics.lead(self.collector.leading.leads());
             if self.work.is_empty() {
                 self.begin();
             }
@@ -193,7 +218,8 @@ impl Activator {
         match next(&collector.schedule, &self.known, self.now()) {
             Step::Wait => {}
             Step::Look => {
-                self.work.spawn(async move { Done::Looked(look(&collector).await) });
+                let known = self.told.ended;
+                self.work.spawn(async move { Done::Looked(look(&collector, known).await) });
             }
             Step::Run => {
                 self.health.run_began();
@@ -210,6 +236,7 @@ impl Activator {
             Ok(Done::Ran(ended)) => self.ran(*ended),
             Err(error) => {
                 events::panicked(&self.metrics, Mode::Run, &error);
+                self.failed(self.failed_in_a_row.saturating_add(1));
                 self.pause(PAUSE_FAILED);
             }
         }
@@ -219,10 +246,14 @@ impl Activator {
         let up = seen.is_ok();
         let changed = self.ledger_up.replace(up) != Some(up);
         match seen {
-            Ok((last_start, database_time, wanted)) => {
+            Ok(Seen { last_start, now, wanted, standing }) => {
                 // Taken after the answer, so that what is added since never runs ahead of the database.
-                let wanted = wanted || self.bell.wants_a_run();
-                self.known.view = Some(View { last_start, wanted, database_time, looked_at: self.now() });
+                let (looked_at, wanted) = (self.now(), wanted || self.bell.wants_a_run());
+                self.known.view = Some(View { last_start, wanted, database_time: now, looked_at });
+                match standing {
+                    Ok(standing) => self.tell(&standing),
+                    Err(error) => events::not_told(&error),
+                }
                 self.health.set_ready(Ok(()));
                 if changed {
                     events::ledger_up(&self.metrics);
@@ -239,14 +270,34 @@ impl Activator {
         }
     }
 
+    fn tell(&mut self, standing: &Standing) {
+        events::told(&self.metrics, standing);
+        if standing.last_unfailed != self.told.unfailed {
+            self.failed(0);
+        }
+        self.told = Told { ended: standing.last_ended, unfailed: standing.last_unfailed };
+    }
+
+    fn failed(&mut self, in_a_row: u32) {
+        self.failed_in_a_row = in_a_row;
+        events::failed_in_a_row(&self.metrics, in_a_row);
+    }
+
     fn ran(&mut self, ended: Result<RunReport, RunError>) {
+        let has_failed = match &ended {
+            Ok(report) => report.verdict == Verdict::Failed,
+            Err(error) => !matches!(error, RunError::Locked(_) | RunError::Stopped),
+        };
+        if has_failed {
+            self.failed(self.failed_in_a_row.saturating_add(1));
+        }
         let pause = match &ended {
             Ok(_) | Err(RunError::Stopped) => Duration::ZERO,
             Err(RunError::Locked(_)) => PAUSE_LOCKED,
             Err(RunError::Liveness(_) | RunError::Ledger(_) | RunError::Misplaced(_)) => PAUSE_FAILED,
         };
         match ended {
-            Ok(report) => events::run_finished(&self.metrics, &report, clock::wall()),
+            Ok(report) => events::run_finished(&self.metrics, &report),
             Err(error) => events::run_failed(&self.metrics, Mode::Run, &error),
         }
         self.pause(pause);
@@ -266,12 +317,14 @@ impl Activator {
     }
 }
 
-/// Makes sure that the ledger is the one that this program knows, and asks when the last run started, and whether one is wanted.
-async fn look(collector: &Collector) -> Result<Seen, LedgerError> {
+/// Makes sure that the ledger is the one that this program knows, and asks how things stand, and whether a run is wanted.
+async fn look(collector: &Collector, known: Option<Uuid>) -> Result<Seen, LedgerError> {
     collector.ledger.check_version().await?;
+    let standing = collector.ledger.standing(&collector.limits.graces, known).await;
+    // After it, so that the time is as fresh as can be.
     let (last_start, now) = collector.ledger.last_start().await?;
     let seldom = last_start.is_none_or(|last| now - last >= SELDOM);
-    Ok((last_start, now, cleanup::is_wanted(collector, seldom).await?))
+    Ok(Seen { last_start, now, wanted: cleanup::is_wanted(collector, seldom).await?, standing })
 }
 
 #[cfg(test)]

@@ -308,7 +308,7 @@ fn problems(text: &mut String, store: &StoreReport) {
 
 /// What is in quarantine, if anything is or was.
 fn kept(text: &mut String, quarantine: &QuarantineReport) {
-    let QuarantineReport { copies, bytes, purged, reclaimed_bytes, live_again, errors } = quarantine;
+    let QuarantineReport { copies, bytes, purged, reclaimed_bytes, live_again, errors, .. } = quarantine;
     if copies + purged > 0 {
         let _ = writeln!(
             text,

@@ -58,6 +58,9 @@ pub struct Orphan {
     /// Its course vanished while the history of the truth broke (S7).
     #[serde(skip)]
     pub across_break: bool,
+    /// No earlier plan or run saw it as an orphan.
+    #[serde(skip)]
+    pub is_new: bool,
     /// The breaker that held it in an earlier plan or run: it still does, until a person approves (S8).
     #[serde(skip)]
     pub latched: Option<Breaker>,
@@ -139,6 +142,7 @@ pub fn orphans(inventory: &Inventory, knowledge: Knowledge<'_>) -> Vec<Orphan> {
                 referenced,
                 restored: knowledge.restored.contains(course),
                 across_break: knowledge.across_break.contains(course),
+                is_new: before.is_none(),
                 latched: before.and_then(|before| before.latched),
                 approved: None,
             };

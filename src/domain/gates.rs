@@ -139,6 +139,7 @@ mod tests {
             referenced: false,
             restored: false,
             across_break: false,
+            is_new: false,
             latched: None,
             approved: None,
         }

@@ -17,4 +17,5 @@ pub mod pins;
 pub mod plan;
 pub mod report;
 pub mod sample;
+pub mod standing;
 pub mod tombstones;

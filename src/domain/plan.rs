@@ -305,6 +305,7 @@ mod tests {
             referenced: false,
             restored: false,
             across_break: false,
+            is_new: false,
             latched: None,
             approved: None,
         }

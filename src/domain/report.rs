@@ -127,6 +127,8 @@ pub struct OrphanReport {
     pub referenced: u64,
     /// Seconds for which it has been seen as an orphan.
     pub accrued_seconds: u64,
+    /// No earlier plan or run saw it as an orphan: a leak that is counted as found.
+    pub new: bool,
     /// What is done with it.
     #[serde(flatten)]
     pub decision: Decision,
@@ -142,6 +144,7 @@ impl OrphanReport {
             entangled: orphan.found.entangled,
             referenced: orphan.found.referenced,
             accrued_seconds: orphan.accrued.as_secs(),
+            new: orphan.is_new,
             decision,
         }
     }
@@ -244,6 +247,10 @@ pub struct QuarantineReport {
     pub copies: u64,
     /// What they take.
     pub bytes: u64,
+    /// Of these bytes, what archives take: the configuration limits that.
+    pub archive_bytes: u64,
+    /// When the run began that made the oldest of them, before any was purged.
+    pub oldest: Option<DateTime<Utc>>,
     /// Copies that had expired and were purged.
     pub purged: u64,
     /// What that freed.
@@ -411,6 +418,7 @@ mod tests {
             referenced: false,
             restored: false,
             across_break: false,
+            is_new: false,
             latched: None,
             approved: None,
         };

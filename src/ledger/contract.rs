@@ -85,6 +85,7 @@ impl Suite<'_> {
             referenced: false,
             restored: false,
             across_break: false,
+            is_new: false,
             latched: None,
             approved: None,
         }

@@ -18,6 +18,7 @@ mod orphans;
 mod pauses;
 mod requests;
 mod runs;
+mod standing;
 
 use std::time::Duration;
 
@@ -27,7 +28,9 @@ use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection, Postgres as Pg, Transaction};
 use uuid::Uuid;
 
+use crate::domain::evidence::Graces;
 use crate::domain::ids::IdType;
+use crate::domain::standing::Standing;
 use crate::postgres::{AdvisoryLock, LOCK_CLASS, Lock, LockSession, Postgres, PostgresError};
 
 pub use adoption::{Adoption, Adoptions};
@@ -99,6 +102,12 @@ pub trait Ledger:
     /// # Errors
     /// If somebody else has it, or nobody answers.
     async fn lock(&self) -> Result<Box<dyn Lock>, LedgerError>;
+
+    /// How things stand, for the metrics. `known` is the [`Standing::last_ended`] of which the caller has what was seen.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn standing(&self, graces: &Graces, known: Option<Uuid>) -> Result<Standing, LedgerError>;
 }
 
 /// The ledger in Postgres. Cheap to clone.
@@ -218,6 +227,10 @@ impl Ledger for PostgresLedger {
 
     async fn lock(&self) -> Result<Box<dyn Lock>, LedgerError> {
         Ok(Box::new(LockSession::open(&self.postgres, AdvisoryLock::Ledger).await?))
+    }
+
+    async fn standing(&self, graces: &Graces, known: Option<Uuid>) -> Result<Standing, LedgerError> {
+        self.read_standing(graces, known).await
     }
 }
 

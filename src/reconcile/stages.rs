@@ -1,6 +1,7 @@
 //! The stages of a run, each a function that reads, or writes, and leaves deciding to `domain`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,6 +42,32 @@ pub struct Locks {
     pub liveness: Box<dyn Liveness>,
     /// The ledger's.
     pub ledger: Box<dyn Lock>,
+    _led: Led,
+}
+
+/// Whether this process holds the locks. Clones tell the same.
+#[derive(Debug, Clone, Default)]
+pub struct Leading(Arc<AtomicUsize>);
+
+impl Leading {
+    /// It does, as far as it knows.
+    pub fn leads(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    fn begin(&self) -> Led {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Led(self.clone())
+    }
+}
+
+/// As long as it is there, the process leads.
+struct Led(Leading);
+
+impl Drop for Led {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Locks {
@@ -51,7 +78,7 @@ impl Locks {
     pub async fn take(collector: &Collector) -> Result<Self, LedgerError> {
         let ledger = collector.ledger.lock().await?;
         match collector.liveness.lock().await {
-            Ok(liveness) => Ok(Self { liveness, ledger }),
+            Ok(liveness) => Ok(Self { liveness, ledger, _led: collector.leading.begin() }),
             Err(error) => {
                 ledger.release().await;
                 Err(error.into())

@@ -205,6 +205,7 @@ impl Serving {
             confirmation: Duration::from_secs(5),
             schedule: Schedule::new(cron, chrono_tz::UTC).unwrap(),
             clock: Arc::new(MachineClock),
+            leading: Default::default(),
         };
         match collector.ledger.adoption().await {
             // Where there is no ledger yet, or no table of courses, nothing is adopted.
@@ -278,8 +279,10 @@ async fn it_runs_at_its_first_start_says_so_and_stops() {
     serving.open.send_replace(true);
     serving.until_metric(&runs("done"), 1.0).await;
     assert_eq!(serving.metric("course_gc_resources_deleted_total{store=\"shelf\"}").await, Some(1.0));
+    serving.until_metric("course_gc_last_success_timestamp_seconds", 1e9).await;
     assert_eq!(serving.metric("course_gc_live_courses{source=\"campus\"}").await, Some(3.0));
-    assert!(serving.metric("course_gc_last_success_timestamp_seconds").await > Some(1e9));
+    assert_eq!(serving.metric("course_gc_orphans{evidence=\"stranger\",store=\"shelf\"}").await, Some(0.0), "it went");
+    assert_eq!(serving.metric("course_gc_orphans_found_total{evidence=\"stranger\",store=\"shelf\"}").await, Some(1.0));
     let stages = serving.get("/metrics").await.body;
     let stages: Vec<&str> =
         stages.lines().filter(|line| line.starts_with("course_gc_stage_duration_seconds_count")).collect();
@@ -302,12 +305,19 @@ async fn s10_a_second_stands_by_and_takes_over_when_the_first_is_gone() {
     let second = Serving::start(&database, EACH_SECOND).await;
     second.open.send_replace(true);
     second.until_metric("course_gc_runs_locked_total", 1.0).await;
+    first.until_metric("course_gc_leader", 1.0).await;
+    assert_eq!(second.metric("course_gc_leader").await, Some(0.0));
     assert_eq!(second.get("/healthz").await.status, 200);
     assert_eq!(second.get("/readyz").await.status, 200);
     assert_eq!(second.metric(&runs("failed")).await, Some(0.0), "standing by is no failure");
     assert_eq!(second.shelf.courses.lock().unwrap().len(), 4, "and touches nothing");
     first.end().await.unwrap();
     second.until_metric(&runs("done"), 1.0).await;
+    second.until_metric("course_gc_last_success_timestamp_seconds", 1e9).await;
+    let third = Serving::start(&database, YEARLY).await;
+    third.until_metric("course_gc_last_success_timestamp_seconds", 1e9).await;
+    assert_eq!(third.metric(&runs("done")).await, Some(0.0), "it did nothing itself, and tells what the ledger knows");
+    third.end().await.unwrap();
     second.end().await.unwrap();
 }
 

@@ -13,14 +13,14 @@ use super::safeguards::Safeguard;
 use super::world::{State, Who, World};
 use crate::domain::cleanup::{Cleanup, Request, RequestState, Timing};
 use crate::domain::diff::{Orphan, OrphanKey, Remembered, RememberedOrphan};
-use crate::domain::evidence::Evidence;
-use crate::domain::evidence::OrphanClock;
+use crate::domain::evidence::{Evidence, Graces, OrphanClock};
 use crate::domain::gates::Recent;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
 use crate::domain::live_set::{LiveSet, Population};
 use crate::domain::plan::{Decided, Decision, Hold};
 use crate::domain::report::{Mode, RunReport};
+use crate::domain::standing::Standing;
 use crate::ledger::{
     AskedAgain, BatchOutcome, Exemptions, Graves, Intent as Meant, Intents, Interrupted, Known, KnownIds, Ledger,
     LedgerError, NewRequest, OpenIntent, Organizations, Orphans, Pause, Pauses, Place, Requests, Runs,
@@ -94,6 +94,11 @@ impl Ledger for MemoryLedger {
 
     async fn lock(&self) -> Result<Box<dyn Lock>, LedgerError> {
         Ok(Box::new(take(&self.world, self.who, self.cluster, AdvisoryLock::Ledger).await?))
+    }
+
+    /// Nothing measures here.
+    async fn standing(&self, _graces: &Graces, _known: Option<Uuid>) -> Result<Standing, LedgerError> {
+        Ok(Standing::default())
     }
 }
 

@@ -146,6 +146,7 @@ impl Stage {
             confirmation: if without == Some(Safeguard::Freshness) { 1000 * INTERVAL } else { CONTRACT.confirmation },
             schedule: self.schedule.clone(),
             clock: Arc::new(WorldClock(world)),
+            leading: Default::default(),
         }
     }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use chrono::{DateTime, Utc};
 use tokio::task::JoinError;
 use uuid::Uuid;
 
@@ -13,6 +12,7 @@ use crate::domain::cleanup::Request;
 use crate::domain::ids::CourseId;
 use crate::domain::plan::Decision;
 use crate::domain::report::{Mode, RunReport, StoreReport, Verdict};
+use crate::domain::standing::Standing;
 use crate::errors::chain;
 use crate::ledger::LedgerError;
 use crate::reconcile::RunError;
@@ -34,8 +34,8 @@ pub fn listening(address: SocketAddr) {
 }
 
 /// A run, or a plan, ended with a report: one line for it and one for each store.
-pub fn run_finished(metrics: &Metrics, report: &RunReport, now: DateTime<Utc>) {
-    metrics.record(report, now.timestamp_millis() as f64 / 1000.0);
+pub fn run_finished(metrics: &Metrics, report: &RunReport) {
+    metrics.record(report);
     for store in &report.stores {
         store_finished(report, store);
     }
@@ -129,26 +129,43 @@ pub fn panicked(metrics: &Metrics, mode: Mode, error: &JoinError) {
 }
 
 fn broke_off(metrics: &Metrics, mode: Mode, error: &str) {
-    metrics.runs.with_label_values(&[mode.as_str(), Verdict::Failed.as_str()]).inc();
+    metrics.done.runs.with_label_values(&[mode.as_str(), Verdict::Failed.as_str()]).inc();
     tracing::error!(mode = mode.as_str(), error, "run failed");
 }
 
 /// A run was due while another collector was at work: this one stands by.
 pub fn run_locked(metrics: &Metrics, error: &RunError) {
-    metrics.runs_locked.inc();
+    metrics.done.runs_locked.inc();
     tracing::debug!(error = chain(error), "standing by");
 }
 
 /// The ledger answers, and its tables are those that this program knows.
 pub fn ledger_up(metrics: &Metrics) {
-    metrics.ledger_up.set(1);
+    metrics.done.ledger_up.set(1);
     tracing::info!("the ledger is there");
 }
 
 /// The ledger does not answer, or not as it should. To be called when that begins, or its cause changes.
 pub fn ledger_down(metrics: &Metrics, error: &LedgerError) {
-    metrics.ledger_up.set(0);
+    metrics.done.ledger_up.set(0);
     tracing::error!(error = chain(error), "the ledger cannot be used: nothing runs until it can");
+}
+
+/// The ledger was read, and tells this.
+pub fn told(metrics: &Metrics, standing: &Standing) {
+    if let Err(error) = metrics.tell(standing) {
+        tracing::error!(error = &error as &dyn std::error::Error, "what the ledger tells cannot be measured");
+    }
+}
+
+/// How things stand could not be read: what is measured stays what it was.
+pub fn not_told(error: &LedgerError) {
+    tracing::warn!(error = chain(error), "how things stand cannot be read from the ledger; the metrics are old");
+}
+
+/// So many runs in a row failed.
+pub fn failed_in_a_row(metrics: &Metrics, runs: u32) {
+    metrics.done.consecutive_failures.set(runs.into());
 }
 
 /// The run under way did not end in time after it was asked to stop.
@@ -166,7 +183,7 @@ pub fn cleanup_answered(metrics: &Metrics, asked: &Result<Request, CleanupError>
         Err(CleanupError::KeyReused(_)) => "refused",
         Err(CleanupError::Liveness(_) | CleanupError::Ledger(_)) => "failed",
     };
-    metrics.cleanup_requests.with_label_values(&[outcome]).inc();
+    metrics.done.cleanup_requests.with_label_values(&[outcome]).inc();
 }
 
 /// What the API answered.
@@ -198,8 +215,8 @@ pub fn answered(metrics: &Metrics, answered: &Answered<'_>) {
     };
     // Of a method that the route does not take there is no series.
     if *status != 405 {
-        metrics.http_requests.with_label_values(&[route, method, class]).inc();
-        metrics.http_seconds.with_label_values(&[route]).observe(*seconds);
+        metrics.done.http_requests.with_label_values(&[route, method, class]).inc();
+        metrics.done.http_seconds.with_label_values(&[route]).observe(*seconds);
     }
     let course = course.map(|course| course.to_string());
     let (is_write, seconds) = (*method != "GET" && *method != "HEAD", rounded(*seconds));

@@ -1,22 +1,30 @@
-//! What is measured, in one struct with its own registry.
+//! What is measured: all series, in one registry.
 //!
-//! - Every name begins with `course_gc_` (but for the customary `process_start_time_seconds`), units are seconds and
-//!   bytes, and counters end in `_total`.
-//! - Counters, histograms and timestamps are there from the start, at 0, for every label value that can come: a series
-//!   that appears with its first increase hides that increase from `rate()`.
-//! - What only a run can know (how many courses are live, how many orphans a store has, whether its inventory is complete)
-//!   is not there before a run has seen it: on a standby, a 0 would be a lie.
+//! - Every name begins with `course_gc_` (but for the customary ones of the process), units are seconds, bytes and ratios, and
+//!   counters end in `_total`. docs/metrics.md is made from the declarations here, in [`super::known`] and in [`super::process`].
+//! - What this process did ([`Done`]) is there from the start, at 0, for every label value that can come: a series that
+//!   appears with its first increase hides that increase from `rate()`. Replicas are added up.
+//! - What the ledger knows ([`Known`]) is read from it by each replica, whoever ran last, so that it outlives a restart and a standby
+//!   says the same. It is there once the ledger was read, which readiness waits for; before, a 0 would be a lie. Of replicas, any
+//!   one will do; where they differ, the one that read last.
 //! - A course id is never a label.
 
+use std::sync::OnceLock;
+
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    TextEncoder,
 };
 
+use super::declare::{Declared, metrics};
+use super::known::{Known, gauge};
+use super::process::Process;
 use crate::clock;
+use crate::config::Config;
 use crate::domain::evidence::Evidence;
-use crate::domain::plan::Hold;
 use crate::domain::report::{Mode, QuarantineReport, RunReport, StoreReport, Verdict};
+use crate::domain::standing::Standing;
+use crate::schedule::interval;
 
 /// The media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -30,50 +38,32 @@ pub(super) const CLEANUP_OUTCOMES: [&str; 5] = ["done", "promised", "live", "ref
 /// Classes of what the API answers.
 pub(super) const CLASSES: [&str; 3] = ["2xx", "4xx", "5xx"];
 
-/// From what answers at once to what takes half a day, in seconds.
-const SECONDS: [f64; 14] = [0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0];
-
-/// Declares the struct: a field's documentation is its HELP text.
-macro_rules! metrics {
-    (
-        $(#[$struct_doc:meta])*
-        pub struct $name:ident {
-            $(#[doc = $help:literal] $field:ident: $kind:ty = $metric:literal [$($label:literal),*];)+
-        }
-    ) => {
-        $(#[$struct_doc])*
-        pub struct $name {
-            registry: Registry,
-            $(#[doc = $help] pub(super) $field: $kind,)+
-        }
-
-        impl $name {
-            fn registered(registry: Registry) -> Result<Self, prometheus::Error> {
-                $(
-                    let $field = <$kind as Kind>::create($metric, $help.trim(), &[$($label),*])?;
-                    registry.register(Box::new($field.clone()))?;
-                )+
-                Ok(Self { registry, $($field),+ })
-            }
-        }
-    };
-}
+/// What a store is asked for.
+pub(super) const OPERATIONS: [&str; 11] = [
+    "identity",
+    "marker",
+    "move_marker",
+    "inventory",
+    "locate",
+    "referenced",
+    "copy",
+    "put_back",
+    "delete",
+    "tidy",
+    "remaining",
+];
 
 metrics! {
-    /// All metrics.
-    pub struct Metrics {
+    /// What this process did and is.
+    pub struct Done {
         /// Runs and plans by how they ended.
         runs: IntCounterVec = "course_gc_runs_total" ["mode", "verdict"];
         /// Runs that were due while another collector held a lock: normal for a standby.
         runs_locked: IntCounter = "course_gc_runs_locked_total" [];
-        /// When the last run that was reported had started, in the database's time; 0 before the first.
-        last_run_start: Gauge = "course_gc_last_run_start_timestamp_seconds" [];
-        /// When a run last ended clean or done; 0 before the first.
-        last_success: Gauge = "course_gc_last_success_timestamp_seconds" [];
-        /// When a run last found nothing to sweep; 0 before the first.
-        last_clean: Gauge = "course_gc_last_clean_timestamp_seconds" [];
-        /// Whether the last run did not believe the live set and touched no store.
-        halted: IntGauge = "course_gc_halted" [];
+        /// Runs of this process in a row that failed; 0 again once any replica's run did not.
+        consecutive_failures: IntGauge = "course_gc_consecutive_failures" [];
+        /// Whether this process holds the locks, since it is at work; at most one may.
+        leader: IntGauge = "course_gc_leader" [];
         /// Whether the ledger answers and its tables are those that this program knows.
         ledger_up: IntGauge = "course_gc_ledger_up" [];
         /// How long runs and plans took.
@@ -84,21 +74,15 @@ metrics! {
         inventory_seconds: HistogramVec = "course_gc_inventory_duration_seconds" ["store"];
         /// How long it took to sweep a store.
         sweep_seconds: HistogramVec = "course_gc_sweep_duration_seconds" ["store"];
-        /// Courses that the liveness source, or the union of all, last named as live.
-        live_courses: IntGaugeVec = "course_gc_live_courses" ["source"];
-        /// Orphans in the last complete inventory, by what is known of them.
-        orphans: IntGaugeVec = "course_gc_orphans" ["store", "evidence"];
-        /// Orphans of the last complete inventory that are held, by the reason.
-        orphans_held: IntGaugeVec = "course_gc_orphans_held" ["store", "reason"];
-        /// Resources from whose names no course id, or more than one, could be read in the last complete inventory.
-        unrecognised: IntGaugeVec = "course_gc_unrecognised" ["store"];
-        /// Resources that belong to no configured source in the last complete inventory.
-        unclaimed: IntGaugeVec = "course_gc_unclaimed" ["store"];
-        /// Whether the last inventory was complete; nothing is swept otherwise.
-        store_complete: IntGaugeVec = "course_gc_store_complete" ["store"];
+        /// How long a store's client took for an operation, a page or a batch of which may be many questions.
+        client_seconds: HistogramVec = "course_gc_client_duration_seconds" ["store", "operation"];
+        /// Operations of a store's client that failed.
+        client_errors: IntCounterVec = "course_gc_client_errors_total" ["store", "operation"];
+        /// Orphans that no earlier run or plan had seen: leaks, but for those with the evidence requested.
+        orphans_found: IntCounterVec = "course_gc_orphans_found_total" ["store", "evidence"];
         /// Runs in which the store could not be listed, or not be swept, to the end.
         store_errors: IntCounterVec = "course_gc_store_errors_total" ["store"];
-        /// Points, keys and files deleted.
+        /// Points, keys, jobs, files, objects and rows deleted.
         deleted: IntCounterVec = "course_gc_resources_deleted_total" ["store"];
         /// Size of what was deleted, as far as known.
         deleted_bytes: IntCounterVec = "course_gc_deleted_bytes_total" ["store"];
@@ -114,12 +98,6 @@ metrics! {
         live_after_delete: IntCounterVec = "course_gc_live_after_delete_total" ["store"];
         /// Resources put back, since somebody whom they name turned out live after they went.
         put_back: IntCounterVec = "course_gc_put_back_total" ["store"];
-        /// Whether what goes from the store is copied into quarantine first.
-        store_quarantined: IntGaugeVec = "course_gc_store_quarantined" ["store"];
-        /// Copies in quarantine, before the last run's own.
-        quarantine_copies: IntGauge = "course_gc_quarantine_copies" [];
-        /// What these copies take.
-        quarantine_bytes: IntGauge = "course_gc_quarantine_bytes" [];
         /// Copies that expired and were purged.
         purged: IntCounter = "course_gc_quarantine_purged_total" [];
         /// What purging freed.
@@ -138,50 +116,162 @@ metrics! {
         store_info: IntGaugeVec = "course_gc_store_info" ["store", "kind"];
         /// The version of this program.
         build_info: IntGaugeVec = "course_gc_build_info" ["version"];
-        /// When this process started.
-        process_start: Gauge = "process_start_time_seconds" [];
+        /// How far apart runs are by the schedule, at its widest around the start of this process.
+        schedule_interval: Gauge = "course_gc_config_schedule_interval_seconds" [];
+        /// How long an orphan must have been seen as one, by evidence.
+        grace: GaugeVec = "course_gc_config_grace_seconds" ["evidence"];
+        /// Fewer live courses than this halt a run.
+        refuse_below: IntGauge = "course_gc_config_refuse_below" [];
+        /// A larger drop of the live courses than this halts a run.
+        refuse_drop: Gauge = "course_gc_config_refuse_drop_ratio" [];
+        /// The share of a source's courses that trips a breaker: of orphans (share), and of strangers (stranger_share).
+        breaker_share: GaugeVec = "course_gc_config_breaker_ratio" ["breaker"];
+        /// How many courses within 24 hours trip a breaker.
+        breaker_courses: IntGauge = "course_gc_config_breaker_courses" [];
+        /// How much within 24 hours trips a breaker.
+        breaker_bytes: IntGauge = "course_gc_config_breaker_bytes" [];
+        /// The most courses that one run sweeps; +Inf if nothing limits it.
+        cap_courses: Gauge = "course_gc_config_cap_courses" [];
+        /// How long a confirmation is good.
+        confirmation: Gauge = "course_gc_config_confirmation_seconds" [];
+        /// How long copies stay in quarantine.
+        quarantine_keep: Gauge = "course_gc_config_quarantine_keep_seconds" [];
+        /// The most that archives in quarantine may take.
+        quarantine_max: IntGauge = "course_gc_config_quarantine_max_bytes" [];
     }
 }
 
+/// All metrics.
+pub struct Metrics {
+    registry: Registry,
+    stores: Vec<String>,
+    pub(super) done: Done,
+    process: Process,
+    /// Not before the ledger was read.
+    known: OnceLock<Known>,
+}
+
 impl Metrics {
+    /// Every metric that there is, in the order of docs/metrics.md.
+    pub fn declared() -> [(&'static str, &'static [Declared]); 3] {
+        [
+            ("What this process did", Done::DECLARED),
+            ("What the ledger knows", Known::DECLARED),
+            ("The process", Process::DECLARED),
+        ]
+    }
+
     /// Metrics for stores of these names and kinds.
     ///
     /// # Errors
     /// If two metrics have one name, which no configuration can bring about.
     pub fn new(stores: &[(&str, &str)]) -> Result<Self, prometheus::Error> {
-        let metrics = Self::registered(Registry::new())?;
+        let registry = Registry::new();
+        let (done, process) = (Done::registered(&registry)?, Process::registered(&registry)?);
         for mode in [Mode::Plan, Mode::Run] {
             for verdict in Verdict::ALL {
-                metrics.runs.with_label_values(&[mode.as_str(), verdict.as_str()]);
+                done.runs.with_label_values(&[mode.as_str(), verdict.as_str()]);
             }
         }
         for stage in STAGES {
-            metrics.stage_seconds.with_label_values(&[stage]);
+            done.stage_seconds.with_label_values(&[stage]);
         }
         for outcome in CLEANUP_OUTCOMES {
-            metrics.cleanup_requests.with_label_values(&[outcome]);
+            done.cleanup_requests.with_label_values(&[outcome]);
         }
         for (store, kind) in stores {
-            metrics.store_info.with_label_values(&[store, kind]).set(1);
-            for counter in metrics.by_store() {
-                counter.with_label_values(&[store]);
-            }
-            for histogram in [&metrics.inventory_seconds, &metrics.sweep_seconds] {
-                histogram.with_label_values(&[store]);
-            }
+            done.store_info.with_label_values(&[store, kind]).set(1);
+            done.of_store(store);
         }
-        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        metrics.process_start.set(clock::wall().timestamp_millis() as f64 / 1000.0);
-        Ok(metrics)
+        done.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        process.start.set(clock::wall().timestamp_millis() as f64 / 1000.0);
+        let stores = stores.iter().map(|(name, _)| (*name).to_owned()).collect();
+        Ok(Self { registry, stores, done, process, known: OnceLock::new() })
+    }
+
+    /// What a person configured, for whoever looks at a dashboard.
+    pub fn configured(&self, config: &Config) {
+        let Done { grace, breaker_share, .. } = &self.done;
+        let graces = [
+            (Evidence::Requested, 0.0),
+            (Evidence::Tombstoned, config.grace.tombstoned.as_secs_f64()),
+            (Evidence::Departed, config.grace.departed.as_secs_f64()),
+            (Evidence::Stranger, config.grace.stranger.as_secs_f64()),
+        ];
+        graces.iter().for_each(|(of, seconds)| grace.with_label_values(&[of.as_str()]).set(*seconds));
+        let limits = &config.limits;
+        let shares = [("share", limits.breaker_share), ("stranger_share", limits.breaker_share_strangers)];
+        shares.iter().for_each(|(of, share)| breaker_share.with_label_values(&[*of]).set(ratio(share.get())));
+        self.done.schedule_interval.set(interval(&config.schedule.schedule(), clock::wall()).as_secs_f64());
+        self.done.refuse_below.set(gauge(limits.refuse_below));
+        self.done.refuse_drop.set(ratio(limits.refuse_drop.get()));
+        self.done.breaker_courses.set(gauge(limits.breaker_courses));
+        self.done.breaker_bytes.set(gauge(limits.breaker_bytes.get()));
+        self.done.cap_courses.set(limits.cap_courses.map_or(f64::INFINITY, |cap| cap as f64));
+        self.done.confirmation.set(limits.confirmation.as_secs_f64());
+        self.done.quarantine_keep.set(config.quarantine.keep.as_secs_f64());
+        self.done.quarantine_max.set(gauge(config.quarantine.max_size.get()));
     }
 
     /// The API has these routes, each with a method.
     pub fn serve_routes<'a>(&self, routes: impl IntoIterator<Item = (&'a str, &'a str)>) {
         for (route, method) in routes {
-            self.http_seconds.with_label_values(&[route]);
+            self.done.http_seconds.with_label_values(&[route]);
             for class in CLASSES {
-                self.http_requests.with_label_values(&[route, method, class]);
+                self.done.http_requests.with_label_values(&[route, method, class]);
             }
+        }
+    }
+
+    /// All series in Prometheus's text format.
+    ///
+    /// # Errors
+    /// If a series cannot be written.
+    pub fn text(&self) -> Result<String, prometheus::Error> {
+        self.process.look();
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+
+    /// Whether this process holds the locks now.
+    pub fn lead(&self, leads: bool) {
+        self.done.leader.set(i64::from(leads));
+    }
+
+    /// Takes over what the ledger tells.
+    pub(super) fn tell(&self, standing: &Standing) -> Result<(), prometheus::Error> {
+        if self.known.get().is_none() {
+            // Only the loop reads the ledger, so that nobody else registers meanwhile.
+            _ = self.known.set(Known::registered(&self.registry)?);
+        }
+        if let Some(known) = self.known.get() {
+            known.tell(standing, &self.stores);
+        }
+        Ok(())
+    }
+
+    /// Takes over what a report says that was done.
+    pub(super) fn record(&self, report: &RunReport) {
+        self.done.record(report);
+    }
+}
+
+impl Done {
+    /// Every series of a store.
+    fn of_store(&self, store: &str) {
+        for counter in self.by_store() {
+            counter.with_label_values(&[store]);
+        }
+        for histogram in [&self.inventory_seconds, &self.sweep_seconds] {
+            histogram.with_label_values(&[store]);
+        }
+        for operation in OPERATIONS {
+            self.client_seconds.with_label_values(&[store, operation]);
+            self.client_errors.with_label_values(&[store, operation]);
+        }
+        for evidence in Evidence::ALL {
+            self.orphans_found.with_label_values(&[store, evidence.as_str()]);
         }
     }
 
@@ -200,48 +290,21 @@ impl Metrics {
         ]
     }
 
-    /// All series in Prometheus's text format.
-    ///
-    /// # Errors
-    /// If a series cannot be written.
-    pub fn text(&self) -> Result<String, prometheus::Error> {
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
-        String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
-    }
-
-    /// Takes over what a report says; the run ended at `now`, in seconds since 1970.
-    pub(super) fn record(&self, report: &RunReport, now: f64) {
+    fn record(&self, report: &RunReport) {
         self.runs.with_label_values(&[report.mode.as_str(), report.verdict.as_str()]).inc();
         self.run_seconds.observe(report.seconds);
         for (stage, seconds) in &report.stages {
             self.stage_seconds.with_label_values(&[stage]).observe(*seconds);
         }
-        self.halted.set(i64::from(report.halt.is_some()));
-        for live in &report.live {
-            self.live_courses.with_label_values(&[&live.source]).set(gauge(live.live));
-        }
         for store in &report.stores {
             self.record_store(store, report.mode);
         }
-        if report.mode == Mode::Plan {
-            return;
-        }
-        if let Some(quarantine) = &report.quarantine {
+        if let (Mode::Run, Some(quarantine)) = (report.mode, &report.quarantine) {
             self.record_quarantine(quarantine);
-        }
-        self.last_run_start.set(report.started_at.timestamp_millis() as f64 / 1000.0);
-        if matches!(report.verdict, Verdict::Clean | Verdict::Done) {
-            self.last_success.set(now);
-        }
-        if report.verdict == Verdict::Clean {
-            self.last_clean.set(now);
         }
     }
 
     fn record_quarantine(&self, quarantine: &QuarantineReport) {
-        self.quarantine_copies.set(gauge(quarantine.copies));
-        self.quarantine_bytes.set(gauge(quarantine.bytes));
         self.purged.inc_by(quarantine.purged);
         self.reclaimed_bytes.inc_by(quarantine.reclaimed_bytes);
         self.live_again.inc_by(quarantine.live_again.len() as u64);
@@ -254,14 +317,12 @@ impl Metrics {
         if mode == Mode::Run {
             self.sweep_seconds.with_label_values(label).observe(store.sweep_seconds);
         }
-        self.store_complete.with_label_values(label).set(i64::from(store.complete));
-        if store.complete {
-            self.record_inventory(store);
+        for orphan in store.sources.iter().flat_map(|source| &source.orphans).filter(|orphan| orphan.new) {
+            self.orphans_found.with_label_values(&[&store.name, orphan.evidence.as_str()]).inc();
         }
         self.store_errors.with_label_values(label).inc_by(u64::from(store.error.is_some()));
         self.live_after_delete.with_label_values(label).inc_by(store.live_after_delete.len() as u64);
         self.put_back.with_label_values(label).inc_by(store.put_back);
-        self.store_quarantined.with_label_values(label).set(i64::from(store.quarantined));
         let swept = store.swept();
         self.deleted.with_label_values(label).inc_by(swept.deleted);
         self.deleted_bytes.with_label_values(label).inc_by(swept.bytes);
@@ -270,53 +331,24 @@ impl Metrics {
         self.unattempted.with_label_values(label).inc_by(swept.unattempted);
         self.spared.with_label_values(label).inc_by(swept.spared);
     }
+}
 
-    /// What a complete inventory says of the store as it is: it replaces what the one before said.
-    fn record_inventory(&self, store: &StoreReport) {
-        let name = store.name.as_str();
-        let orphans = || store.sources.iter().flat_map(|source| &source.orphans);
-        for evidence in Evidence::ALL {
-            let count = orphans().filter(|orphan| orphan.evidence == evidence).count() as u64;
-            self.orphans.with_label_values(&[name, evidence.as_str()]).set(gauge(count));
+fn ratio(percent: u8) -> f64 {
+    f64::from(percent) / 100.0
+}
+
+/// docs/metrics.md.
+pub fn page() -> String {
+    let mut page = include_str!("page.md").to_owned();
+    for (title, declared) in Metrics::declared() {
+        page.push_str(&format!(
+            "\n## {title}\n\n| metric | type | unit | labels | meaning |\n| --- | --- | --- | --- | --- |\n"
+        ));
+        for metric in declared {
+            let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+            let (name, kind, unit, labels) = (metric.name, metric.kind, metric.unit(), labels.join(", "));
+            page.push_str(&format!("| `{name}` | {kind} | {unit} | {labels} | {} |\n", metric.meaning));
         }
-        for reason in Hold::NAMES {
-            let held = store.sources.iter().filter_map(|source| source.held().get(reason).copied()).sum();
-            self.orphans_held.with_label_values(&[name, reason]).set(gauge(held));
-        }
-        let unrecognised = store.sources.iter().map(|source| source.unrecognised.count).sum();
-        self.unrecognised.with_label_values(&[name]).set(gauge(unrecognised));
-        self.unclaimed.with_label_values(&[name]).set(gauge(store.unclaimed.count));
     }
-}
-
-/// A count as a gauge takes it.
-fn gauge(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// A kind of metric that [`metrics!`] can declare.
-trait Kind: Sized {
-    fn create(name: &str, help: &str, labels: &[&str]) -> Result<Self, prometheus::Error>;
-}
-
-macro_rules! kinds {
-    ($($single:ty, $labelled:ty, $options:expr;)+) => {$(
-        impl Kind for $single {
-            fn create(name: &str, help: &str, _: &[&str]) -> Result<Self, prometheus::Error> {
-                Self::with_opts($options(name, help))
-            }
-        }
-        impl Kind for $labelled {
-            fn create(name: &str, help: &str, labels: &[&str]) -> Result<Self, prometheus::Error> {
-                Self::new($options(name, help), labels)
-            }
-        }
-    )+};
-}
-
-kinds! {
-    IntCounter, IntCounterVec, Opts::new;
-    IntGauge, IntGaugeVec, Opts::new;
-    Gauge, GaugeVec, Opts::new;
-    Histogram, HistogramVec, |name, help| HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+    page
 }
