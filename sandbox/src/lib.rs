@@ -2,7 +2,7 @@
 //!
 //! **Servers.** [`Postgres`], [`Redis`] and [`Qdrant`] are real servers, each in a temporary folder and on a free port, and so are
 //! [`PgBouncer`], a pooler before a Postgres, and [`Objects`], an S3 service in memory. A [`RedisCluster`] has three masters, and
-//! [`RedisSentinels`] watch over a Redis and its replica.
+//! [`RedisSentinels`] watch over a Redis and its replica. A [`Prometheus`] watches over course-gc.
 //! A server ends with its handle and with the process that started it, even when that is killed. Tests that stop or
 //! break a server start their own. A [`Proxy`] before a server makes it slow, silent, absent or mad at a chosen moment.
 //!
@@ -23,6 +23,7 @@ mod pgbouncer;
 mod ports;
 mod postgres;
 mod program;
+mod prometheus;
 mod proxy;
 mod python;
 mod qdrant;
@@ -44,6 +45,7 @@ pub use self::{
     ports::free_port,
     postgres::{Database, Postgres},
     program::program,
+    prometheus::{Prometheus, Sample, Watching},
     proxy::{Behaviour, Proxy},
     python::Python,
     qdrant::{Collections, Qdrant, QdrantOptions},

@@ -30,3 +30,4 @@ mod tables;
 mod tombstones;
 mod trigger;
 mod truth;
+mod watched;

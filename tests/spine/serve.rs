@@ -34,34 +34,54 @@ fn each_second() -> Settings {
 }
 
 /// The program while it serves.
-struct Serving {
+pub struct Serving {
     program: Child,
-    address: SocketAddr,
+    /// Where it answers.
+    pub address: SocketAddr,
 }
 
 /// What it answered over HTTP.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub struct Answer {
+    /// The status.
+    pub status: u16,
     /// The status line and the headers, in lower case.
-    head: String,
-    body: String,
+    pub head: String,
+    /// The body.
+    pub body: String,
 }
 
 impl Serving {
-    fn start(installation: &Installation) -> Result<Self> {
+    /// Starts it.
+    pub fn start(installation: &Installation) -> Result<Self> {
+        Self::start_with(installation, &[])
+    }
+
+    /// Starts it with further variables of its environment.
+    pub fn start_with(installation: &Installation, variables: &[(&str, &str)]) -> Result<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let mut command = installation.command(&["serve"]);
         command.env("COURSE_GC_HTTP_LISTEN", address.to_string());
         // One key a batch, so that a sweep of many takes a while.
         command.env("COURSE_GC_STORES_CACHE_BATCH", "1");
+        command.envs(variables.iter().copied());
         Ok(Self { program: command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?, address })
     }
 
     /// Asks over a connection of its own.
-    async fn get(&self, path: &str) -> Result<Answer> {
+    pub async fn get(&self, path: &str) -> Result<Answer> {
+        self.ask(path, "").await
+    }
+
+    /// Asks as who has this token.
+    pub async fn get_as(&self, path: &str, token: &str) -> Result<Answer> {
+        self.ask(path, &format!("Authorization: Bearer {token}\r\n")).await
+    }
+
+    async fn ask(&self, path: &str, further: &str) -> Result<Answer> {
         let mut stream = TcpStream::connect(self.address).await?;
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{further}\r\n");
+        stream.write_all(request.as_bytes()).await?;
         let mut text = String::new();
         timeout(IN_TIME, stream.read_to_string(&mut text)).await.context(path.to_owned())??;
         let (head, body) = text.split_once("\r\n\r\n").context("a head and a body")?;
@@ -70,7 +90,7 @@ impl Serving {
     }
 
     /// Waits until it says that it is ready.
-    async fn ready(&self) -> Result<()> {
+    pub async fn ready(&self) -> Result<()> {
         eventually("it is ready", async || {
             let answer = self.get("/readyz").await.ok();
             Ok(answer.filter(|answer| answer.status == 200).map(drop))
@@ -79,14 +99,14 @@ impl Serving {
     }
 
     /// The value of a series that must be there.
-    async fn metric(&self, series: &str) -> Result<f64> {
+    pub async fn metric(&self, series: &str) -> Result<f64> {
         let body = self.get("/metrics").await?.body;
         let line = body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         Ok(line.with_context(|| format!("{series} is not in {body}"))?.parse()?)
     }
 
     /// Waits until a series is more than it was.
-    async fn beyond(&self, series: &str, was: f64) -> Result<()> {
+    pub async fn beyond(&self, series: &str, was: f64) -> Result<()> {
         eventually(&format!("{series} is more than {was}"), async || {
             Ok((self.metric(series).await? > was).then_some(()))
         })
@@ -105,7 +125,7 @@ impl Serving {
     }
 
     /// Sends the signal that ends it, and waits for that.
-    async fn end(mut self, signal: Signal) -> Result<ExitStatus> {
+    pub async fn end(mut self, signal: Signal) -> Result<ExitStatus> {
         self.signal(signal)?;
         let status = timeout(IN_TIME, self.program.wait()).await.context("it takes too long")??;
         assert!(self.get("/healthz").await.is_err(), "nobody listens any more");
@@ -114,7 +134,7 @@ impl Serving {
 }
 
 /// Lets runs begin, but come no further than to the note of their start, until this transaction ends.
-async fn hold(installation: &Installation) -> Result<Transaction<'static, Postgres>> {
+pub async fn hold(installation: &Installation) -> Result<Transaction<'static, Postgres>> {
     let mut transaction = installation.stores.postgres.begin().await?;
     sqlx::query("LOCK TABLE course_gc.runs IN EXCLUSIVE MODE").execute(&mut *transaction).await?;
     Ok(transaction)
