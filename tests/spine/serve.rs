@@ -70,17 +70,20 @@ impl Serving {
 
     /// Asks over a connection of its own.
     pub async fn get(&self, path: &str) -> Result<Answer> {
-        self.ask(path, "").await
+        self.send("GET", path, "").await
     }
 
     /// Asks as who has this token.
     pub async fn get_as(&self, path: &str, token: &str) -> Result<Answer> {
-        self.ask(path, &format!("Authorization: Bearer {token}\r\n")).await
+        self.send("GET", path, &format!("Bearer {token}")).await
     }
 
-    async fn ask(&self, path: &str, further: &str) -> Result<Answer> {
+    /// Asks with this authorization, if it is not empty.
+    pub async fn send(&self, method: &str, path: &str, authorization: &str) -> Result<Answer> {
         let mut stream = TcpStream::connect(self.address).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{further}\r\n");
+        let shown =
+            if authorization.is_empty() { String::new() } else { format!("Authorization: {authorization}\r\n") };
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{shown}\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut text = String::new();
         timeout(IN_TIME, stream.read_to_string(&mut text)).await.context(path.to_owned())??;

@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
-use sandbox::{Objects, program};
+use sandbox::{Objects, Prometheus, Watching, program};
 use tokio::process::Command;
 
 use crate::story::Story;
@@ -18,6 +18,9 @@ server=$!
 exec 3<&-
 wait "$server"
 "#;
+
+/// The alerts, as they are shipped.
+const RULES: &str = include_str!("../../../../alerts/course-gc.yaml");
 
 /// Serves until `asked_to_stop` resolves; then lets the program end in order.
 pub async fn serve(story: &Story, asked_to_stop: impl Future<Output = ()>) -> Result<()> {
@@ -34,6 +37,8 @@ pub async fn serve(story: &Story, asked_to_stop: impl Future<Output = ()>) -> Re
         .spawn()
         .context("starting course-gc serve")?;
     let lifeline = serve.stdin.take();
+    let prometheus = Prometheus::start(&Watching { interval: "5s", rules: RULES.to_owned() }).await?;
+    prometheus.scrape(&[("course-gc", settings.listen)])?;
     println!("\nRunning until Ctrl-C, with a run every ten seconds:");
     println!("  Postgres       {}", addresses.postgres);
     println!("  Redis          {}", addresses.redis);
@@ -43,7 +48,8 @@ pub async fn serve(story: &Story, asked_to_stop: impl Future<Output = ()>) -> Re
     }
     println!("  folders        {}/uploads and enrichments", addresses.files.display());
     println!("  configuration  {}", course_gc.config().display());
-    println!("  metrics        http://{}/metrics (and /healthz, /readyz)\n", settings.listen);
+    println!("  metrics        http://{}/metrics (and /healthz, /readyz)", settings.listen);
+    println!("  Prometheus     {} scrapes them; its alerts: {0}/alerts\n", prometheus.url());
     println!("In another terminal, to ask course-gc, or to delete a course and see its leaks go:");
     for (name, value) in course_gc.environment() {
         println!("  export {name}={value}");
