@@ -23,6 +23,7 @@ use crate::errors::chain;
 use crate::ledger::{Ledger, Pauses};
 use crate::reconcile::{RunError, reconcile};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Traces;
 use crate::telemetry::{events, subscriber};
 use crate::{adopt, app, serve};
 use cleanup::CleanupArguments;
@@ -156,7 +157,18 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let config = loaded.config;
-    subscriber::init(config.log.format, config.log.level);
+    let traces = config.log.traces_url.as_ref().map(|url| Traces::new(url, &config.installation)).transpose()?;
+    subscriber::init(config.log.format, config.log.level, traces.as_ref());
+    let code = work(cli, config).await;
+    if let Some(traces) = traces
+        && let Err(error) = traces.end().await
+    {
+        tracing::warn!(error = chain(&error), "traces");
+    }
+    code
+}
+
+async fn work(cli: &Cli, config: Config) -> anyhow::Result<u8> {
     match cli.command {
         Command::Plan => activate(cli, &config, Mode::Plan).await,
         Command::Run => activate(cli, &config, Mode::Run).await,

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, error_span};
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -151,13 +152,17 @@ impl From<LedgerError> for RunError {
 /// If nothing could be judged at all. What went wrong in a store is in the report.
 pub async fn reconcile(collector: &Collector, mode: Mode, stop: &CancellationToken) -> Result<RunReport, RunError> {
     let mut pass = Pass::begin(collector, mode).await?;
-    let planned = pass.plan(stop).await;
-    let ended = match (planned, mode) {
-        (Ok(Some(plan)), Mode::Run) => pass.sweep(&plan, stop).await,
-        (Ok(_), _) => Ok(()),
-        (Err(error), _) => Err(error),
+    let span = error_span!("run", run = %pass.report.run, mode = mode.as_str());
+    let story = async {
+        let planned = pass.plan(stop).await;
+        let ended = match (planned, mode) {
+            (Ok(Some(plan)), Mode::Run) => pass.sweep(&plan, stop).await,
+            (Ok(_), _) => Ok(()),
+            (Err(error), _) => Err(error),
+        };
+        pass.end(ended).await
     };
-    pass.end(ended).await
+    story.instrument(span).await
 }
 
 /// One pass under way: it holds the locks, and its report grows with each stage.
@@ -211,25 +216,29 @@ impl<'a> Pass<'a> {
     pub async fn plan(&mut self, stop: &CancellationToken) -> Result<Option<Plan>, RunError> {
         let Self { collector, locks, report, watch, requests, .. } = self;
         *requests = Requests::read(collector).await?;
-        let places = match places::check(collector, locks, report.mode).await? {
+        let places = match places::check(collector, locks, report.mode).instrument(error_span!("places")).await? {
             Ok(places) => places,
             Err(misplaced) => return Ok(self.halt(&misplaced)),
         };
         watch.stage(report, "places");
-        let truth = stages::read_truth(collector, locks, &places, report).await?;
+        let truth = stages::read_truth(collector, locks, &places, report).instrument(error_span!("liveness")).await?;
         watch.stage(report, "liveness");
         let (live, mut graves) = match truth {
             Truth::Believed(live, graves) => (live, graves),
             Truth::Halted(halt) => return Ok(self.halt(&halt)),
         };
-        let mut inventories = stages::take_inventories(collector, Arc::clone(&live), &places, stop).await?;
+        let mut inventories = stages::take_inventories(collector, Arc::clone(&live), &places, stop)
+            .instrument(error_span!("inventory"))
+            .await?;
         watch.stage(report, "inventory");
         let evidence = (requests.courses(), &mut graves);
-        let views = orphans::find(collector, locks, report, &mut inventories, evidence).await?;
+        let views = orphans::find(collector, locks, report, &mut inventories, evidence)
+            .instrument(error_span!("orphans"))
+            .await?;
         watch.stage(report, "orphans");
         let world = stages::read_world(collector, report).await?;
         let plan = decide(views, &world, &collector.limits);
-        stages::record_plan(collector, &inventories, &plan, report).await?;
+        stages::record_plan(collector, &inventories, &plan, report).instrument(error_span!("plan")).await?;
         watch.stage(report, "plan");
         self.live = live;
         self.entries = places.entries.into_iter().map(Result::ok).collect();
@@ -243,18 +252,21 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// If the ledger does not answer. What went wrong in a store is in the report.
     pub async fn sweep(&mut self, plan: &Plan, stop: &CancellationToken) -> Result<(), RunError> {
-        copies::purge(self.collector, &self.locks, &mut self.report).await?;
+        copies::purge(self.collector, &self.locks, &mut self.report).instrument(error_span!("purge")).await?;
         self.watch.stage(&mut self.report, "purge");
         let watched = self.requests.courses();
         let what = stages::Sweeping { plan, entries: &self.entries, live: &self.live, watched };
-        let (live, watched) = stages::sweep(self.collector, &self.locks, what, stop, &mut self.report).await?;
+        let (live, watched) = stages::sweep(self.collector, &self.locks, what, stop, &mut self.report)
+            .instrument(error_span!("sweep"))
+            .await?;
         if let Some(graves) = &mut self.graves {
             graves.void_late(self.collector, &self.locks, &live).await?;
         }
         self.watch.stage(&mut self.report, "sweep");
         if !self.requests.courses().is_empty() {
             let (live, took) = ([self.live.as_ref(), &live], self.watch.elapsed());
-            self.requests.answer(self.collector, &self.report, (plan, &watched), (live, took)).await;
+            let answer = self.requests.answer(self.collector, &self.report, (plan, &watched), (live, took));
+            answer.instrument(error_span!("requests")).await;
             self.watch.stage(&mut self.report, "requests");
         }
         Ok(())

@@ -64,6 +64,9 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
         }
     }
     check.overlaps(&places);
+    if let Some(url) = &config.log.traces_url {
+        check.scheme("log.traces_url", url, &["https", "http"]);
+    }
 }
 
 /// What a source of a store claims as its own.

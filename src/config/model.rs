@@ -554,5 +554,7 @@ section! {
         format: LogFormat = "text";
         /// error, warn, info, debug or trace.
         level: Level = "info";
+        /// Where traces of runs go, by OTLP over HTTP. Default: nowhere.
+        traces_url: Option<SecretUrl>, mention "http://collector:4318/v1/traces";
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span, error_span};
 use uuid::Uuid;
 
 use super::graves::Graves;
@@ -183,7 +184,9 @@ pub async fn take_inventories(
     let mut tasks = JoinSet::new();
     for (index, managed) in collector.stores.iter().enumerate() {
         let (store, live, clock) = (Arc::clone(&managed.store), Arc::clone(&live), Arc::clone(&collector.clock));
-        tasks.spawn(async move { (index, take_inventory(store.as_ref(), live, clock.as_ref()).await) });
+        let span = of_store(store.as_ref());
+        let take = async move { (index, take_inventory(store.as_ref(), live, clock.as_ref()).await) };
+        tasks.spawn(take.instrument(span));
     }
     let mut taken: BTreeMap<usize, Taken> = BTreeMap::new();
     loop {
@@ -214,6 +217,11 @@ pub async fn take_inventories(
     let reasons = places.entries.iter().map(|entry| entry.as_ref().err().cloned()).enumerate();
     let each = reasons.map(|(index, not_adopted)| Taken { not_adopted, ..taken.remove(&index).unwrap_or_else(broken) });
     Ok(each.collect())
+}
+
+/// What is done in one store.
+fn of_store(store: &dyn Store) -> Span {
+    error_span!("store", store = store.name())
 }
 
 async fn take_inventory(store: &dyn Store, live: Arc<LiveSet>, clock: &dyn Clock) -> Taken {
@@ -375,14 +383,15 @@ pub(super) async fn sweep(
     };
     let each = collector.stores.iter().enumerate().map(|(index, managed)| {
         let sweeper = &sweeper;
-        async move {
+        let sweep = async move {
             let began = collector.clock.since_boot();
             let orphans: Vec<&Orphan> = plan.sweeps(index).collect();
             let entry = entries.get(index).and_then(Option::as_ref);
             let share = Share { store: managed.store.as_ref(), entry, quarantined: managed.quarantined, orphans };
             let swept = sweeper.sweep(&share).await;
             (swept, collector.clock.since_boot().saturating_sub(began))
-        }
+        };
+        sweep.instrument(of_store(managed.store.as_ref()))
     });
     let all: Vec<(Swept, Duration)> = join_all(each).await;
     let mut live = LiveSet::empty(collector.id_type);

@@ -2,22 +2,32 @@
 //!
 //! This program's own lines are kept from the configured level up, those of libraries from `warn` up (and never below the
 //! configured level). The environment is not asked: the level is in the configuration.
+//!
+//! Where a line was written tells of which run, stage and store it is: spans have these, and are there at every level.
 
+use std::fmt;
 use std::io::{IsTerminal, stderr};
 
-use tracing::{Level, Subscriber};
+use serde_json::{Map, Value};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::field::VisitOutput;
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::{MakeWriter, layer};
+use tracing_subscriber::fmt::format::{JsonFields, JsonVisitor, Writer};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter, layer};
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, registry};
 
+use super::traces::Traces;
 use crate::config::LogFormat;
 
-/// From now on, logs to standard error. If the process logs already, nothing changes.
-pub fn init(format: LogFormat, level: Level) {
+/// From now on, logs to standard error, and hands spans to `traces`. If the process logs already, nothing changes.
+pub fn init(format: LogFormat, level: Level, traces: Option<&Traces>) {
     // The one error is that there is a subscriber already, and it stays.
-    let _ = subscriber(format, level, stderr, stderr().is_terminal()).try_init();
+    let lines = subscriber(format, level, stderr, stderr().is_terminal());
+    let _ = lines.with(traces.map(Traces::layer)).try_init();
 }
 
 /// A subscriber that writes to `writer`; `colours` are for text only.
@@ -26,19 +36,58 @@ pub(super) fn subscriber<W>(
     level: Level,
     writer: W,
     colours: bool,
-) -> Box<dyn Subscriber + Send + Sync>
+) -> impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let libraries = LevelFilter::from_level(level.min(Level::WARN));
     let filter = Targets::new().with_default(libraries).with_target(env!("CARGO_CRATE_NAME"), level);
-    let lines = registry().with(filter);
-    match format {
-        LogFormat::Text => Box::new(lines.with(layer().with_writer(writer).with_ansi(colours))),
+    let lines = match format {
+        LogFormat::Text => layer().with_writer(writer).with_ansi(colours).boxed(),
         LogFormat::Json => {
-            Box::new(lines.with(layer().json().flatten_event(true).with_current_span(false).with_writer(writer)))
+            layer().fmt_fields(JsonFields::new()).event_format(JsonLine).with_ansi(false).with_writer(writer).boxed()
         }
+    };
+    registry().with(lines.with_filter(filter))
+}
+
+/// A line as one flat object: what was said, and of which run, stage and store, as the spans around it tell.
+struct JsonLine;
+
+impl<S, N> FormatEvent<S, N> for JsonLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut line = Map::new();
+        let mut time = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut time))?;
+        line.insert("timestamp".to_owned(), time.into());
+        line.insert("level".to_owned(), event.metadata().level().as_str().into());
+        let mut fields = String::new();
+        let mut visitor = JsonVisitor::new(&mut fields);
+        event.record(&mut visitor);
+        visitor.finish()?;
+        line.extend(object(&fields));
+        line.insert("target".to_owned(), event.metadata().target().into());
+        // The innermost first: what it says holds.
+        for span in context.event_scope().into_iter().flatten() {
+            let extensions = span.extensions();
+            let fields = extensions.get::<FormattedFields<N>>().map(|fields| object(fields)).unwrap_or_default();
+            if fields.is_empty() {
+                line.entry("stage").or_insert_with(|| span.name().into());
+            }
+            for (name, value) in fields {
+                line.entry(name).or_insert(value);
+            }
+        }
+        writeln!(writer, "{}", Value::Object(line))
     }
+}
+
+fn object(text: &str) -> Map<String, Value> {
+    serde_json::from_str(text).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -101,6 +150,27 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_line_tells_of_which_run_stage_and_store_it_is_at_every_level() {
+        let written = |format| {
+            lines(format, Level::WARN, || {
+                let _run = tracing::error_span!(target: "course_gc", "run", run = 7, mode = "plan").entered();
+                let _stage = tracing::error_span!(target: "course_gc", "inventory").entered();
+                let _store = tracing::error_span!(target: "course_gc", "store", store = "cache").entered();
+                tracing::warn!(target: "course_gc", error = "no answer", "incomplete");
+                tracing::warn!(target: "course_gc", store = "another", "it says so itself");
+            })
+        };
+        let text = written(LogFormat::Text);
+        assert!(text[0].contains("run{run=7 mode=\"plan\"}:inventory:store{store=\"cache\"}"), "{text:?}");
+        let json = written(LogFormat::Json);
+        let line: serde_json::Value = serde_json::from_str(&json[0]).unwrap();
+        let told = ["run", "stage", "store", "error", "message"].map(|name| line[name].clone());
+        assert_eq!(told, [7.into(), "inventory".into(), "cache".into(), "no answer".into(), "incomplete".into()]);
+        let line: serde_json::Value = serde_json::from_str(&json[1]).unwrap();
+        assert_eq!(line["store"], "another");
+    }
+
+    #[test]
     fn libraries_never_say_more_than_warnings() {
         let said =
             |level| written(LogFormat::Text, level).iter().map(|line| line.contains("theirs")).collect::<Vec<_>>();
@@ -110,8 +180,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_second_start_changes_nothing() {
-        init(LogFormat::Text, Level::ERROR);
-        init(LogFormat::Json, Level::TRACE);
+        init(LogFormat::Text, Level::ERROR, None);
+        init(LogFormat::Json, Level::TRACE, None);
         assert!(tracing::enabled!(target: "course_gc", Level::ERROR));
         assert!(!tracing::enabled!(target: "course_gc", Level::INFO));
     }

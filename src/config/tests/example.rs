@@ -52,6 +52,7 @@ fn the_report_shows_each_value_and_where_it_comes_from() {
     api                                  none                           default
     log.format                           text                           default
     log.level                            info                           default
+    log.traces_url                       none                           default
     ");
 }
 

@@ -81,6 +81,10 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
              config.yaml:12:66: api.jwt.jwks_url: begins with `ftp://`; write https:// or http://",
         ),
         (
+            least("log: { traces_url: grpc://collector:4317 }\n"),
+            "config.yaml:12:20: log.traces_url: begins with `grpc://`; write https:// or http://",
+        ),
+        (
             least("api: { jwt: { issuer: a, audience: b, secret: s } }\n"),
             "config.yaml:12:47: api.jwt.secret: is a secret, which does not belong in this file; give `secret_file: /run/secrets/…` or COURSE_GC_API_JWT_SECRET instead",
         ),

@@ -3,6 +3,7 @@
 mod alerts;
 mod dashboards;
 mod fires;
+mod traces;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
