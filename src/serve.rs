@@ -30,7 +30,7 @@ use crate::domain::report::{Mode, RunReport, Verdict};
 use crate::domain::standing::Standing;
 use crate::errors::chain;
 use crate::http::api::Api;
-use crate::http::{self, Health, Site, Unwell};
+use crate::http::{self, Board, Health, Site, Unwell};
 use crate::ledger::LedgerError;
 use crate::reconcile::{Collector, RunError, reconcile};
 use crate::schedule::Ticker;
@@ -100,11 +100,12 @@ pub async fn serve_on(serving: Serving, listener: TcpListener, stop: Cancellatio
     events::listening(listener.local_addr().map_err(ServeError::Http)?);
     let health = Arc::new(Health::new(Arc::clone(&collector.clock)));
     let close = CancellationToken::new();
-    let site = Site { metrics: Arc::clone(&metrics), health: Arc::clone(&health), api };
+    let board = Arc::new(Board::default());
+    let site = Site { metrics: Arc::clone(&metrics), health: Arc::clone(&health), board: Arc::clone(&board), api };
     let answering = http::answer(listener, site, close.clone());
     let mut http = AbortOnDropHandle::new(tokio::spawn(answering));
     let ticker = Ticker::start().await.map_err(ServeError::Ticker)?;
-    let mut activator = Activator::new((collector, metrics), health, bell, stop);
+    let mut activator = Activator::new((collector, metrics), (health, board), bell, stop);
     let ended = tokio::select! {
         () = activator.turn(&ticker) => {
             activator.settle().await;
@@ -159,6 +160,7 @@ struct Activator {
     collector: Arc<Collector>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
+    board: Arc<Board>,
     stop: CancellationToken,
     bell: Arc<Bell>,
     known: Known,
@@ -175,13 +177,13 @@ struct Activator {
 impl Activator {
     fn new(
         (collector, metrics): (Arc<Collector>, Arc<Metrics>),
-        health: Arc<Health>,
+        (health, board): (Arc<Health>, Arc<Board>),
         bell: Arc<Bell>,
         stop: CancellationToken,
     ) -> Self {
         let (known, work) = (Known::default(), JoinSet::new());
         let told = Told::default();
-        Self { collector, metrics, health, stop, bell, known, ledger_up: None, told, failed_in_a_row: 0, work }
+        Self { collector, metrics, health, board, stop, bell, known, ledger_up: None, told, failed_in_a_row: 0, work }
     }
 
     /// Looks and runs, until it is told to stop.
@@ -251,7 +253,7 @@ impl Activator {
                 let (looked_at, wanted) = (self.now(), wanted || self.bell.wants_a_run());
                 self.known.view = Some(View { last_start, wanted, database_time: now, looked_at });
                 match standing {
-                    Ok(standing) => self.tell(&standing),
+                    Ok(standing) => self.tell(standing),
                     Err(error) => events::not_told(&error),
                 }
                 self.health.set_ready(Ok(()));
@@ -270,12 +272,13 @@ impl Activator {
         }
     }
 
-    fn tell(&mut self, standing: &Standing) {
-        events::told(&self.metrics, standing);
+    fn tell(&mut self, standing: Standing) {
+        events::told(&self.metrics, &standing);
         if standing.last_unfailed != self.told.unfailed {
             self.failed(0);
         }
         self.told = Told { ended: standing.last_ended, unfailed: standing.last_unfailed };
+        self.board.put(standing);
     }
 
     fn failed(&mut self, in_a_row: u32) {

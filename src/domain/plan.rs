@@ -139,6 +139,25 @@ impl Hold {
         }
     }
 
+    /// What the hold of this name means, and what to do about it.
+    pub fn named_in_words(name: &str) -> &'static str {
+        let breaker = Breaker::ALL.into_iter().map(|breaker| Self::Breaker { breaker });
+        let others = [
+            Self::Incomplete,
+            Self::NotAdopted,
+            Self::Discontinuity,
+            Self::Paused,
+            Self::Restored,
+            Self::NotExclusive,
+            Self::Referenced,
+            Self::Grace { left_seconds: 0 },
+            Self::Locked,
+            Self::Entangled,
+            Self::Cap,
+        ];
+        others.into_iter().chain(breaker).find(|hold| hold.as_str() == name).map_or("", Self::in_words)
+    }
+
     /// True if it stays held until a person does something.
     pub fn needs_a_person(self) -> bool {
         matches!(self, Self::Breaker { .. } | Self::Paused | Self::NotAdopted | Self::Discontinuity)

@@ -5,16 +5,17 @@
 //! | `/healthz` | 200 while the serve loop makes progress, 503 with the reason otherwise: restart it |
 //! | `/readyz` | 200 once the ledger is there and its tables fit, 503 with the reason otherwise |
 //! | `/metrics` | all series in Prometheus's text format |
+//! | `/` | the same in words, for people: see [`page`] |
+//! | `/v1/…`, `/openapi.json`, `/runs` | the API, if it is configured, for whoever has a good token: see [`api`] |
 //!
-//! | `/v1/…`, `/openapi.json` | the API, if it is configured, for whoever has a good token: see [`api`] |
-//!
-//! Who asks for the first three sees metrics and a [`Health`], never a store or the ledger: a probe costs nothing, no body is
+//! Who asks for the first four sees metrics, a [`Board`] and a [`Health`], never a store or the ledger: a probe costs nothing, no body is
 //! read, and the answer is due within [`ANSWER_WITHIN`]. The API's handlers see an [`Office`](crate::office::Office). A connection
 //! on which nothing comes is closed after [`PATIENCE`], which is longer than any answer takes.
 
 pub mod access;
 pub mod api;
 mod health;
+mod page;
 mod patience;
 pub mod trpc;
 
@@ -38,6 +39,7 @@ use api::{Api, Problem};
 use patience::Patient;
 
 pub use health::{Health, Unwell};
+pub use page::Board;
 
 /// The longest that an answer may take, but for the API's.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -51,6 +53,8 @@ pub struct Site {
     pub metrics: Arc<Metrics>,
     /// How the serve loop is.
     pub health: Arc<Health>,
+    /// How things stand.
+    pub board: Arc<Board>,
     /// The API, if there is one.
     pub api: Option<Arc<Api>>,
 }
@@ -70,14 +74,17 @@ async fn answer_patiently(listener: Patient, router: Router, close: Cancellation
 /// All paths.
 fn router(site: Site) -> Router {
     let api: Router = site.api.as_ref().map(api::router).unwrap_or_default();
+    let pages: Router = site.api.as_ref().map(api::pages).unwrap_or_default();
     let trpc = if site.api.is_some() { trpc::router(api.clone()) } else { Router::new() };
     Router::new()
+        .route("/", get(page::first))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(exposition))
         .layer(from_fn(in_time))
         .merge(api.with_state(()))
         .merge(trpc.with_state(()))
+        .merge(pages.with_state(()))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         .with_state(site)
@@ -113,7 +120,7 @@ async fn not_found(State(site): State<Site>, uri: Uri) -> Response {
         let detail = format!("nothing is at this path; {} describes what there is", api::DOCUMENT);
         return Problem::new(StatusCode::NOT_FOUND, detail).into_response();
     }
-    let text = format!("nothing is at {}; there are /healthz, /readyz and /metrics\n", uri.path());
+    let text = format!("nothing is at {}; there are /, /healthz, /readyz and /metrics\n", uri.path());
     (StatusCode::NOT_FOUND, text).into_response()
 }
 

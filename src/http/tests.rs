@@ -48,7 +48,8 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let health = Arc::new(Health::new(Arc::new(MachineClock)));
         let metrics = Arc::new(Metrics::new(&[("cache", "redis")]).unwrap());
-        let app = router(Site { metrics, health: Arc::clone(&health), api: None });
+        let board = Arc::new(Board::default());
+        let app = router(Site { metrics, health: Arc::clone(&health), board, api: None });
         let task = tokio::spawn(answer_patiently(Patient::new(listener, patience), app, CancellationToken::new()));
         Self { address, health, _task: AbortOnDropHandle::new(task) }
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use axum::{Json, Router};
 use utoipa::openapi::path::Operation;
@@ -27,6 +27,7 @@ use utoipa_axum::routes;
 use crate::clock::Clock;
 use crate::domain::ids::CourseId;
 use crate::http::access::{Access, Caller};
+use crate::http::page;
 use crate::office::Office;
 use crate::telemetry::metrics::Metrics;
 
@@ -35,6 +36,8 @@ pub use problem::{PROBLEM, Problem};
 /// Where the description is.
 pub const DOCUMENT: &str = "/openapi.json";
 const CLEANUP: &str = "/v1/courses/{course_id}/cleanup";
+/// What people see of it.
+const RUNS_PAGE: &str = "/runs";
 const REQUEST: &str = "/v1/requests/{id}";
 
 /// How long an answer may take beyond what a caller waits for the end of its cleanup.
@@ -80,6 +83,16 @@ pub fn router<S: Clone + Send + Sync + 'static>(api: &Arc<Api>) -> Router<S> {
         .route(DOCUMENT, get(move || std::future::ready(Json(Arc::clone(&description)))))
         .route_layer(from_fn_with_state(Arc::clone(api), guard::guard))
         .layer(DefaultBodyLimit::max(body::LARGEST))
+        .with_state(Arc::clone(api))
+}
+
+/// The pages for people who have a token, behind the guard, too.
+pub fn pages<S: Clone + Send + Sync + 'static>(api: &Arc<Api>) -> Router<S> {
+    api.metrics.serve_routes([(RUNS_PAGE, "GET")]);
+    Router::new()
+        .route(RUNS_PAGE, get(page::runs))
+        .route_layer(from_fn_with_state(Arc::clone(api), guard::guard))
+        .layer(from_fn(page::ask_the_browser))
         .with_state(Arc::clone(api))
 }
 

@@ -3,6 +3,7 @@
 mod alerts;
 mod dashboards;
 mod fires;
+mod pages;
 mod traces;
 
 use std::collections::{BTreeMap, BTreeSet};
