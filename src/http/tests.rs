@@ -96,7 +96,7 @@ async fn what_is_not_there_is_answered_in_words() {
     let server = Server::start().await;
     let missing = server.ask("GET", "/nothing?here").await;
     assert_eq!(missing.status, 404);
-    assert_eq!(missing.body, "nothing is at /nothing; there are /healthz, /readyz and /metrics\n");
+    assert_eq!(missing.body, "nothing is at /nothing; there are /, /healthz, /readyz and /metrics\n");
     let refused = server.ask("DELETE", "/metrics").await;
     assert_eq!((refused.status, refused.body.as_str()), (405, "/metrics does not take DELETE; use GET\n"));
     assert!(refused.head.contains("allow: get,head"), "{}", refused.head);

@@ -36,7 +36,10 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
         (least("installation: other\n"), "config.yaml:12:1: installation: is given twice, first in line 1; keep one"),
         (least("    bach: 9\n"), "config.yaml:12:5: stores.cache.bach: is no known field; did you mean `batch`?"),
         (least("limit: {}\n"), "config.yaml:12:1: limit: is no known field; did you mean `limits`?"),
-        (least("log: { colour: red }\n"), "config.yaml:12:8: log.colour: is no known field; known here: format, level"),
+        (
+            least("log: { colour: red }\n"),
+            "config.yaml:12:8: log.colour: is no known field; known here: format, level, traces_url, traces_url_file",
+        ),
         (
             least("log: { level: }\n").replace("level: }", "level: [info] }"),
             "config.yaml:12:15: log.level: is not a single value; write one",
