@@ -33,7 +33,7 @@ use crate::domain::ids::IdType;
 use crate::domain::standing::Standing;
 use crate::postgres::{AdvisoryLock, LOCK_CLASS, Lock, LockSession, Postgres, PostgresError};
 
-pub use adoption::{Adoption, Adoptions};
+pub use adoption::{Adoption, Adoptions, Move};
 pub use approvals::{AcceptedSize, Approval, Approvals};
 pub use audit::Audited;
 pub use exemptions::Exemptions;
