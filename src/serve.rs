@@ -129,8 +129,8 @@ fn http_ended(ended: Result<std::io::Result<()>, JoinError>) -> Result<(), Serve
 
 /// What was under way, and what came of it.
 enum Done {
-    Looked(Result<Seen, LedgerError>),
-    // A report is large, and there is one at a time.
+    // These are large, and there is one at a time.
+    Looked(Box<Result<Seen, LedgerError>>),
     Ran(Box<Result<RunReport, RunError>>),
 }
 
@@ -221,7 +221,7 @@ impl Activator {
             Step::Wait => {}
             Step::Look => {
                 let known = self.told.ended;
-                self.work.spawn(async move { Done::Looked(look(&collector, known).await) });
+                self.work.spawn(async move { Done::Looked(Box::new(look(&collector, known).await)) });
             }
             Step::Run => {
                 self.health.run_began();
@@ -234,7 +234,7 @@ impl Activator {
 
     fn absorb(&mut self, done: Result<Done, JoinError>) {
         match done {
-            Ok(Done::Looked(seen)) => self.looked(seen),
+            Ok(Done::Looked(seen)) => self.looked(*seen),
             Ok(Done::Ran(ended)) => self.ran(*ended),
             Err(error) => {
                 events::panicked(&self.metrics, Mode::Run, &error);

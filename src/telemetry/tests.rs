@@ -228,7 +228,7 @@ fn what_a_process_does_is_there_at_zero_before_it_does_anything() {
             .any(|start| name.starts_with(start))
     };
     let positive: Vec<&String> = series.iter().filter(|(_, value)| **value > 0.0).map(|(name, _)| name).collect();
-    assert!(positive.iter().all(|name| is_set(name)), "{positive:?}");
+    assert!(positive.iter().all(is_set), "{positive:?}");
     for verdict in Verdict::ALL {
         for mode in ["plan", "run"] {
             let name = format!("course_gc_runs_total{{mode=\"{mode}\",verdict=\"{}\"}}", verdict.as_str());

@@ -170,7 +170,7 @@ impl Installation {
     }
 }
 
-/// Asks until there is an answer, and gives up after 20 seconds.
+/// Asks until there is an answer, and gives up after a minute.
 pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
     let asked = async {
         loop {
@@ -180,7 +180,7 @@ pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<Opti
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), asked)
+    tokio::time::timeout(Duration::from_secs(60), asked)
         .await
         .with_context(|| format!("waited in vain until {what}"))?
 }

@@ -100,7 +100,7 @@ async fn the_description_is_served_and_names_every_route() -> Result<()> {
         let allow: BTreeSet<&str> = allow.iter().map(String::as_str).filter(|method| *method != "head").collect();
         assert_eq!(allow, named, "{path}");
     }
-    // What is measured is what the router has, and it is described.
+    // What is measured is what the router has: what is described, and a page for people.
     let metrics = reqwest::get(format!("http://{}/metrics", scene.address)).await?.text().await?;
     let routes: BTreeSet<&str> = metrics
         .lines()
@@ -109,7 +109,7 @@ async fn the_description_is_served_and_names_every_route() -> Result<()> {
         })
         .map(|(route, _)| route)
         .collect();
-    let described: BTreeSet<&str> = paths.keys().map(String::as_str).chain(["/openapi.json"]).collect();
+    let described: BTreeSet<&str> = paths.keys().map(String::as_str).chain(["/openapi.json", "/runs"]).collect();
     assert_eq!(routes, described);
     scene.end().await
 }

@@ -1,7 +1,6 @@
 //! The dashboards, by themselves and on a Prometheus that has scraped a campus.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use sandbox::campus::{Campus, CampusSize};
@@ -9,7 +8,7 @@ use sandbox::config::Settings;
 use sandbox::{Prometheus, Watching, World};
 use serde_json::Value;
 
-use super::{asks_for_what_there_is, impatient_rules, shipped};
+use super::{QUICK, asks_for_what_there_is, impatient_rules, shipped};
 use crate::serve::Serving;
 use crate::support::{Installation, eventually};
 
@@ -128,7 +127,7 @@ async fn every_panel_shows_something_once_prometheus_has_scraped_a_campus() -> R
 
     let watching = Watching { interval: "500ms", rules: impatient_rules()? };
     let prometheus = Prometheus::start(&watching).await?;
-    let serving = Serving::start(&installation)?;
+    let serving = Serving::start_with(&installation, &[QUICK])?;
     serving.ready().await?;
     prometheus.scrape(&[("course-gc", serving.address)])?;
     serving.beyond("course_gc_last_success_timestamp_seconds", 0.0).await?;
@@ -143,18 +142,16 @@ async fn every_panel_shows_something_once_prometheus_has_scraped_a_campus() -> R
     for Panel { title, queries } in queries()? {
         waiting.extend(queries.into_iter().map(|query| (title.clone(), query)));
     }
-    let until = Instant::now() + Duration::from_secs(30);
-    while !waiting.is_empty() {
+    let drawn = eventually("every panel shows something", async || {
         serving.get_as("/v1/runs", token).await?;
         let mut left = Vec::new();
-        for (title, query) in waiting {
+        for (title, query) in waiting.drain(..) {
             if !shows(&prometheus, &query).await? {
                 left.push((title, query));
             }
         }
         waiting = left;
-        ensure!(Instant::now() < until, "nothing to draw: {waiting:#?}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    Ok(())
+        Ok(waiting.is_empty().then_some(()))
+    });
+    drawn.await.with_context(|| format!("nothing to draw: {waiting:#?}"))
 }

