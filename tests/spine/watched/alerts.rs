@@ -91,7 +91,7 @@ fn every_alert_is_tested_firing_and_not_firing() -> Result<()> {
 
 #[test]
 fn every_alert_says_how_bad_it_is_and_has_a_page_that_says_what_to_do() -> Result<()> {
-    let mut pages = BTreeSet::new();
+    let (mut pages, labels_of_all) = (BTreeSet::new(), super::labels());
     for Rule { alert, labels, annotations, .. } in rules()? {
         ensure!(["critical", "warning"].contains(&labels.severity.as_str()), "{alert}: {}", labels.severity);
         ensure!(!annotations.summary.is_empty() && !annotations.description.is_empty(), "{alert}");
@@ -108,6 +108,10 @@ fn every_alert_says_how_bad_it_is_and_has_a_page_that_says_what_to_do() -> Resul
             ensure!(page.lines().any(|line| line == heading), "{url} has no {heading:?}");
         }
         ensure!(page.contains(&annotations.summary), "{url} begins with another summary");
+        let metrics = page.split('`').filter(|text| text.starts_with("course_gc_"));
+        for metric in metrics {
+            ensure!(labels_of_all.contains_key(metric), "{url} names {metric}, which is none");
+        }
         pages.insert(format!("{alert}.md"));
     }
     let there =

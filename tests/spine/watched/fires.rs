@@ -151,7 +151,11 @@ async fn broken(watch: &Watch, addresses: Addresses) -> Result<()> {
     serving.ready().await?;
     watch.scrape(JOB, &[&serving])?;
     watch.fires(JOB, "CourseGcNeverSucceeded").await?;
-    installation.adopt_once().await?;
+    // Not while a run is under way.
+    eventually("it is adopted", async || {
+        Ok((installation.program(&["adopt", "--yes"]).await?.code == Some(0)).then_some(()))
+    })
+    .await?;
     watch.knows(JOB, "course_gc_last_success_timestamp_seconds").await?;
     sql(&installation, "DELETE FROM course_gc.adopted_stores WHERE store = 'enrichments'").await?;
     watch.fires(JOB, "CourseGcStoreNotAdopted").await?;
