@@ -29,6 +29,7 @@ use crate::clock;
 use crate::domain::report::{Mode, RunReport};
 use crate::errors::chain;
 use crate::http::api::Api;
+use crate::http::tls::Certificate;
 use crate::http::{self, Health, Site, Unwell};
 use crate::ledger::LedgerError;
 use crate::reconcile::{Collector, RunError, reconcile};
@@ -75,6 +76,8 @@ pub struct Serving {
     pub bell: Arc<Bell>,
     /// The API, if there is one.
     pub api: Option<Arc<Api>>,
+    /// What callers are shown, if they are to speak TLS.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 /// Listens on `listen` (port 0: any free one) and runs on schedule until `stop` is cancelled; then lets the run under way
@@ -95,11 +98,11 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 /// # Errors
 /// As [`serve`].
 pub async fn serve_on(serving: Serving, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
-    let Serving { collector, metrics, bell, api } = serving;
+    let Serving { collector, metrics, bell, api, certificate } = serving;
     events::listening(listener.local_addr().map_err(ServeError::Http)?);
     let health = Arc::new(Health::new(Arc::clone(&collector.clock)));
     let close = CancellationToken::new();
-    let site = Site { metrics: Arc::clone(&metrics), health: Arc::clone(&health), api };
+    let site = Site { metrics: Arc::clone(&metrics), health: Arc::clone(&health), api, certificate };
     let answering = http::answer(listener, site, close.clone());
     let mut http = AbortOnDropHandle::new(tokio::spawn(answering));
     let ticker = Ticker::start().await.map_err(ServeError::Ticker)?;

@@ -48,6 +48,10 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
     check.limits(&config.limits);
     check.grace(&config.grace, &config.limits);
     check.quarantine(&config.quarantine, &config.limits);
+    if let Some(tls) = &config.http.tls {
+        check.absolute("http.tls.certificate_file", &tls.certificate_file);
+        check.absolute("http.tls.key_file", &tls.key_file);
+    }
     if let Some(api) = &config.api {
         check.api(api);
     }
@@ -96,6 +100,12 @@ impl Check<'_> {
     fn refuse(&mut self, path: &str, message: impl Into<String>) {
         let origin = self.reader.origin_of(path);
         self.reader.problem(&origin, path, message);
+    }
+
+    fn absolute(&mut self, path: &str, file: &Path) {
+        if !file.is_absolute() {
+            self.refuse(path, format!("`{}` is not absolute; write the file's whole path", file.display()));
+        }
     }
 
     fn range<T: PartialOrd + Display>(&mut self, path: &str, value: T, least: T, most: T) {
@@ -242,10 +252,7 @@ impl Check<'_> {
         }
         for (name, token) in api.tokens.iter().flat_map(Named::iter) {
             let path = format!("api.tokens.{name}");
-            if !token.file.is_absolute() {
-                let message = format!("`{}` is not absolute; write the file's whole path", token.file.display());
-                self.refuse(&format!("{path}.file"), message);
-            }
+            self.absolute(&format!("{path}.file"), &token.file);
             if token.scopes.is_empty() {
                 self.refuse(
                     &format!("{path}.scopes"),
@@ -262,9 +269,8 @@ impl Check<'_> {
             let message = format!("is too short to be safe; use at least {LEAST_SECRET} characters");
             self.refuse("api.jwt.secret", message);
         }
-        if let Some(file) = jwt.jwks_file.as_ref().filter(|file| !file.is_absolute()) {
-            let message = format!("`{}` is not absolute; write the file's whole path", file.display());
-            self.refuse("api.jwt.jwks_file", message);
+        if let Some(file) = &jwt.jwks_file {
+            self.absolute("api.jwt.jwks_file", file);
         }
         if let Some(url) = &jwt.jwks_url {
             self.scheme("api.jwt.jwks_url", url, &["https", "http"]);

@@ -489,6 +489,18 @@ section! {
     pub struct Http {
         /// The address and port to listen on.
         listen: SocketAddr = "127.0.0.1:9090";
+        /// TLS for all that is answered there, health and metrics as well. Default: none.
+        tls: Option<Tls>, mention "";
+    }
+}
+
+section! {
+    /// A certificate. Both files are read anew when they change.
+    pub struct Tls {
+        /// The file with the certificate, as PEM, and with those between it and the authority that callers trust.
+        certificate_file: PathBuf, example "/run/secrets/course-gc-tls/tls.crt";
+        /// The file with its key, as PEM, not encrypted.
+        key_file: PathBuf, example "/run/secrets/course-gc-tls/tls.key";
     }
 }
 

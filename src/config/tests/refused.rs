@@ -130,6 +130,11 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
             "config.yaml:12:22: limits.i_accept[0]: `everything` is no limit that can be passed; possible: short_grace, short_quarantine, large_drop, large_share",
         ),
         (
+            least("http: { tls: { certificate_file: tls.crt, key_file: tls.key } }\n"),
+            "config.yaml:12:34: http.tls.certificate_file: `tls.crt` is not absolute; write the file's whole path\n\
+             config.yaml:12:53: http.tls.key_file: `tls.key` is not absolute; write the file's whole path",
+        ),
+        (
             least("http: { listen: 9090 }\n"),
             "config.yaml:12:17: http.listen: `9090` is not right here; write an address and a port, as in 127.0.0.1:9090",
         ),

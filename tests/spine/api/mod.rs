@@ -5,4 +5,5 @@ mod crowd;
 mod described;
 mod manage;
 mod scene;
+mod secured;
 mod who;
