@@ -156,7 +156,9 @@ pub fn serving(config: &Config, metrics: Arc<Metrics>) -> Result<Serving, Assemb
         let files = CertificateFiles { certificate: tls.certificate_file.clone(), key: tls.key_file.clone() };
         Certificate::read(files).map(Arc::new).map_err(AssemblyError::Tls)
     });
-    Ok(Serving { collector, metrics, bell, api, certificate: certificate.transpose()? })
+    let heard = watched(config).into_iter().map(|(_, tombstones)| tombstones).filter(|tombstones| tombstones.notify);
+    let heard = heard.collect();
+    Ok(Serving { collector, metrics, bell, api, certificate: certificate.transpose()?, heard })
 }
 
 /// Who may use the API. Connects to nothing.
@@ -244,6 +246,7 @@ fn tombstones(config: &Config, name: &str, source: &config::LivenessSource) -> O
         schema: schema.to_owned(),
         table: table.to_owned(),
         column: settings.column.clone(),
+        notify: settings.notify,
     })
 }
 

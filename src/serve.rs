@@ -36,6 +36,7 @@ use crate::reconcile::{Collector, RunError, reconcile};
 use crate::schedule::Ticker;
 use crate::telemetry::events;
 use crate::telemetry::metrics::Metrics;
+use crate::tombstones::Tombstones;
 
 use next::{Known, LOOK_AGAIN, PAUSE_FAILED, PAUSE_LOCKED, Step, View, next};
 
@@ -78,6 +79,8 @@ pub struct Serving {
     pub api: Option<Arc<Api>>,
     /// What callers are shown, if they are to speak TLS.
     pub certificate: Option<Arc<Certificate>>,
+    /// Where somebody tells of new tombstones.
+    pub heard: Vec<Tombstones>,
 }
 
 /// Listens on `listen` (port 0: any free one) and runs on schedule until `stop` is cancelled; then lets the run under way
@@ -98,13 +101,20 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 /// # Errors
 /// As [`serve`].
 pub async fn serve_on(serving: Serving, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
-    let Serving { collector, metrics, bell, api, certificate } = serving;
+    let Serving { collector, metrics, bell, api, certificate, heard } = serving;
     events::listening(listener.local_addr().map_err(ServeError::Http)?);
     let health = Arc::new(Health::new(Arc::clone(&collector.clock)));
     let close = CancellationToken::new();
     let site = Site { metrics: Arc::clone(&metrics), health: Arc::clone(&health), api, certificate };
     let answering = http::answer(listener, site, close.clone());
     let mut http = AbortOnDropHandle::new(tokio::spawn(answering));
+    let _listening: Vec<AbortOnDropHandle<()>> = heard
+        .into_iter()
+        .map(|tombstones| {
+            let bell = Arc::clone(&bell);
+            AbortOnDropHandle::new(tokio::spawn(async move { tombstones.listen(|| bell.ring()).await }))
+        })
+        .collect();
     let ticker = Ticker::start().await.map_err(ServeError::Ticker)?;
     let mut activator = Activator::new((collector, metrics), health, bell, stop);
     let ended = tokio::select! {

@@ -229,6 +229,7 @@ impl Serving {
             bell: Arc::default(),
             api: None,
             certificate: None,
+            heard: Vec::new(),
         };
         let task = tokio::spawn(serve_on(serving, listener, stop.clone()));
         Self { address, stop, task, shelf, open }
