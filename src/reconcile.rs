@@ -267,8 +267,8 @@ impl<'a> Pass<'a> {
         let run = report.run;
         if report.mode == Mode::Run {
             match (&ended, &report.halt) {
-                (Err(error), _) => requests.postpone(collector, "failed", &chain(error)).await,
-                (Ok(()), Some(halt)) => requests.postpone(collector, "halted", halt).await,
+                (Err(error), _) => requests.postpone(collector, run, ("failed", &chain(error))).await,
+                (Ok(()), Some(halt)) => requests.postpone(collector, run, ("halted", halt)).await,
                 (Ok(()), None) => {}
             }
         }

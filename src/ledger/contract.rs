@@ -220,6 +220,15 @@ impl Suite<'_> {
         let decided = |decision| [Decided { orphan: tombstoned.clone(), decision }];
         ledger.record_decisions(self.place(), &decided(waits)).await.unwrap();
         assert_eq!([is_over(Duration::ZERO).await, is_over(60 * MINUTE).await], [true, false]);
+        self.begin(Mode::Plan).await;
+        assert!(is_over(Duration::ZERO).await, "a plan takes nothing");
+        self.begin(Mode::Run).await;
+        assert!(!is_over(Duration::ZERO).await, "the run that it wanted has begun, whatever comes of it");
+        let (run, started_at) = self.begin(Mode::Run).await;
+        ledger.record_orphans(run, self.place(), std::slice::from_ref(&tombstoned), &[]).await.unwrap();
+        self.finish(run, started_at, true).await;
+        ledger.record_decisions(self.place(), &decided(waits)).await.unwrap();
+        assert!(is_over(Duration::ZERO).await, "seen again, and over since");
         ledger.record_decisions(self.place(), &decided(Decision::Held(Hold::Referenced))).await.unwrap();
         assert!(!is_over(Duration::ZERO).await, "it does not wait for time");
         ledger.close_orphans(self.place(), &[(tombstoned.source, tombstoned.course)]).await.unwrap();

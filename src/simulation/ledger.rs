@@ -308,12 +308,17 @@ impl Graves for MemoryLedger {
 
     async fn grace_is_over(&self, tombstoned: std::time::Duration) -> Result<bool, LedgerError> {
         let now = self.now();
-        let is_over = |row: &OrphanRow| {
+        let over_at = |row: &OrphanRow| {
             let OrphanClock { accrued, counted_at } = row.orphan.clock;
             let is_held = row.orphan.evidence == Evidence::Tombstoned && row.in_grace;
-            is_held && counted_at.is_some_and(|then| then + tombstoned.saturating_sub(accrued) <= now)
+            let over_at = counted_at.map(|then| then + tombstoned.saturating_sub(accrued));
+            over_at.filter(|over_at| is_held && *over_at <= now)
         };
-        self.read(|tables| tables.orphans.values().any(is_over)).await
+        self.read(|tables| {
+            let last = tables.runs.iter().filter(|run| run.mode == Mode::Run).map(|run| run.started_at).max();
+            tables.orphans.values().filter_map(over_at).any(|over_at| last.is_none_or(|last| over_at > last))
+        })
+        .await
     }
 
     async fn remaining(&self, courses: &BTreeSet<CourseId>) -> Result<BTreeSet<CourseId>, LedgerError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use course_gc::cleanup::{Call, CleanupError, cleanup_course_resources, trace};
+use course_gc::cleanup::{Call, CleanupError, cleanup_course_resources, is_wanted, trace};
 use course_gc::domain::cleanup::{Cleanup, Request, RequestState, Timing};
 use course_gc::domain::ids::IdType;
 use course_gc::domain::report::{Mode, Verdict};
@@ -121,6 +121,27 @@ async fn before_its_row_is_gone_a_course_is_only_counted_and_goes_without_grace_
     scene.campus.delete_row(&scene.installation.stores, course).await?;
     scene.installation.run().await?;
     assert_eq!(before.diff(&scene.snapshot().await?).gone, scene.campus.gone(&[course].into()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn s3_a_promise_whose_run_halted_says_so_and_wants_no_other_one_at_once() -> Result<()> {
+    let scene = Scene::set().await?;
+    let course = scene.doomed(0);
+    let request = scene.ask(course, Timing::BeforeDelete).await?;
+    scene.campus.delete_row(&scene.installation.stores, course).await?;
+    let wanted = async || anyhow::Ok(is_wanted(&scene.installation.collector()?, false).await?);
+    assert!(wanted().await?, "its row has gone");
+    let before = scene.snapshot().await?;
+    scene.installation.configure(&Settings { limits: vec!["refuse_below: 10000".into()], ..Settings::default() })?;
+    assert_eq!(scene.installation.run().await?.verdict, Verdict::Held);
+    let told = scene.installation.ledger()?.request_of(request.id).await?.context("it is there")?;
+    assert_eq!((told.state, answer(&told)?.pending[0].reason.as_str()), (RequestState::Open, "halted"));
+    assert!(!wanted().await?, "it would halt again, over and over");
+    assert_eq!(scene.snapshot().await?, before);
+    scene.installation.configure(&Settings::default())?;
+    scene.installation.run().await?;
+    assert_eq!(before.diff(&scene.snapshot().await?).gone, scene.campus.gone(&[course].into()), "it was promised");
     Ok(())
 }
 
