@@ -33,7 +33,7 @@ use crate::http::tls::Certificate;
 use crate::http::{self, Health, Site, Unwell};
 use crate::ledger::LedgerError;
 use crate::reconcile::{Collector, RunError, reconcile};
-use crate::schedule::Ticker;
+use crate::schedule::{Due, Ticker, due};
 use crate::telemetry::events;
 use crate::telemetry::metrics::Metrics;
 use crate::tombstones::Tombstones;
@@ -277,6 +277,16 @@ impl Activator {
     fn now(&self) -> Duration {
         self.collector.clock.since_boot()
     }
+}
+
+/// Whether a run would begin now if the program served: the schedule says so, somebody asked, or a recorded death has waited long enough. For
+/// whoever is started every few minutes instead.
+///
+/// # Errors
+/// If the ledger does not answer.
+pub async fn due_now(collector: &Collector) -> Result<Due, LedgerError> {
+    let (last_start, now, wanted) = look(collector).await?;
+    Ok(if wanted { Due::Now } else { due(&collector.schedule, last_start, now) })
 }
 
 /// Makes sure that the ledger is the one that this program knows, and asks when the last run started, and whether one is wanted.

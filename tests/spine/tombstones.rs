@@ -429,6 +429,7 @@ async fn what_is_recorded_is_cleaned_at_the_end_of_its_grace_whenever_the_next_r
     })
     .await?;
     scene.installation.age("16 minutes").await?;
+    scene.sql("UPDATE course_gc.runs SET started_at = started_at - interval '17 minutes'").await?;
     eventually("its grace is over", async || {
         let gone = before.diff(&Snapshot::take(&scene.installation.stores).await?).gone;
         assert!(gone.is_subset(&expected), "{gone:?}");
@@ -482,4 +483,61 @@ async fn who_is_told_of_a_death_looks_at_once_and_a_lost_connection_loses_only_t
             .await?;
     }
     Ok(())
+}
+
+/// As a job that is started every few minutes.
+#[tokio::test]
+async fn a_run_that_is_to_be_due_comes_for_a_death_at_the_end_of_its_grace_and_for_a_request_and_else_not() -> Result<()>
+{
+    let scene = Scene::set(IdKind::Uuid).await?;
+    scene.installation.configure(&Settings { cron: "0 0 1 1 *".into(), ..settings() })?;
+    scene.installation.adopt_once().await?;
+    let [recorded, asked, ..] = scene.doomed()[..] else { panic!("there are more") };
+    let runs = async || {
+        let count = sqlx::query_scalar("SELECT count(*) FROM course_gc.runs WHERE mode = 'run'");
+        anyhow::Ok::<i64>(count.fetch_one(&scene.installation.stores.postgres).await?)
+    };
+    let run = async |due: bool| {
+        let before = runs().await?;
+        let answer = scene.installation.program(&["run", "--due"]).await?;
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        assert_eq!(answer.stdout.starts_with("nothing is due: "), !due, "{answer:?}");
+        assert_eq!(runs().await? - before, i64::from(due), "a run is noted if there was one");
+        anyhow::Ok(())
+    };
+    let pass = async |time: &str| {
+        scene.installation.age(time).await?;
+        scene.sql(&format!("UPDATE course_gc.runs SET started_at = started_at - interval '{time}'")).await
+    };
+    let before = Snapshot::take(&scene.installation.stores).await?;
+    let gone = async || anyhow::Ok(before.diff(&Snapshot::take(&scene.installation.stores).await?).gone);
+
+    run(false).await?;
+    let told = scene.installation.program(&["run", "--due", "--output", "json"]).await?.json()?;
+    assert_eq!(told["due"], false);
+    assert!(told["next"].is_string(), "{told}");
+    scene.delete(recorded).await?;
+    run(false).await?;
+    pass("2 minutes").await?;
+    run(true).await?;
+    assert_eq!(gone().await?, [].into(), "it was seen, and waits");
+    pass("12 minutes").await?;
+    run(false).await?;
+    pass("5 minutes").await?;
+    run(true).await?;
+    assert_eq!(gone().await?, scene.campus.gone(&[recorded].into()));
+    run(false).await?;
+
+    let promise = scene.installation.program(&["cleanup", "--before-delete", &asked.to_string()]).await?;
+    assert_eq!(promise.code, Some(4), "{promise:?}");
+    run(false).await?;
+    scene.delete(asked).await?;
+    run(true).await?;
+    assert_eq!(gone().await?, scene.campus.gone(&[recorded, asked].into()));
+    run(false).await?;
+
+    scene.installation.configure(&Settings { cron: "*/15 * * * *".into(), ..settings() })?;
+    scene.installation.adopt_once().await?;
+    pass("16 minutes").await?;
+    run(true).await
 }
