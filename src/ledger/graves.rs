@@ -101,7 +101,7 @@ impl Graves for PostgresLedger {
             "SELECT EXISTS (SELECT FROM course_gc.orphans, \
                  LATERAL (SELECT counted_at + make_interval(secs => $1 - accrued_ms / 1000.0)) AS grace(over_at) \
              WHERE evidence = 'tombstoned' AND decision = 'grace' AND over_at <= clock_timestamp() \
-             AND over_at > (SELECT coalesce(max(started_at), '-infinity') FROM course_gc.runs WHERE mode = 'run'))",
+             AND over_at >= (SELECT coalesce(max(started_at), '-infinity') FROM course_gc.runs WHERE mode = 'run'))",
         )
         .bind(tombstoned.as_secs_f64())
         .fetch_one(&self.pool);

@@ -316,7 +316,7 @@ impl Graves for MemoryLedger {
         };
         self.read(|tables| {
             let last = tables.runs.iter().filter(|run| run.mode == Mode::Run).map(|run| run.started_at).max();
-            tables.orphans.values().filter_map(over_at).any(|over_at| last.is_none_or(|last| over_at > last))
+            tables.orphans.values().filter_map(over_at).any(|over_at| last.is_none_or(|last| over_at >= last))
         })
         .await
     }
