@@ -135,6 +135,7 @@ pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
         refuse_below: limits.refuse_below,
         refuse_drop: limits.refuse_drop.get(),
         confirmation: limits.confirmation,
+        live_cleanups: config.api.as_ref().and_then(|api| api.live_cleanups_per_hour),
         schedule: config.schedule.schedule(),
         clock: Arc::new(MachineClock),
     })

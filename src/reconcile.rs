@@ -1,5 +1,6 @@
 //! The story of a run, a call a step. Read [`reconcile`] as the specification.
 
+mod authorised;
 mod copies;
 mod graves;
 pub mod organizations;
@@ -32,7 +33,9 @@ use crate::postgres::PostgresError;
 use crate::quarantine::Quarantine;
 use crate::schedule::Schedule;
 use crate::stores::Store;
+use crate::telemetry::events;
 
+use authorised::Excepting;
 use graves::Graves;
 use requests::Requests;
 pub use stages::Locks;
@@ -60,6 +63,8 @@ pub struct Collector {
     pub refuse_drop: u8,
     /// How long a confirmation is good.
     pub confirmation: Duration,
+    /// How many courses an hour callers may have deleted at once though they live; none at all unless a person said so (S1).
+    pub live_cleanups: Option<u32>,
     /// When runs are due; an orphan's clock gains at most two intervals between runs.
     pub schedule: Schedule,
     /// The clock that confirmations age by.
@@ -187,7 +192,15 @@ impl<'a> Pass<'a> {
         let locks = Locks::take(collector).await?;
         let run = Uuid::now_v7();
         let started_at = collector.ledger.begin(run, mode).await?;
-        let report = RunReport::begin(run, mode, &collector.installation, started_at);
+        let mut report = RunReport::begin(run, mode, &collector.installation, started_at);
+        let mut locks = locks;
+        if mode == Mode::Run
+            && let Some(authorised) = authorised::take(collector, run).await?
+        {
+            report.authorised = authorised.courses().iter().copied().collect();
+            events::live_cleanup(&report);
+            locks.liveness = Box::new(Excepting::new(locks.liveness, authorised, collector.id_type));
+        }
         let live = Arc::new(LiveSet::empty(collector.id_type));
         Ok(Self {
             collector,
@@ -241,7 +254,10 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// If the ledger does not answer. What went wrong in a store is in the report.
     pub async fn sweep(&mut self, plan: &Plan, stop: &CancellationToken) -> Result<(), RunError> {
-        copies::purge(self.collector, &self.locks, &mut self.report).await?;
+        // Copies of who is live do not expire, and this run does not know of everybody who is.
+        if self.report.authorised.is_empty() {
+            copies::purge(self.collector, &self.locks, &mut self.report).await?;
+        }
         self.watch.stage(&mut self.report, "purge");
         let watched = self.requests.courses();
         let what = stages::Sweeping { plan, entries: &self.entries, live: &self.live, watched };

@@ -54,6 +54,7 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
     }
     if let Some(api) = &config.api {
         check.api(api);
+        check.live_cleanups(api, &config.stores);
     }
     let mut places = Vec::new();
     for (name, store) in config.stores.iter() {
@@ -240,6 +241,16 @@ impl Check<'_> {
         }
         if let Some(Err(why)) = quarantine.key.as_ref().map(Key::parse) {
             self.refuse("quarantine.key", why);
+        }
+    }
+
+    fn live_cleanups(&mut self, api: &Api, stores: &Named<StoreConfig>) {
+        let Some(per_hour) = api.live_cleanups_per_hour else { return };
+        self.range("api.live_cleanups_per_hour", per_hour, 1, 1000);
+        for (name, _) in stores.iter().filter(|(_, store)| !store.quarantine()) {
+            let message = "is false, and api.live_cleanups_per_hour lets what live courses have be deleted, of which a copy is \
+                           always kept; leave out one of the two";
+            self.refuse(&format!("stores.{name}.quarantine"), message);
         }
     }
 

@@ -194,6 +194,20 @@ impl StoreConfig {
     }
 }
 
+impl StoreConfig {
+    /// Whether what goes from it is copied first.
+    pub fn quarantine(&self) -> bool {
+        match self {
+            Self::Qdrant(store) => store.quarantine,
+            Self::Redis(store) => store.quarantine,
+            Self::Bullmq(store) => store.quarantine,
+            Self::Files(store) => store.quarantine,
+            Self::Objects(store) => store.quarantine,
+            Self::Table(store) => store.quarantine,
+        }
+    }
+}
+
 const KIND: FieldDoc = FieldDoc {
     name: "kind",
     doc: &[" What it is: qdrant, redis, bullmq, files, objects or table."],
@@ -515,6 +529,9 @@ section! {
         wait: Duration = "20s";
         /// How many requests a minute each caller may send; those without a valid token share one such number.
         requests_per_minute: u32 = "600";
+        /// How many courses an hour may be deleted at once while they are live, by callers who ask for that. Every store
+        /// must be quarantined. Default: none, what they ask for waits for the course's row.
+        live_cleanups_per_hour: Option<u32>, mention "5";
         /// Who may come with a token, by name. Several at once let a token be replaced without a gap.
         tokens: Option<Named<ApiToken>>, example "web";
         /// The identity provider whose JSON Web Tokens are good. Default: none.

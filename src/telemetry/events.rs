@@ -33,6 +33,19 @@ pub fn listening(address: SocketAddr) {
     tracing::info!(%address, "listening");
 }
 
+/// A caller may have deleted at once what a live course has.
+pub fn live_cleanup_authorised(metrics: &Metrics, asked: &Request) {
+    tracing::warn!(request = %asked.id, course = %asked.course_id, by = asked.requested_by, "authorised: what a live course has is deleted at once");
+    metrics.live_cleanups.inc();
+}
+
+/// A run takes courses for dead that live, since a caller was authorised to have them deleted.
+pub fn live_cleanup(report: &RunReport) {
+    for course in &report.authorised {
+        tracing::warn!(run = %report.run, %course, "what a live course has is deleted, as was authorised");
+    }
+}
+
 /// A run, or a plan, ended with a report: one line for it and one for each store.
 pub fn run_finished(metrics: &Metrics, report: &RunReport, now: DateTime<Utc>) {
     metrics.record(report, now.timestamp_millis() as f64 / 1000.0);
@@ -163,7 +176,7 @@ pub fn cleanup_answered(metrics: &Metrics, asked: &Result<Request, CleanupError>
         Ok(Request { answer: Some(answer), .. }) if !answer.success => "failed",
         Ok(_) => "promised",
         Err(CleanupError::Live(_)) => "live",
-        Err(CleanupError::KeyReused(_)) => "refused",
+        Err(CleanupError::KeyReused(_) | CleanupError::NotAtOnce | CleanupError::TooMany { .. }) => "refused",
         Err(CleanupError::Liveness(_) | CleanupError::Ledger(_)) => "failed",
     };
     metrics.cleanup_requests.with_label_values(&[outcome]).inc();

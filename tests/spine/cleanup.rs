@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use course_gc::cleanup::{Call, CleanupError, cleanup_course_resources, is_wanted, trace};
+use course_gc::cleanup::{Call, CleanupError, Haste, cleanup_course_resources, is_wanted, trace};
 use course_gc::domain::cleanup::{Cleanup, Request, RequestState, Timing};
 use course_gc::domain::ids::IdType;
 use course_gc::domain::report::{Mode, Verdict};
@@ -42,7 +42,8 @@ impl Scene {
 
     async fn ask(&self, course: CourseId, timing: Timing) -> Result<Request, CleanupError> {
         let collector = self.installation.collector().expect("the configuration is good");
-        let call = Call { course: id(course), timing, by: "a test".into(), key: None };
+        let haste = Haste::WithTheRow;
+        let call = Call { course: id(course), timing, haste, by: "a test".into(), key: None };
         cleanup_course_resources(&collector, &call, &CancellationToken::new()).await
     }
 }
@@ -189,7 +190,8 @@ async fn s6_who_is_live_again_makes_an_older_request_void() -> Result<()> {
     let stores = &scene.installation.stores;
     scene.campus.delete_row(stores, course).await?;
     let collector = scene.installation.collector()?;
-    let call = Call { course: id(course), timing: Timing::AfterDelete, by: "a test".into(), key: Some("k".into()) };
+    let (timing, haste) = (Timing::AfterDelete, Haste::WithTheRow);
+    let call = Call { course: id(course), timing, haste, by: "a test".into(), key: Some("k".into()) };
     let request = course_gc::cleanup::request(&collector, &call).await?;
     assert_eq!(course_gc::cleanup::request(&collector, &call).await?.id, request.id, "the same key, the same request");
     let other = Call { course: id(scene.doomed(1)), timing: Timing::BeforeDelete, ..call };
