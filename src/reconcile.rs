@@ -33,7 +33,6 @@ use crate::postgres::PostgresError;
 use crate::quarantine::Quarantine;
 use crate::schedule::Schedule;
 use crate::stores::Store;
-use crate::telemetry::events;
 
 use authorised::Excepting;
 use graves::Graves;
@@ -198,7 +197,6 @@ impl<'a> Pass<'a> {
             && let Some(authorised) = authorised::take(collector, run).await?
         {
             report.authorised = authorised.courses().iter().copied().collect();
-            events::live_cleanup(&report);
             locks.liveness = Box::new(Excepting::new(locks.liveness, authorised, collector.id_type));
         }
         let live = Arc::new(LiveSet::empty(collector.id_type));

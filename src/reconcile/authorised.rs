@@ -23,6 +23,9 @@ pub(super) async fn take(collector: &Collector, run: Uuid) -> Result<Option<Auth
         return Ok(None);
     }
     let authorised = collector.ledger.take_authorised(run).await?;
+    for course in authorised.courses() {
+        tracing::warn!(%run, %course, "what a live course has is deleted, as was authorised");
+    }
     Ok((!authorised.courses().is_empty()).then_some(authorised))
 }
 

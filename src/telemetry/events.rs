@@ -39,13 +39,6 @@ pub fn live_cleanup_authorised(metrics: &Metrics, asked: &Request) {
     metrics.live_cleanups.inc();
 }
 
-/// A run takes courses for dead that live, since a caller was authorised to have them deleted.
-pub fn live_cleanup(report: &RunReport) {
-    for course in &report.authorised {
-        tracing::warn!(run = %report.run, %course, "what a live course has is deleted, as was authorised");
-    }
-}
-
 /// A run, or a plan, ended with a report: one line for it and one for each store.
 pub fn run_finished(metrics: &Metrics, report: &RunReport, now: DateTime<Utc>) {
     metrics.record(report, now.timestamp_millis() as f64 / 1000.0);
