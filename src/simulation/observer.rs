@@ -14,6 +14,7 @@ use super::cluster::Tables;
 use super::stage::{PERSON, STORES};
 use super::world::Who;
 use crate::domain::approvals::HoldKind;
+use crate::domain::cleanup::{Request, Timing};
 use crate::domain::diff::Orphan;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
@@ -52,8 +53,13 @@ struct Pass {
     started: DateTime<Utc>,
     /// How often history had been broken when it began.
     breaks: u64,
-    /// How many were live when the live set was read.
+    /// How many were live when the live set was read, and when that was.
     live: usize,
+    read_at: Duration,
+    /// The tombstones that it read: since when each course's newest is there.
+    graves: BTreeMap<CourseId, Duration>,
+    /// The requests that it read.
+    requests: BTreeSet<Uuid>,
     questions: usize,
     /// Its first batch has begun, or was to.
     intends: bool,
@@ -130,9 +136,16 @@ struct Seen {
     last_start: DateTime<Utc>,
 }
 
-/// What was seen of orphans at one moment.
+/// What a ledger had been told at one moment.
 #[derive(Debug, Clone, Default)]
-pub struct Sightings(BTreeMap<(usize, String, SourceIndex, CourseId), Seen>);
+pub struct Told {
+    /// Of orphans.
+    seen: BTreeMap<(usize, String, SourceIndex, CourseId), Seen>,
+    /// Of how many were live.
+    believed: Vec<(DateTime<Utc>, usize)>,
+    /// Of who was.
+    seen_live: BTreeMap<(usize, CourseId), Duration>,
+}
 
 /// The books.
 #[derive(Debug, Default)]
@@ -149,6 +162,10 @@ pub struct Observer {
     passes: BTreeMap<Who, Pass>,
     /// By ledger, store, source and course.
     seen: BTreeMap<(usize, String, SourceIndex, CourseId), Seen>,
+    /// By ledger: when a course was last seen live by whoever told the ledger.
+    seen_live: BTreeMap<(usize, CourseId), Duration>,
+    /// What the delete path asked for: of which course, seen from its row, and when.
+    requests: BTreeMap<Uuid, (CourseId, Timing, Duration)>,
     /// When a ledger last heard that a course is live.
     found_live_at: BTreeMap<(usize, CourseId), Duration>,
     /// Whose sightings of a store a ledger holds.
@@ -161,8 +178,8 @@ pub struct Observer {
     movers: BTreeMap<usize, Vec<(Duration, Uuid)>>,
     /// By ledger: courses that a restore took, and nobody has accepted yet.
     pub taken: BTreeMap<usize, BTreeSet<CourseId>>,
-    /// By ledger: orphans that a breaker held, and that were orphans ever since.
-    latched: BTreeMap<usize, BTreeSet<Place>>,
+    /// By ledger: orphans that a breaker held, and that were orphans ever since; and since when.
+    latched: BTreeMap<usize, BTreeMap<Place, Duration>>,
     /// What a person approved.
     approvals: Vec<Word>,
     /// The copies of which something went.
@@ -203,14 +220,32 @@ impl Observer {
         self.passes.insert(who, Pass { run, plans, started, breaks, ..Pass::default() });
     }
 
-    pub fn read(&mut self, who: Who, live: usize) {
-        self.pass(who).live = live;
+    /// The live set was read.
+    pub fn read(&mut self, who: Who, live: usize, at: Duration) {
+        let pass = self.pass(who);
+        (pass.live, pass.read_at) = (live, at);
+    }
+
+    /// Tombstones were read: each course's newest, and since when it is there.
+    pub fn polled(&mut self, who: Who, graves: BTreeMap<CourseId, Duration>) {
+        self.pass(who).graves = graves;
+    }
+
+    /// What the delete path asked for was read.
+    pub fn requests_read(&mut self, who: Who, requests: &[Request]) {
+        self.pass(who).requests = requests.iter().map(|request| request.id).collect();
+    }
+
+    /// Somebody asked for a course to be cleaned up.
+    pub fn requested(&mut self, request: &Request, at: Duration) {
+        self.requests.insert(request.id, (request.course_id, request.timing, at));
     }
 
     /// The live set was believed and learned.
     pub fn learned(&mut self, who: Who, ledger: usize, live: &LiveSet, at: Duration) {
-        self.found_live(ledger, live, at);
-        let started = self.pass(who).started;
+        let Pass { started, read_at, .. } = *self.pass(who);
+        self.heard(ledger, live, at);
+        self.seen_live.extend(live.iter().map(|course| ((ledger, course), read_at)));
         let accepted = self.words(ledger, HoldKind::Halt).map(|word| word.since).max();
         // What was believed before somebody accepted a size says nothing any more.
         if accepted.is_none_or(|since| started > since) {
@@ -222,11 +257,18 @@ impl Observer {
     }
 
     /// A question found these live, and the ledger has heard of it.
-    pub fn found_live(&mut self, ledger: usize, live: &LiveSet, at: Duration) {
+    pub fn found_live(&mut self, (who, ledger): (Who, usize), live: &LiveSet, at: Duration) {
+        self.heard(ledger, live, at);
+        let asked = self.pass(who).asked.clone();
+        let seen = live.iter().filter_map(|course| Some(((ledger, course), asked.get(&course)?.asking.at)));
+        self.seen_live.extend(seen);
+    }
+
+    fn heard(&mut self, ledger: usize, live: &LiveSet, at: Duration) {
         self.found_live_at.extend(live.iter().map(|course| ((ledger, course), at)));
         self.seen.retain(|(of, .., course), _| *of != ledger || !live.contains(*course));
         if let Some(latched) = self.latched.get_mut(&ledger) {
-            latched.retain(|(.., course)| !live.contains(*course));
+            latched.retain(|(.., course), _| !live.contains(*course));
         }
     }
 
@@ -253,6 +295,11 @@ impl Observer {
     /// A copy of something on a shelf was finished, under this name.
     pub fn copied(&mut self, who: Who, shelf: usize, copy: &str) {
         self.pass(who).copies.insert(shelf, copy.to_owned());
+    }
+
+    /// What should not have gone is there again. Whatever becomes of it now is the application's doing.
+    pub fn put_back(&mut self, who: Who, shelf: usize, key: &[u8]) {
+        self.pass(who).owed.retain(|(of, owed, _)| (*of, &owed[..]) != (shelf, key));
     }
 
     /// An inventory showed a resource.
@@ -335,17 +382,24 @@ impl Observer {
         self.pass(who).missing += 1;
     }
 
-    /// What was seen of a ledger's orphans, for whoever makes a backup of it.
-    pub fn sightings(&self, ledger: usize) -> Sightings {
+    /// What a ledger was told, for whoever makes a backup of it.
+    pub fn told(&self, ledger: usize) -> Told {
         let of_ledger = self.seen.iter().filter(|((of, ..), _)| *of == ledger);
-        Sightings(of_ledger.map(|(orphan, seen)| (orphan.clone(), seen.clone())).collect())
+        Told {
+            seen: of_ledger.map(|(orphan, seen)| (orphan.clone(), seen.clone())).collect(),
+            believed: self.believed.get(&ledger).cloned().unwrap_or_default(),
+            seen_live: self.seen_live.iter().filter(|((of, _), _)| *of == ledger).map(|(it, at)| (*it, *at)).collect(),
+        }
     }
 
-    /// A ledger came back that had lost nothing that a run did: it knows what it knew. (That a plan saw somebody alive since is
-    /// forgotten with it, which is a known gap.)
-    pub fn recall(&mut self, ledger: usize, sightings: &Sightings) {
+    /// A ledger came back that had lost nothing that a run did: it knows what it knew. (That a plan saw somebody alive since, or how
+    /// many were, is forgotten with it, which is a known gap.)
+    pub fn recall(&mut self, ledger: usize, told: &Told) {
         self.seen.retain(|(of, ..), _| *of != ledger);
-        self.seen.extend(sightings.0.iter().map(|(orphan, seen)| (orphan.clone(), seen.clone())));
+        self.seen.extend(told.seen.iter().map(|(orphan, seen)| (orphan.clone(), seen.clone())));
+        self.believed.insert(ledger, told.believed.clone());
+        self.seen_live.retain(|(of, _), _| *of != ledger);
+        self.seen_live.extend(told.seen_live.clone());
     }
 
     /// Orphans go into the ledger: each was asked about after it was seen.
@@ -499,9 +553,9 @@ impl Observer {
         self.approvals.push(Word { ledger, kind, orphans, since, until });
     }
 
-    /// The ledger noted that breakers hold these.
-    pub fn held_by_breakers(&mut self, ledger: usize, orphans: impl IntoIterator<Item = Place>) {
-        self.latched.entry(ledger).or_default().extend(orphans);
+    /// The ledger noted that a breaker holds this.
+    pub fn held_by_breaker(&mut self, ledger: usize, orphan: Place, at: Duration) {
+        self.latched.entry(ledger).or_default().entry(orphan).or_insert(at);
     }
 
     /// The ledger no longer has this orphan.
