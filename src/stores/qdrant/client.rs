@@ -15,9 +15,9 @@ use qdrant_client::qdrant::facet_value::Variant;
 use qdrant_client::qdrant::points_client::PointsClient;
 use qdrant_client::qdrant::qdrant_client::QdrantClient;
 use qdrant_client::qdrant::{
-    CollectionExistsRequest, CollectionInfo, CountPoints, DeletePoints, FacetCounts, Filter, GetCollectionInfoRequest, GetPoints,
-    HealthCheckRequest, ListAliasesRequest, ListCollectionsRequest, PointId, PointStruct, PointsSelector, RetrievedPoint, ScrollPoints,
-    UpdateCollection, UpdateStatus, UpsertPoints, Value,
+    CollectionExistsRequest, CollectionInfo, CountPoints, DeletePoints, FacetCounts, Filter, GetCollectionInfoRequest,
+    GetPoints, HealthCheckRequest, ListAliasesRequest, ListCollectionsRequest, PointId, PointStruct, PointsSelector,
+    RetrievedPoint, ScrollPoints, UpdateCollection, UpdateStatus, UpsertPoints, Value,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tonic::metadata::{Ascii, MetadataValue};

@@ -40,10 +40,13 @@ impl QdrantStore {
         let mut lost: BTreeMap<Key<'_>, Copied> = BTreeMap::new();
         for (key, courses) in by_collection {
             let Some(collection) = collections.iter().find(|collection| collection.is(key)) else {
-                lost.insert(key, match self.lost(key).await {
-                    Lost::Gone => Copied::Absent,
-                    Lost::NotOurs(why) => Copied::Failed(why),
-                });
+                lost.insert(
+                    key,
+                    match self.lost(key).await {
+                        Lost::Gone => Copied::Absent,
+                        Lost::NotOurs(why) => Copied::Failed(why),
+                    },
+                );
                 continue;
             };
             for courses in courses.chunks(collection.courses_a_filter()) {

@@ -16,11 +16,7 @@ const FACET: u64 = 2048;
 
 impl QdrantStore {
     /// Lists one collection.
-    pub(super) async fn take_inventory(
-        &self,
-        collection: &Collection,
-        census: &mut Census,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn take_inventory(&self, collection: &Collection, census: &mut Census) -> Result<(), StoreError> {
         let source = collection.source;
         if collection.lists_values()
             && let Some(values) = self.distinct(collection).await?

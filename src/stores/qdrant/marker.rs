@@ -98,7 +98,11 @@ impl QdrantStore {
     }
 
     /// Writes a marker into collections, one after the other.
-    async fn write_marker(&self, places: impl Iterator<Item = &Place> + Send, marker: &Marker) -> Result<(), StoreError> {
+    async fn write_marker(
+        &self,
+        places: impl Iterator<Item = &Place> + Send,
+        marker: &Marker,
+    ) -> Result<(), StoreError> {
         let json = serde_json::to_value(marker)
             .map_err(|error| StoreError::server(format!("store `{}`: could not write its marker", self.name), error))?;
         for Place { claim, physical, .. } in places {

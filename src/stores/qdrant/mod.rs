@@ -259,17 +259,18 @@ impl Store for QdrantStore {
     }
 
     async fn remaining(&self, targets: &Targets) -> Result<Vec<(SourceIndex, CourseId, u64)>, StoreError> {
-        let mut remaining = Vec::new();
+        let mut remaining: BTreeMap<(SourceIndex, CourseId), u64> = BTreeMap::new();
         // Also of what is held: it is there.
         for collection in &self.searchable(targets).await? {
             let courses: Vec<_> = targets.of(collection.source).collect();
             for courses in courses.chunks(collection.courses_a_filter()) {
                 let counts = self.counts(collection, Which::All, courses).await;
                 let counts = self.unless_gone(collection.claim, &collection.physical, counts).await?;
-                let counts = counts.into_iter().flatten();
-                remaining.extend(counts.map(|(course, count)| (collection.source, course, count)));
+                for (course, count) in counts.into_iter().flatten() {
+                    *remaining.entry((collection.source, course)).or_default() += count;
+                }
             }
         }
-        Ok(remaining)
+        Ok(remaining.into_iter().map(|((source, course), count)| (source, course, count)).collect())
     }
 }

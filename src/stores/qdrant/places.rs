@@ -71,7 +71,11 @@ impl QdrantStore {
             Ok::<_, StoreError>(info.map(|info| Collection::new(place, key, self.id_type, &info)))
         };
         let looks: Vec<_> = places.into_iter().map(look).collect();
-        futures::stream::iter(looks).buffered(CONCURRENT).try_filter_map(|found| async { Ok(found) }).try_collect().await
+        futures::stream::iter(looks)
+            .buffered(CONCURRENT)
+            .try_filter_map(|found| async { Ok(found) })
+            .try_collect()
+            .await
     }
 
     /// All collections of the store, as they are now.
@@ -115,7 +119,10 @@ impl QdrantStore {
     ///
     /// # Errors
     /// If a name stands for another collection than the one whose marker was read.
-    pub(super) fn still_marked(&self, collections: Vec<Collection>) -> Result<(Vec<Collection>, Vec<Collection>), StoreError> {
+    pub(super) fn still_marked(
+        &self,
+        collections: Vec<Collection>,
+    ) -> Result<(Vec<Collection>, Vec<Collection>), StoreError> {
         let Some(marked) = self.marked() else { return Ok((collections, Vec::new())) };
         let read: BTreeMap<SourceIndex, &str> = (marked.places.iter())
             .filter(|place| place.claim == Claim::Named)

@@ -142,7 +142,9 @@ async fn exactly_the_dead_courses_points_of_the_matches_go() {
 #[tokio::test]
 async fn what_matches_by_its_name_and_by_aliases_is_counted_and_deleted_once() {
     let sets = Sets::new(&["materials-a", "embeddings_v7"]).await;
-    for (of, name) in [("materials-a", "materials-now"), ("embeddings_v7", "materials-b"), ("embeddings_v7", "materials-c")] {
+    for (of, name) in
+        [("materials-a", "materials-now"), ("embeddings_v7", "materials-b"), ("embeddings_v7", "materials-c")]
+    {
         alias(&sets.client, &sets.place.name(of), &sets.place.name(name)).await;
     }
     sets.adopt().await;
@@ -162,7 +164,8 @@ async fn s7_a_match_that_came_after_the_adoption_is_told_and_held_until_it_is_ad
     sets.add("materials-new").await;
     // Whether it came before the marker was read, or after: nobody adopted it.
     for _ in 0..2 {
-        let told = format!("(collection {}, which is not adopted: adopt the store again)", sets.place.name("materials-new"));
+        let told =
+            format!("(collection {}, which is not adopted: adopt the store again)", sets.place.name("materials-new"));
         assert_eq!(sets.dead().await, (vec![2, 2], vec![told], 6));
         let handles = sets.handles().await;
         assert!(handles.iter().all(|handle| handle.key == sets.place.name("materials-a")), "{handles:?}");
@@ -181,7 +184,10 @@ async fn s7_a_match_that_came_after_the_adoption_is_told_and_held_until_it_is_ad
     // A run moves the marker where it is, and nowhere else.
     assert!(sets.store.move_marker(Some(&marker(1)), &marker(2)).await.unwrap());
     assert!(!sets.store.move_marker(None, &marker(2)).await.unwrap());
-    assert_eq!((sets.carries("materials-a").await, sets.carries("materials-new").await), (json!(marker(2)), json!(null)));
+    assert_eq!(
+        (sets.carries("materials-a").await, sets.carries("materials-new").await),
+        (json!(marker(2)), json!(null))
+    );
     sets.store.mark_newcomers().await.unwrap();
     assert_eq!(sets.store.marker().await.unwrap(), Some(marker(2)));
     assert_eq!(sets.dead().await, (vec![4, 4], vec![], 0));
