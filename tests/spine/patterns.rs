@@ -1,10 +1,11 @@
-//! A set of collections by a pattern, through the program: one that comes later is held until somebody adopts it, and each point comes
-//! back into the collection that it was in.
+//! A set of collections by a pattern: one that comes later is held until somebody adopts it, one that goes in a run takes nothing of
+//! the others along, and each point comes back into the collection that it was in.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use course_gc::domain::report::{RunReport, SourceReport, Verdict};
+use course_gc::domain::report::{Mode, RunReport, SourceReport, Tally, Verdict};
+use course_gc::reconcile::reconcile;
 use qdrant_client::Payload;
 use qdrant_client::qdrant::{
     CountPointsBuilder, CreateAliasBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, Distance,
@@ -14,7 +15,9 @@ use sandbox::World;
 use sandbox::campus::CampusSize;
 use sandbox::config::Settings;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
+use crate::interposed::{Call, interpose};
 use crate::support::Installation;
 
 /// Each collection has as many points of each course.
@@ -68,9 +71,9 @@ async fn s7_s12_what_a_pattern_matches_goes_once_it_is_adopted_and_comes_back_wh
     configure(&installation, &prefix)?;
     let live: Vec<String> =
         sqlx::query_scalar("SELECT id::text FROM public.courses").fetch_all(&installation.stores.postgres).await?;
-    let [a, b, later] = ["a", "b", "later"].map(|name| format!("{prefix}{name}"));
+    let [a, b, brief, later] = ["a", "b", "brief", "later"].map(|name| format!("{prefix}{name}"));
     let other = format!("{}-other", installation.addresses.collection());
-    for name in [&a, &b, &other] {
+    for name in [&a, &b, &brief, &other] {
         create(&installation, name, &live).await?;
     }
     let alias = CreateAliasBuilder::new(&b, format!("{prefix}now"));
@@ -82,9 +85,22 @@ async fn s7_s12_what_a_pattern_matches_goes_once_it_is_adopted_and_comes_back_wh
     create(&installation, &later, &live).await?;
     let all = live.len() as u64 * EACH;
     let dead = campus.doomed().len() as u64 * EACH;
-    let report = installation.run().await?;
+    let mut collector = installation.collector()?;
+    let (qdrant, goes) = (installation.stores.qdrant.clone(), brief.clone());
+    interpose(&mut collector, "sets", move |call, nth| {
+        let (qdrant, goes) = (qdrant.clone(), goes.clone());
+        Box::pin(async move {
+            if (call, nth) == (Call::Delete, 1) {
+                qdrant.delete_collection(goes).await.expect("it is there");
+            }
+        })
+    });
+    let report = reconcile(&collector, Mode::Run, &CancellationToken::new()).await?;
+    assert_eq!(report.verdict, Verdict::Done, "{report:?}");
     let seen = sets(&report)?;
-    assert_eq!(seen.swept.deleted, 2 * dead, "{seen:?}");
+    let Tally { deleted, failed, unattempted, .. } = seen.swept;
+    assert_eq!((deleted, failed, unattempted), (2 * dead, 0, 0), "{seen:?}");
+    assert_eq!(seen.swept.absent, campus.doomed().len() as u64, "its handles: {seen:?}");
     assert_eq!(seen.unrecognised.count, all);
     let told = format!("(collection {later}, which is not adopted: adopt the store again)");
     assert_eq!(seen.unrecognised.samples, [told]);
@@ -101,7 +117,7 @@ async fn s7_s12_what_a_pattern_matches_goes_once_it_is_adopted_and_comes_back_wh
     let seen = sets(&report)?;
     assert_eq!((seen.swept.deleted, seen.unrecognised.count), (dead, 0), "{seen:?}");
 
-    // One of the three is dropped; the others' points come back, and each of the dropped one's says why it does not.
+    // Another one goes: its points say why they do not come back, and the others do.
     installation.stores.qdrant.delete_collection(&b).await?;
     let course = campus.doomed().first().context("nobody is doomed")?.to_string();
     let restored = installation.program(&["restore", "--store", "sets", "--course", &course]).await?;
