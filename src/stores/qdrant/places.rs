@@ -201,7 +201,7 @@ impl QdrantStore {
 impl Marked {
     /// True but for a match that came after the store was adopted, and that nobody adopted since.
     fn may_touch(&self, claim: Claim, physical: &str) -> bool {
-        let is_newcomer = || !self.places.iter().any(|place| place.physical == physical);
-        claim == Claim::Named || self.others == Others::Shown || !is_newcomer()
+        let was_there = || self.places.iter().any(|place| place.physical == physical);
+        claim == Claim::Named || self.others == Others::Shown || was_there()
     }
 }

@@ -176,7 +176,7 @@ async fn s7_a_match_that_came_after_the_adoption_is_told_and_held_until_it_is_ad
     // Nobody's handle leads there, whoever made it.
     let new = sets.place.name("materials-new");
     let handle = Handle { source: MATERIALS, owner: uuid(1), mentions: vec![], key: new.clone().into() };
-    let [Copied::Failed(why)] = &sets.copy(&[handle.clone()]).await.0[..] else { panic!("it is copied") };
+    let [Copied::Failed(why)] = &sets.copy(std::slice::from_ref(&handle)).await.0[..] else { panic!("it is copied") };
     assert!(why.contains(&new) && why.contains("carries no marker"), "{why}");
     let outcomes = delete(&sets.store, vec![handle]).await;
     assert!(matches!(&outcomes[..], [Outcome::Failed(why)] if why.contains("carries no marker")), "{outcomes:?}");
