@@ -22,6 +22,7 @@ use crate::domain::report::Mode;
 use crate::errors::chain;
 use crate::ledger::{Ledger, Pauses};
 use crate::reconcile::{RunError, reconcile};
+use crate::schedule::Due;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Traces;
 use crate::telemetry::{events, subscriber};
@@ -69,7 +70,12 @@ enum Command {
     /// Look and decide, and show what a run would do; no store is changed.
     Plan,
     /// Look, decide and sweep, once.
-    Run,
+    Run {
+        /// Only if `serve` would begin a run now: the schedule says so, somebody asked, or a recorded death has waited long enough. For
+        /// a job that is started every few minutes.
+        #[arg(long)]
+        due: bool,
+    },
     /// Run on the schedule, with health and metrics over HTTP, until SIGTERM.
     Serve,
     /// Show the latest runs, and whether deleting is paused.
@@ -171,7 +177,12 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
 async fn work(cli: &Cli, config: Config) -> anyhow::Result<u8> {
     match cli.command {
         Command::Plan => activate(cli, &config, Mode::Plan).await,
-        Command::Run => activate(cli, &config, Mode::Run).await,
+        Command::Run { due } => match if due { serve::due_now(&app::collector(&config)?).await? } else { Due::Now } {
+            Due::Now => activate(cli, &config, Mode::Run).await,
+            Due::At(next) => {
+                answer(cli.output, &render::nothing_due(next), || serde_json::json!({ "due": false, "next": next }))
+            }
+        },
         Command::Serve => {
             let serving = app::serving(&config, Arc::new(metrics(&config)?))?;
             serve::serve(serving, config.http.listen, stop_on_signal()?).await?;

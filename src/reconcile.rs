@@ -1,7 +1,9 @@
 //! The story of a run, a call a step. Read [`reconcile`] as the specification.
 
+mod authorised;
 mod copies;
 mod graves;
+mod living;
 pub mod organizations;
 mod orphans;
 mod places;
@@ -34,7 +36,9 @@ use crate::quarantine::Quarantine;
 use crate::schedule::Schedule;
 use crate::stores::Store;
 
+use authorised::Excepting;
 use graves::Graves;
+use living::Living;
 use requests::Requests;
 pub use stages::{Leading, Locks};
 use stages::{Stopwatch, Truth};
@@ -61,6 +65,8 @@ pub struct Collector {
     pub refuse_drop: u8,
     /// How long a confirmation is good.
     pub confirmation: Duration,
+    /// How many courses an hour callers may have deleted at once though they live; none at all unless a person said so (S1).
+    pub live_cleanups: Option<u32>,
     /// When runs are due; an orphan's clock gains at most two intervals between runs.
     pub schedule: Schedule,
     /// The clock that confirmations age by.
@@ -176,7 +182,7 @@ pub struct Pass<'a> {
     /// By store: our entry in its marker, as this pass left it; `None` if the store is not ours.
     entries: Vec<Option<Owner>>,
     /// The tombstones that were evidence; none until the live set is believed.
-    graves: Option<Graves>,
+    graves: Graves,
     /// What the delete path asked for before the live set was read.
     requests: Requests,
     /// What was seen counts for the orphans' clocks.
@@ -194,7 +200,14 @@ impl<'a> Pass<'a> {
         let locks = Locks::take(collector).await?;
         let run = Uuid::now_v7();
         let started_at = collector.ledger.begin(run, mode).await?;
-        let report = RunReport::begin(run, mode, &collector.installation, started_at);
+        let mut report = RunReport::begin(run, mode, &collector.installation, started_at);
+        let mut locks = locks;
+        if mode == Mode::Run
+            && let Some(authorised) = authorised::take(collector, run).await?
+        {
+            report.authorised = authorised.courses().iter().copied().collect();
+            locks.liveness = Box::new(Excepting::new(locks.liveness, authorised, collector.id_type));
+        }
         let live = Arc::new(LiveSet::empty(collector.id_type));
         Ok(Self {
             collector,
@@ -203,7 +216,7 @@ impl<'a> Pass<'a> {
             watch,
             live,
             entries: Vec::new(),
-            graves: None,
+            graves: Graves::default(),
             requests: Requests::default(),
             judged: false,
         })
@@ -222,9 +235,11 @@ impl<'a> Pass<'a> {
             Err(misplaced) => return Ok(self.halt(&misplaced)),
         };
         watch.stage(report, "places");
-        let truth = stages::read_truth(collector, locks, &places, report).instrument(error_span!("liveness")).await?;
+        let truth = stages::read_truth(collector, locks, (&places, requests), report)
+            .instrument(error_span!("liveness"))
+            .await?;
         watch.stage(report, "liveness");
-        let (live, mut graves) = match truth {
+        let (live, graves) = match truth {
             Truth::Believed(live, graves) => (live, graves),
             Truth::Halted(halt) => return Ok(self.halt(&halt)),
         };
@@ -232,10 +247,8 @@ impl<'a> Pass<'a> {
             .instrument(error_span!("inventory"))
             .await?;
         watch.stage(report, "inventory");
-        let evidence = (requests.courses(), &mut graves);
-        let views = orphans::find(collector, locks, report, &mut inventories, evidence)
-            .instrument(error_span!("orphans"))
-            .await?;
+        let living = Living { collector, locks, requests, graves: &graves };
+        let views = orphans::find(report, &mut inventories, living).instrument(error_span!("orphans")).await?;
         watch.stage(report, "orphans");
         let world = stages::read_world(collector, report).await?;
         let plan = decide(views, &world, &collector.limits);
@@ -243,7 +256,7 @@ impl<'a> Pass<'a> {
         watch.stage(report, "plan");
         self.live = live;
         self.entries = places.entries.into_iter().map(Result::ok).collect();
-        self.graves = Some(graves);
+        self.graves = graves;
         self.judged = true;
         Ok(Some(plan))
     }
@@ -253,16 +266,15 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// If the ledger does not answer. What went wrong in a store is in the report.
     pub async fn sweep(&mut self, plan: &Plan, stop: &CancellationToken) -> Result<(), RunError> {
-        copies::purge(self.collector, &self.locks, &mut self.report).instrument(error_span!("purge")).await?;
-        self.watch.stage(&mut self.report, "purge");
-        let watched = self.requests.courses();
-        let what = stages::Sweeping { plan, entries: &self.entries, live: &self.live, watched };
-        let (live, watched) = stages::sweep(self.collector, &self.locks, what, stop, &mut self.report)
-            .instrument(error_span!("sweep"))
-            .await?;
-        if let Some(graves) = &mut self.graves {
-            graves.void_late(self.collector, &self.locks, &live).await?;
+        // Copies of who is live do not expire, and this run does not know of everybody who is.
+        if self.report.authorised.is_empty() {
+            copies::purge(self.collector, &self.locks, &mut self.report).instrument(error_span!("purge")).await?;
         }
+        self.watch.stage(&mut self.report, "purge");
+        let living =
+            Living { collector: self.collector, locks: &self.locks, requests: &self.requests, graves: &self.graves };
+        let what = stages::Sweeping { plan, entries: &self.entries, live: &self.live, living };
+        let (live, watched) = stages::sweep(what, stop, &mut self.report).instrument(error_span!("sweep")).await?;
         self.watch.stage(&mut self.report, "sweep");
         if !self.requests.courses().is_empty() {
             let (live, took) = ([self.live.as_ref(), &live], self.watch.elapsed());
@@ -282,8 +294,8 @@ impl<'a> Pass<'a> {
         let run = report.run;
         if report.mode == Mode::Run {
             match (&ended, &report.halt) {
-                (Err(error), _) => requests.postpone(collector, "failed", &chain(error)).await,
-                (Ok(()), Some(halt)) => requests.postpone(collector, "halted", halt).await,
+                (Err(error), _) => requests.postpone(collector, run, ("failed", &chain(error))).await,
+                (Ok(()), Some(halt)) => requests.postpone(collector, run, ("halted", halt)).await,
                 (Ok(()), None) => {}
             }
         }

@@ -30,12 +30,14 @@ use crate::domain::report::{Mode, RunReport, Verdict};
 use crate::domain::standing::Standing;
 use crate::errors::chain;
 use crate::http::api::Api;
+use crate::http::tls::Certificate;
 use crate::http::{self, Board, Health, Site, Unwell};
 use crate::ledger::LedgerError;
 use crate::reconcile::{Collector, RunError, reconcile};
-use crate::schedule::Ticker;
+use crate::schedule::{Due, Ticker, due};
 use crate::telemetry::events;
 use crate::telemetry::metrics::Metrics;
+use crate::tombstones::Tombstones;
 
 use next::{Known, LOOK_AGAIN, PAUSE_FAILED, PAUSE_LOCKED, Step, View, next};
 
@@ -76,6 +78,10 @@ pub struct Serving {
     pub bell: Arc<Bell>,
     /// The API, if there is one.
     pub api: Option<Arc<Api>>,
+    /// What callers are shown, if they are to speak TLS.
+    pub certificate: Option<Arc<Certificate>>,
+    /// Where somebody tells of new tombstones.
+    pub heard: Vec<Tombstones>,
 }
 
 /// Listens on `listen` (port 0: any free one) and runs on schedule until `stop` is cancelled; then lets the run under way
@@ -96,14 +102,27 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 /// # Errors
 /// As [`serve`].
 pub async fn serve_on(serving: Serving, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
-    let Serving { collector, metrics, bell, api } = serving;
+    let Serving { collector, metrics, bell, api, certificate, heard } = serving;
     events::listening(listener.local_addr().map_err(ServeError::Http)?);
     let health = Arc::new(Health::new(Arc::clone(&collector.clock)));
     let close = CancellationToken::new();
     let board = Arc::new(Board::default());
-    let site = Site { metrics: Arc::clone(&metrics), health: Arc::clone(&health), board: Arc::clone(&board), api };
+    let site = Site {
+        metrics: Arc::clone(&metrics),
+        health: Arc::clone(&health),
+        board: Arc::clone(&board),
+        api,
+        certificate,
+    };
     let answering = http::answer(listener, site, close.clone());
     let mut http = AbortOnDropHandle::new(tokio::spawn(answering));
+    let _listening: Vec<AbortOnDropHandle<()>> = heard
+        .into_iter()
+        .map(|tombstones| {
+            let bell = Arc::clone(&bell);
+            AbortOnDropHandle::new(tokio::spawn(async move { tombstones.listen(|| bell.ring()).await }))
+        })
+        .collect();
     let ticker = Ticker::start().await.map_err(ServeError::Ticker)?;
     let mut activator = Activator::new((collector, metrics), (health, board), bell, stop);
     let ended = tokio::select! {
@@ -320,14 +339,31 @@ impl Activator {
     }
 }
 
+/// Whether a run would begin now if the program served: the schedule says so, somebody asked, or a recorded death has waited long enough. For
+/// whoever is started every few minutes instead.
+///
+/// # Errors
+/// If the ledger does not answer.
+pub async fn due_now(collector: &Collector) -> Result<Due, LedgerError> {
+    collector.ledger.check_version().await?;
+    let (last_start, now, wanted) = wants(collector).await?;
+    Ok(if wanted { Due::Now } else { due(&collector.schedule, last_start, now) })
+}
+
 /// Makes sure that the ledger is the one that this program knows, and asks how things stand, and whether a run is wanted.
 async fn look(collector: &Collector, known: Option<Uuid>) -> Result<Seen, LedgerError> {
     collector.ledger.check_version().await?;
     let standing = collector.ledger.standing(&collector.limits.graces, known).await;
     // After it, so that the time is as fresh as can be.
+    let (last_start, now, wanted) = wants(collector).await?;
+    Ok(Seen { last_start, now, wanted, standing })
+}
+
+/// When the last run started, what time it is, both in the database's time, and whether a run is wanted before the next is due.
+async fn wants(collector: &Collector) -> Result<(Option<DateTime<Utc>>, DateTime<Utc>, bool), LedgerError> {
     let (last_start, now) = collector.ledger.last_start().await?;
     let seldom = last_start.is_none_or(|last| now - last >= SELDOM);
-    Ok(Seen { last_start, now, wanted: cleanup::is_wanted(collector, seldom).await?, standing })
+    Ok((last_start, now, cleanup::is_wanted(collector, seldom).await?))
 }
 
 #[cfg(test)]

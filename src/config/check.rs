@@ -15,6 +15,7 @@ use super::read::Reader;
 use super::scalar::{LimitAccept, Scalar};
 use super::secret::SecretUrl;
 use crate::quarantine::Key;
+use crate::stores::pattern::matches;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -48,8 +49,13 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
     check.limits(&config.limits);
     check.grace(&config.grace, &config.limits);
     check.quarantine(&config.quarantine, &config.limits);
+    if let Some(tls) = &config.http.tls {
+        check.absolute("http.tls.certificate_file", &tls.certificate_file);
+        check.absolute("http.tls.key_file", &tls.key_file);
+    }
     if let Some(api) = &config.api {
         check.api(api);
+        check.live_cleanups(api, &config.stores);
     }
     let mut places = Vec::new();
     for (name, store) in config.stores.iter() {
@@ -71,8 +77,10 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
 
 /// What a source of a store claims as its own.
 enum Claim<'a> {
-    /// A collection, a template or a bucket at an endpoint.
+    /// A template or a bucket at an endpoint.
     Name(String, &'a str),
+    /// A collection or several of a pattern at an endpoint. Within one store, a name goes before a pattern.
+    Collection { store: String, at: String, name: &'a str },
     /// A directory with all that is beneath it.
     Root(&'a Path),
 }
@@ -99,6 +107,12 @@ impl Check<'_> {
     fn refuse(&mut self, path: &str, message: impl Into<String>) {
         let origin = self.reader.origin_of(path);
         self.reader.problem(&origin, path, message);
+    }
+
+    fn absolute(&mut self, path: &str, file: &Path) {
+        if !file.is_absolute() {
+            self.refuse(path, format!("`{}` is not absolute; write the file's whole path", file.display()));
+        }
     }
 
     fn range<T: PartialOrd + Display>(&mut self, path: &str, value: T, least: T, most: T) {
@@ -236,6 +250,16 @@ impl Check<'_> {
         }
     }
 
+    fn live_cleanups(&mut self, api: &Api, stores: &Named<StoreConfig>) {
+        let Some(per_hour) = api.live_cleanups_per_hour else { return };
+        self.range("api.live_cleanups_per_hour", per_hour, 1, 1000);
+        for (name, _) in stores.iter().filter(|(_, store)| !store.quarantine()) {
+            let message = "is false, and api.live_cleanups_per_hour lets what live courses have be deleted, of which a copy is \
+                           always kept; leave out one of the two";
+            self.refuse(&format!("stores.{name}.quarantine"), message);
+        }
+    }
+
     fn api(&mut self, api: &Api) {
         let second = Duration::from_secs(1);
         self.duration("api.wait", api.wait, second, LONGEST_WAIT);
@@ -245,10 +269,7 @@ impl Check<'_> {
         }
         for (name, token) in api.tokens.iter().flat_map(Named::iter) {
             let path = format!("api.tokens.{name}");
-            if !token.file.is_absolute() {
-                let message = format!("`{}` is not absolute; write the file's whole path", token.file.display());
-                self.refuse(&format!("{path}.file"), message);
-            }
+            self.absolute(&format!("{path}.file"), &token.file);
             if token.scopes.is_empty() {
                 self.refuse(
                     &format!("{path}.scopes"),
@@ -265,9 +286,8 @@ impl Check<'_> {
             let message = format!("is too short to be safe; use at least {LEAST_SECRET} characters");
             self.refuse("api.jwt.secret", message);
         }
-        if let Some(file) = jwt.jwks_file.as_ref().filter(|file| !file.is_absolute()) {
-            let message = format!("`{}` is not absolute; write the file's whole path", file.display());
-            self.refuse("api.jwt.jwks_file", message);
+        if let Some(file) = &jwt.jwks_file {
+            self.absolute("api.jwt.jwks_file", file);
         }
         if let Some(url) = &jwt.jwks_url {
             self.scheme("api.jwt.jwks_url", url, &["https", "http"]);
@@ -285,8 +305,13 @@ impl Check<'_> {
             self.refuse(&format!("{path}.collections"), "is empty; name at least one collection");
         }
         for (index, collection) in store.collections.iter().enumerate() {
-            let claim = Claim::Name(store.url.place(6334, ""), &collection.name);
-            places.push(Place { path: format!("{path}.collections[{index}]"), claim });
+            let (of, path) = (path, format!("{path}.collections[{index}]"));
+            if let Err(message) = stars_fit(&collection.name) {
+                self.refuse(&path, message);
+            }
+            let claim =
+                Claim::Collection { store: of.to_owned(), at: store.url.place(6334, ""), name: &collection.name };
+            places.push(Place { path, claim });
         }
     }
 
@@ -478,6 +503,12 @@ impl Check<'_> {
                     (Claim::Name(at, name), Claim::Name(other_at, other)) if at == other_at && name == other => {
                         format!("`{other}` is claimed by {} already; keep one of them", earlier.path)
                     }
+                    (
+                        Claim::Collection { store, at, name },
+                        Claim::Collection { store: other_store, at: other_at, name: other },
+                    ) if at == other_at && (name == other || store != other_store && overlap(name, other)) => {
+                        format!("`{other}` is claimed by {} already; keep one of them", earlier.path)
+                    }
                     (Claim::Root(root), Claim::Root(other)) if root.starts_with(other) || other.starts_with(root) => {
                         let (other, root) = (other.display(), root.display());
                         format!("`{other}` overlaps `{root}` of {}; use roots beside each other", earlier.path)
@@ -488,6 +519,11 @@ impl Check<'_> {
             }
         }
     }
+}
+
+/// True if one of two patterns matches the other, or all that it matches. What is missed here, the marker of what both match tells.
+fn overlap(one: &str, other: &str) -> bool {
+    matches(one.as_bytes(), other.as_bytes()) || matches(other.as_bytes(), one.as_bytes())
 }
 
 /// Whether a table is named with its schema.
@@ -511,10 +547,15 @@ fn queue_fits(name: &str) -> Result<(), String> {
     if name.is_empty() || name.contains(':') {
         return Err(format!("`{name}` is no queue's name; write it without its prefix and without colons"));
     }
-    if name.contains("**") {
-        return Err(format!("`{name}` contains **; write * for any text"));
+    stars_fit(name)
+}
+
+/// Whether a name with * for any text says no more than that.
+fn stars_fit(name: &str) -> Result<(), String> {
+    match name.contains("**") {
+        true => Err(format!("`{name}` contains **; write * for any text")),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 /// Whether a key template names one course and not everything.

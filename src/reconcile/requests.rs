@@ -39,12 +39,32 @@ impl Requests {
         &self.courses
     }
 
-    /// Nothing was done: says why to whoever waits for an answer. What was asked for stays promised.
-    pub(super) async fn postpone(&self, collector: &Collector, reason: &str, detail: &str) {
-        let unanswered = self.open.iter().filter(|request| request.answer.is_none());
-        let answers: Vec<_> = unanswered
-            .map(|request| (request.id, RequestState::Open, Cleanup::waiting(reason, detail, Vec::new())))
-            .collect();
+    /// These are live, so what was asked for once they had gone is void: should they die anew, nobody has asked for that.
+    pub(super) async fn void(&self, collector: &Collector, live: &LiveSet) -> Result<(), RunError> {
+        let is_void = |request: &&Request| request.timing == Timing::AfterDelete && live.contains(request.course_id);
+        let void: Vec<_> = self.open.iter().filter(is_void).map(|request| ended(request, VOID)).collect();
+        if !void.is_empty() {
+            collector.ledger.answer_requests(&void).await?;
+        }
+        Ok(())
+    }
+
+    /// Nothing was done: says why to whoever waits for an answer, and of whom the row has gone that was waited for. What was asked for
+    /// stays promised; the next run that is due goes on with it.
+    pub(super) async fn postpone(&self, collector: &Collector, run: Uuid, (reason, detail): (&str, &str)) {
+        let promised = |request: &&Request| request.answer.is_some() && request.timing == Timing::BeforeDelete;
+        let going: BTreeSet<CourseId> = self.open.iter().filter(promised).map(|request| request.course_id).collect();
+        let live = if going.is_empty() { None } else { collector.liveness.glance(&going).await.ok() };
+        let has_gone = |request: &&Request| live.as_ref().is_some_and(|live| !live.contains(request.course_id));
+        let waiting = || Cleanup::waiting(reason, detail, Vec::new());
+        let answer = |request: &Request| match request.answer {
+            None => Some(waiting()),
+            // A run has looked at it: it wants no other one before the next is due.
+            Some(_) if promised(&request) && has_gone(&request) => Some(Cleanup { run: Some(run), ..waiting() }),
+            Some(_) => None,
+        };
+        let answers: Vec<_> =
+            self.open.iter().filter_map(|request| Some((request.id, RequestState::Open, answer(request)?))).collect();
         note(collector, &answers).await;
     }
 
@@ -68,19 +88,27 @@ impl Requests {
                 let answer = cleanup::conclude(report.run, seen, took.as_secs_f64());
                 let state = if answer.verified { RequestState::Done } else { RequestState::Open };
                 answers.push((request.id, state, answer));
-            } else if let Some((state, why)) = end_of_the_living(request, report) {
-                let answer = Cleanup { success: false, ..Cleanup::waiting(state.as_str(), why, Vec::new()) };
-                answers.push((request.id, state, answer));
+            } else {
+                answers.extend(end_of_the_living(request, report).map(|end| ended(request, end)));
             }
         }
         note(collector, &answers).await;
     }
 }
 
-/// A request whose course is live: what becomes of it, and why; `None` if its row is waited for.
-fn end_of_the_living(request: &Request, report: &RunReport) -> Option<(RequestState, &'static str)> {
+/// What becomes of a request, and why.
+type End = (RequestState, &'static str);
+
+const VOID: End = (RequestState::Void, "the course is live; nothing of it was touched");
+
+fn ended(request: &Request, (state, why): End) -> (Uuid, RequestState, Cleanup) {
+    (request.id, state, Cleanup { success: false, ..Cleanup::waiting(state.as_str(), why, Vec::new()) })
+}
+
+/// What becomes of a request whose course is live; `None` if its row is waited for.
+fn end_of_the_living(request: &Request, report: &RunReport) -> Option<End> {
     match (request.timing, request.expires_at) {
-        (Timing::AfterDelete, _) => Some((RequestState::Void, "the course is live; nothing of it was touched")),
+        (Timing::AfterDelete, _) => Some(VOID),
         (Timing::BeforeDelete, Some(end)) if end <= report.started_at => {
             Some((RequestState::Expired, "the course's row is still there; nothing of it was touched"))
         }

@@ -203,6 +203,7 @@ impl Serving {
             refuse_below: 1,
             refuse_drop: 50,
             confirmation: Duration::from_secs(5),
+            live_cleanups: None,
             schedule: Schedule::new(cron, chrono_tz::UTC).unwrap(),
             clock: Arc::new(MachineClock),
             leading: Default::default(),
@@ -224,7 +225,14 @@ impl Serving {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let serving = super::Serving { collector: Arc::new(collector), metrics, bell: Arc::default(), api: None };
+        let serving = super::Serving {
+            collector: Arc::new(collector),
+            metrics,
+            bell: Arc::default(),
+            api: None,
+            certificate: None,
+            heard: Vec::new(),
+        };
         let task = tokio::spawn(serve_on(serving, listener, stop.clone()));
         Self { address, stop, task, shelf, open }
     }
