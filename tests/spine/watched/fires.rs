@@ -19,6 +19,8 @@ use crate::support::{Installation, eventually};
 
 const IN_TIME: Duration = Duration::from_secs(90);
 
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
 /// Who watches all installations of a test, each under the name of its job.
 struct Watch {
     prometheus: Prometheus,
@@ -188,12 +190,25 @@ async fn broken(watch: &Watch, addresses: Addresses) -> Result<()> {
 /// What is kept; and who keeps it.
 async fn kept(watch: &Watch, addresses: Addresses) -> Result<()> {
     const JOB: &str = "kept";
-    let settings = Settings { quarantine: vec!["keep: 4s".to_owned()], ..each_second(&[]) };
+    let tokens = tempfile::tempdir()?;
+    let file = tokens.path().join("web");
+    std::fs::write(&file, TOKEN)?;
+    let api = vec!["tokens:".to_owned(), format!("  web: {{file: {}, scopes: [cleanup]}}", file.display())];
+    let settings = Settings { quarantine: vec!["keep: 4s".to_owned()], api, ..each_second(&[]) };
     let (installation, campus) = Installation::over(addresses, &settings, CampusSize::default()).await?;
-    let serving = Serving::start_with(&installation, &[QUICK])?;
+    let serving = Serving::start_with(&installation, &[QUICK, ("COURSE_GC_API_LIVE_CLEANUPS_PER_HOUR", "1")])?;
     serving.ready().await?;
     watch.scrape(JOB, &[&serving])?;
     watch.knows(JOB, "course_gc_last_success_timestamp_seconds").await?;
+    let live = campus.courses.iter().find(|course| course.doom.is_none()).context("a course that stays")?.id;
+    let asked = reqwest::Client::new()
+        .post(format!("http://{}/v1/courses/{live}/cleanup?async=true", serving.address))
+        .bearer_auth(TOKEN)
+        .header("content-type", "application/json")
+        .body(r#"{"intent": "before_delete", "at_once": true}"#);
+    let answer = asked.send().await?;
+    ensure!(answer.status() == 202, "{answer:?}");
+    watch.fires(JOB, "CourseGcLiveCourseCleaned").await?;
     let deleted = campus.delete_doomed(&installation.stores).await?;
     serving.beyond("course_gc_resources_deleted_total{store=\"cache\"}", 0.0).await?;
     for course in deleted {
