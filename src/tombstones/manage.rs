@@ -168,7 +168,7 @@ impl Tombstones {
                     coalesce(has_schema_privilege(to_regnamespace('course_gc')::oid, 'USAGE') \
                              AND has_table_privilege(t.oid, 'SELECT') AND has_table_privilege(t.oid, 'DELETE'), false), \
                     coalesce((SELECT p.prosrc LIKE '%pg_notify%' FROM pg_proc p \
-                              WHERE p.oid = to_regprocedure('course_gc.bury()')), false) \
+                              WHERE p.proname = 'bury' AND p.pronamespace = to_regnamespace('course_gc')), false) \
              FROM (SELECT) AS one LEFT JOIN pg_class t ON t.relname = 'tombstones' AND t.relnamespace = to_regnamespace('course_gc')",
         )
         .fetch_one(&mut connection);
