@@ -68,7 +68,12 @@ enum Command {
     /// Look and decide, and show what a run would do; no store is changed.
     Plan,
     /// Look, decide and sweep, once.
-    Run,
+    Run {
+        /// End with 0 also where it is held (3), for a scheduler to which anything else is a failure. What waits, and for what, is
+        /// in the report, and `holds` shows it.
+        #[arg(long)]
+        held_is_done: bool,
+    },
     /// Run on the schedule, with health and metrics over HTTP, until SIGTERM.
     Serve,
     /// Show the latest runs, and whether deleting is paused.
@@ -135,12 +140,16 @@ enum ConfigCommand {
 
 /// Does what the command line asks for.
 pub async fn main(cli: Cli) -> ExitCode {
-    match command(&cli).await {
-        Ok(code) => ExitCode::from(code),
+    let code = match command(&cli).await {
+        Ok(code) => code,
         Err(error) => {
             fail(cli.output, &chain(error.as_ref()));
-            ExitCode::from(exit_code(&error))
+            exit_code(&error)
         }
+    };
+    match (cli.command, code) {
+        (Command::Run { held_is_done: true }, HELD) => ExitCode::SUCCESS,
+        _ => ExitCode::from(code),
     }
 }
 
@@ -159,7 +168,7 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
     subscriber::init(config.log.format, config.log.level);
     match cli.command {
         Command::Plan => activate(cli, &config, Mode::Plan).await,
-        Command::Run => activate(cli, &config, Mode::Run).await,
+        Command::Run { .. } => activate(cli, &config, Mode::Run).await,
         Command::Serve => {
             let serving = app::serving(&config, Arc::new(metrics(&config)?))?;
             serve::serve(serving, config.http.listen, stop_on_signal()?).await?;
