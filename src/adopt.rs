@@ -8,7 +8,7 @@ use crate::domain::live_set::{LiveSet, Population, judge};
 use crate::domain::markers::{self, Known, Owner, Step, Truths, judge_marker};
 use crate::domain::pins::{Position, SourcePin, judge_sources};
 use crate::errors::chain;
-use crate::ledger::{Adoption, LedgerError};
+use crate::ledger::{Adoption, LedgerError, Move};
 use crate::postgres::PostgresError;
 use crate::reconcile::{Collector, Locks, ManagedStore};
 use crate::stores::{Marker, Store};
@@ -156,7 +156,8 @@ async fn adopt_store(
             // As a run moves it, so that an interruption is recognised. Until it has moved, the store is held.
             ledger.adopt_store(name, &sources, counter).await?;
             let (next, server) = (counter.saturating_add(1), ledger.server().await?);
-            if !ledger.begin_move(name, counter, next, server.as_deref()).await? {
+            let step = Move { run: None, from: counter, to: next, server: server.as_deref() };
+            if !ledger.begin_move(name, &step).await? {
                 return Ok(Err(MEANWHILE.to_owned()));
             }
             if let Err(reason) = replace(store, there.as_ref(), &to).await {

@@ -209,7 +209,8 @@ impl<'a> Pass<'a> {
     pub async fn plan(&mut self, stop: &CancellationToken) -> Result<Option<Plan>, RunError> {
         let Self { collector, locks, report, watch, requests, .. } = self;
         *requests = Requests::read(collector).await?;
-        let places = match places::check(collector, locks, report.mode).await? {
+        let run = (report.mode == Mode::Run).then_some(report.run);
+        let places = match places::check(collector, locks, run).await? {
             Ok(places) => places,
             Err(misplaced) => return Ok(self.halt(&misplaced)),
         };

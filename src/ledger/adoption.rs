@@ -25,6 +25,19 @@ pub struct Adoption {
     pub stores: BTreeMap<String, AdoptedStore>,
 }
 
+/// A move of a store's marker from one count to another.
+#[derive(Debug, Clone, Copy)]
+pub struct Move<'a> {
+    /// The run that moves it; `None` for a person who adopts. A run that lost its ledger, or its turn, moves nothing.
+    pub run: Option<Uuid>,
+    /// The count that was read.
+    pub from: u64,
+    /// The count that is to be there.
+    pub to: u64,
+    /// The running server that the ledger is in, if it tells.
+    pub server: Option<&'a str>,
+}
+
 /// What was adopted, and how the markers' counts move (S7).
 #[async_trait]
 pub trait Adoptions: Send + Sync {
@@ -48,12 +61,11 @@ pub trait Adoptions: Send + Sync {
     /// If the ledger does not answer.
     async fn adopt_store(&self, store: &str, sources: &[(String, bool)], counter: u64) -> Result<(), LedgerError>;
 
-    /// Writes down that a store's marker is about to move from `from` to `to`, and that the ledger is in this running server.
-    /// `false` if the ledger is not where it was when it was read.
+    /// Writes down that a store's marker is about to move. `false` if the ledger is not where it was when it was read.
     ///
     /// # Errors
-    /// If the ledger does not answer.
-    async fn begin_move(&self, store: &str, from: u64, to: u64, server: Option<&str>) -> Result<bool, LedgerError>;
+    /// If the ledger does not answer, or another run has begun since.
+    async fn begin_move(&self, store: &str, step: &Move<'_>) -> Result<bool, LedgerError>;
 
     /// Remembers, until the store is adopted again, that this ledger objected to a marker that was ahead of it.
     ///
@@ -176,17 +188,27 @@ impl Adoptions for PostgresLedger {
         Ok(())
     }
 
-    async fn begin_move(&self, store: &str, from: u64, to: u64, server: Option<&str>) -> Result<bool, LedgerError> {
-        let update = sqlx::query(
-            "UPDATE course_gc.adopted_stores SET counter = $2, pending = $3, moved_in = $4 \
-             WHERE store = $1 AND (counter = $2 OR pending = $2)",
-        )
-        .bind(store)
-        .bind(stored(from))
-        .bind(stored(to))
-        .bind(server)
-        .execute(&self.pool);
-        Ok(self.call("noting that a marker moves", update).await?.rows_affected() == 1)
+    async fn begin_move(&self, store: &str, step: &Move<'_>) -> Result<bool, LedgerError> {
+        const ACTION: &str = "noting that a marker moves";
+        let mut transaction = match step.run {
+            Some(run) => self.fenced(ACTION, run).await?,
+            None => self.call(ACTION, self.pool.begin()).await?,
+        };
+        let update = async {
+            let updated = sqlx::query(
+                "UPDATE course_gc.adopted_stores SET counter = $2, pending = $3, moved_in = $4 \
+                 WHERE store = $1 AND (counter = $2 OR pending = $2)",
+            )
+            .bind(store)
+            .bind(stored(step.from))
+            .bind(stored(step.to))
+            .bind(step.server)
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(updated.rows_affected() == 1)
+        };
+        self.call(ACTION, update).await
     }
 
     async fn objected(&self, store: &str) -> Result<(), LedgerError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{AskedAgain, BatchOutcome, Intent, Interrupted, Ledger, LedgerError, NewRequest, Place};
+use super::{AskedAgain, BatchOutcome, Intent, Interrupted, Ledger, LedgerError, Move, NewRequest, Place};
 use crate::domain::breakers::Recent;
 use crate::domain::cleanup::{Cleanup, RequestState, Timing};
 use crate::domain::diff::{Orphan, OrphanKey};
@@ -330,15 +330,19 @@ impl Suite<'_> {
             objected: false,
         };
         assert_eq!(store().await, counts(4, None, &None));
-        assert!(!self.ledger.begin_move("cache", 3, 4, server).await.unwrap(), "S7: it is not there");
-        assert!(self.ledger.begin_move("cache", 4, 5, server).await.unwrap());
+        let begin = async |from, to| {
+            let step = Move { run: None, from, to, server };
+            self.ledger.begin_move("cache", &step).await.unwrap()
+        };
+        assert!(!begin(3, 4).await, "S7: it is not there");
+        assert!(begin(4, 5).await);
         assert_eq!(store().await, counts(4, Some(5), &here));
-        assert!(self.ledger.begin_move("cache", 5, 6, server).await.unwrap(), "the interrupted move came to the store");
+        assert!(begin(5, 6).await, "the interrupted move came to the store");
         self.ledger.end_move("cache", 5).await.unwrap();
         assert_eq!(store().await, counts(5, Some(6), &here), "another move's end");
         self.ledger.end_move("cache", 6).await.unwrap();
         assert_eq!(store().await, counts(6, None, &here));
-        assert!(self.ledger.begin_move("cache", 6, 7, server).await.unwrap());
+        assert!(begin(6, 7).await);
         for (from, to) in [(5, 7), (6, 8)] {
             self.ledger.withdraw_move("cache", from, to).await.unwrap();
             assert_eq!(store().await, counts(6, Some(7), &here), "another move was refused");
@@ -346,7 +350,16 @@ impl Suite<'_> {
         self.ledger.withdraw_move("cache", 6, 7).await.unwrap();
         assert_eq!(store().await, counts(6, None, &here), "S7: what is at that count is not ours");
 
+        let (overtaken, _) = self.begin(Mode::Run).await;
         let (run, _) = self.begin(Mode::Run).await;
+        let by = async |run| {
+            let step = Move { run: Some(run), from: 6, to: 7, server };
+            self.ledger.begin_move("cache", &step).await
+        };
+        assert!(matches!(by(overtaken).await, Err(LedgerError::Superseded)), "S7: it lost its turn");
+        assert_eq!(store().await, counts(6, None, &here));
+        assert!(by(run).await.unwrap());
+        self.ledger.withdraw_move("cache", 6, 7).await.unwrap();
         self.ledger.saw_source(run, "campus", &pin, &at(9)).await.unwrap();
         let adoption = self.ledger.adoption().await.unwrap().unwrap();
         assert_eq!((adoption.installation, &adoption.sources["campus"]), (installation, &(pin, at(9))));

@@ -30,7 +30,7 @@ use uuid::Uuid;
 use crate::domain::ids::IdType;
 use crate::postgres::{AdvisoryLock, LOCK_CLASS, Lock, LockSession, Postgres, PostgresError};
 
-pub use adoption::{Adoption, Adoptions};
+pub use adoption::{Adoption, Adoptions, Move};
 pub use approvals::{AcceptedSize, Approval, Approvals};
 pub use audit::Audited;
 pub use exemptions::Exemptions;

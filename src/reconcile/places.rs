@@ -1,13 +1,14 @@
 //! Right place, right truth (S7): the pins, the positions and the markers, looked at before anything else, and moved on.
 
+use uuid::Uuid;
+
 use super::stages::Locks;
 use super::{Collector, ManagedStore, RunError};
 use crate::domain::live_set::LiveSet;
 use crate::domain::markers::{Known, Marker, NotAdopted, Owner, Truths, judge_marker};
 use crate::domain::pins::{History, Misplaced, Position, SourcePin, judge_sources};
-use crate::domain::report::Mode;
 use crate::errors::chain;
-use crate::ledger::Adoption;
+use crate::ledger::{Adoption, Move};
 use crate::stores::Store;
 
 /// Our entry in a store's marker, as this pass left it; or why the store is not ours, in words.
@@ -23,10 +24,14 @@ pub struct Places {
     server: Option<String>,
 }
 
-/// Compares what is there with what was adopted; a run moves every marker on by one.
+/// Compares what is there with what was adopted; a `run` moves every marker on by one, whoever only looks moves none.
 ///
 /// The outer error ends the run; the inner one halts it.
-pub async fn check(collector: &Collector, locks: &Locks, mode: Mode) -> Result<Result<Places, Misplaced>, RunError> {
+pub async fn check(
+    collector: &Collector,
+    locks: &Locks,
+    run: Option<Uuid>,
+) -> Result<Result<Places, Misplaced>, RunError> {
     let sources = locks.liveness.pins();
     let Some(adoption) = collector.ledger.adoption().await? else {
         let never = || "nothing is adopted yet: look at `course-gc adopt`, and confirm with `--yes`".to_owned();
@@ -40,7 +45,7 @@ pub async fn check(collector: &Collector, locks: &Locks, mode: Mode) -> Result<R
     let (truths, server) = (locks.truths(), collector.ledger.server().await?);
     let mut entries = Vec::with_capacity(collector.stores.len());
     for managed in &collector.stores {
-        let now = Now { truths: &truths, server: server.as_deref(), mode };
+        let now = Now { truths: &truths, server: server.as_deref(), run };
         match check_store(collector, &adoption, managed, &now).await? {
             Ok(entry) => entries.push(entry),
             Err(misplaced) => return Ok(Err(misplaced)),
@@ -66,7 +71,8 @@ struct Now<'a> {
     truths: &'a Truths,
     /// The running server that its ledger is in.
     server: Option<&'a str>,
-    mode: Mode,
+    /// The run, if it is one.
+    run: Option<Uuid>,
 }
 
 /// Judges one store by its marker, and moves our entry in it on.
@@ -74,7 +80,7 @@ async fn check_store(
     collector: &Collector,
     adoption: &Adoption,
     managed: &ManagedStore,
-    &Now { truths, server, mode }: &Now<'_>,
+    &Now { truths, server, run }: &Now<'_>,
 ) -> Result<Result<Entry, Misplaced>, RunError> {
     let store = managed.store.as_ref();
     let name = store.name();
@@ -87,7 +93,7 @@ async fn check_store(
     let known = Known { store: name, adopted, sources: &sources, installation, truths };
     match judge_marker(&known, marker.as_ref()) {
         Err(behind) => {
-            let objection = adopted.zip(marker.as_ref()).filter(|_| mode == Mode::Run);
+            let objection = adopted.zip(marker.as_ref()).filter(|_| run.is_some());
             let objection =
                 objection.and_then(|(known, from)| Some((from, known.objection(installation, from, server)?)));
             if let Some((from, to)) = objection {
@@ -101,11 +107,12 @@ async fn check_store(
     let gone = || Ok(Ok(Err(NotAdopted::Unmarked.to_string())));
     let Some(from) = marker else { return gone() };
     let Some(before) = from.owner(installation) else { return gone() };
-    if mode == Mode::Plan {
+    if run.is_none() {
         return Ok(Ok(Ok(before.clone())));
     }
     let after = Owner { counter: before.counter + 1, truths: truths.clone(), ..before.clone() };
-    if !collector.ledger.begin_move(name, before.counter, after.counter, server).await? {
+    let step = Move { run, from: before.counter, to: after.counter, server };
+    if !collector.ledger.begin_move(name, &step).await? {
         return Ok(Err(Misplaced::Contended(name.to_owned())));
     }
     match store.move_marker(Some(&from), &from.with(after.clone())).await {

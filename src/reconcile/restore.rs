@@ -11,7 +11,6 @@ use super::places;
 use super::stages::Locks;
 use super::{Collector, RunError};
 use crate::domain::ids::CourseId;
-use crate::domain::report::Mode;
 use crate::errors::chain;
 use crate::quarantine::{Copy, Listing, Returned};
 use crate::stores::Store;
@@ -174,8 +173,7 @@ async fn ours<'a>(
     locks: &Locks,
     errors: &mut Vec<String>,
 ) -> Result<Vec<&'a dyn Store>, RunError> {
-    let places =
-        places::check(collector, locks, Mode::Plan).await?.map_err(|why| RunError::Misplaced(why.to_string()))?;
+    let places = places::check(collector, locks, None).await?.map_err(|why| RunError::Misplaced(why.to_string()))?;
     let mut ours = Vec::new();
     for (managed, entry) in collector.stores.iter().zip(places.entries) {
         match entry {

@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::ledger::{MemoryLedger, anew};
+use super::world::State;
 use crate::domain::markers::AdoptedStore;
 use crate::domain::pins::{Position, SourcePin};
-use crate::ledger::{Adoption, Adoptions, LedgerError};
+use crate::ledger::{Adoption, Adoptions, LedgerError, Move};
 
 #[async_trait]
 impl Adoptions for MemoryLedger {
@@ -56,16 +57,23 @@ impl Adoptions for MemoryLedger {
         .await
     }
 
-    async fn begin_move(&self, store: &str, from: u64, to: u64, server: Option<&str>) -> Result<bool, LedgerError> {
-        let moved = self.stores(|stores| match stores.get_mut(store) {
-            Some(adopted) if adopted.counter == from || adopted.pending == Some(from) => {
-                (adopted.counter, adopted.pending) = (from, Some(to));
-                adopted.moved_in = server.map(ToOwned::to_owned);
-                true
+    async fn begin_move(&self, store: &str, step: &Move<'_>) -> Result<bool, LedgerError> {
+        let Move { run, from, to, server } = *step;
+        let begin = |state: &mut State| {
+            let adoption = state.clusters[self.cluster].ledger.adoption.as_mut();
+            match adoption.and_then(|adoption| adoption.stores.get_mut(store)) {
+                Some(adopted) if adopted.counter == from || adopted.pending == Some(from) => {
+                    (adopted.counter, adopted.pending) = (from, Some(to));
+                    adopted.moved_in = server.map(ToOwned::to_owned);
+                    true
+                }
+                _ => false,
             }
-            _ => false,
-        });
-        Ok(moved.await?.unwrap_or(false))
+        };
+        match run {
+            Some(run) => self.fenced(run, begin).await,
+            None => self.call(begin).await,
+        }
     }
 
     async fn objected(&self, store: &str) -> Result<(), LedgerError> {

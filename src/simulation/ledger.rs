@@ -372,7 +372,7 @@ impl Orphans for MemoryLedger {
                 if decision.breaker().is_some() {
                     row.orphan.latched = row.orphan.latched.or(decision.breaker());
                     let place = (place.store.to_owned(), orphan.source, orphan.course);
-                    state.observer.held_by_breakers(self.cluster, [place]);
+                    state.observer.held_by_breaker(self.cluster, place, self.world.now());
                 }
             }
         })

@@ -130,9 +130,14 @@ struct Seen {
     last_start: DateTime<Utc>,
 }
 
-/// What was seen of orphans at one moment.
+/// What a ledger had been told at one moment.
 #[derive(Debug, Clone, Default)]
-pub struct Sightings(BTreeMap<(usize, String, SourceIndex, CourseId), Seen>);
+pub struct Told {
+    /// Of orphans.
+    seen: BTreeMap<(usize, String, SourceIndex, CourseId), Seen>,
+    /// Of how many were live.
+    believed: Vec<(DateTime<Utc>, usize)>,
+}
 
 /// The books.
 #[derive(Debug, Default)]
@@ -161,8 +166,8 @@ pub struct Observer {
     movers: BTreeMap<usize, Vec<(Duration, Uuid)>>,
     /// By ledger: courses that a restore took, and nobody has accepted yet.
     pub taken: BTreeMap<usize, BTreeSet<CourseId>>,
-    /// By ledger: orphans that a breaker held, and that were orphans ever since.
-    latched: BTreeMap<usize, BTreeSet<Place>>,
+    /// By ledger: orphans that a breaker held, and that were orphans ever since; and since when.
+    latched: BTreeMap<usize, BTreeMap<Place, Duration>>,
     /// What a person approved.
     approvals: Vec<Word>,
     /// The copies of which something went.
@@ -226,7 +231,7 @@ impl Observer {
         self.found_live_at.extend(live.iter().map(|course| ((ledger, course), at)));
         self.seen.retain(|(of, .., course), _| *of != ledger || !live.contains(*course));
         if let Some(latched) = self.latched.get_mut(&ledger) {
-            latched.retain(|(.., course)| !live.contains(*course));
+            latched.retain(|(.., course), _| !live.contains(*course));
         }
     }
 
@@ -253,6 +258,11 @@ impl Observer {
     /// A copy of something on a shelf was finished, under this name.
     pub fn copied(&mut self, who: Who, shelf: usize, copy: &str) {
         self.pass(who).copies.insert(shelf, copy.to_owned());
+    }
+
+    /// What should not have gone is there again. Whatever becomes of it now is the application's doing.
+    pub fn put_back(&mut self, who: Who, shelf: usize, key: &[u8]) {
+        self.pass(who).owed.retain(|(of, owed, _)| (*of, &owed[..]) != (shelf, key));
     }
 
     /// An inventory showed a resource.
@@ -335,17 +345,21 @@ impl Observer {
         self.pass(who).missing += 1;
     }
 
-    /// What was seen of a ledger's orphans, for whoever makes a backup of it.
-    pub fn sightings(&self, ledger: usize) -> Sightings {
+    /// What a ledger was told, for whoever makes a backup of it.
+    pub fn told(&self, ledger: usize) -> Told {
         let of_ledger = self.seen.iter().filter(|((of, ..), _)| *of == ledger);
-        Sightings(of_ledger.map(|(orphan, seen)| (orphan.clone(), seen.clone())).collect())
+        Told {
+            seen: of_ledger.map(|(orphan, seen)| (orphan.clone(), seen.clone())).collect(),
+            believed: self.believed.get(&ledger).cloned().unwrap_or_default(),
+        }
     }
 
-    /// A ledger came back that had lost nothing that a run did: it knows what it knew. (That a plan saw somebody alive since is
-    /// forgotten with it, which is a known gap.)
-    pub fn recall(&mut self, ledger: usize, sightings: &Sightings) {
+    /// A ledger came back that had lost nothing that a run did: it knows what it knew. (That a plan saw somebody alive since, or how
+    /// many were, is forgotten with it, which is a known gap.)
+    pub fn recall(&mut self, ledger: usize, told: &Told) {
         self.seen.retain(|(of, ..), _| *of != ledger);
-        self.seen.extend(sightings.0.iter().map(|(orphan, seen)| (orphan.clone(), seen.clone())));
+        self.seen.extend(told.seen.iter().map(|(orphan, seen)| (orphan.clone(), seen.clone())));
+        self.believed.insert(ledger, told.believed.clone());
     }
 
     /// Orphans go into the ledger: each was asked about after it was seen.
@@ -499,9 +513,9 @@ impl Observer {
         self.approvals.push(Word { ledger, kind, orphans, since, until });
     }
 
-    /// The ledger noted that breakers hold these.
-    pub fn held_by_breakers(&mut self, ledger: usize, orphans: impl IntoIterator<Item = Place>) {
-        self.latched.entry(ledger).or_default().extend(orphans);
+    /// The ledger noted that a breaker holds this.
+    pub fn held_by_breaker(&mut self, ledger: usize, orphan: Place, at: Duration) {
+        self.latched.entry(ledger).or_default().entry(orphan).or_insert(at);
     }
 
     /// The ledger no longer has this orphan.

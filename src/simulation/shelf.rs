@@ -285,6 +285,9 @@ impl Store for MemoryStore {
                 if !exists && restoring != Restoring::Look && !blind {
                     resources.insert(item.name.to_vec(), resource);
                 }
+                if resources.contains_key(&item.name[..]) {
+                    state.observer.put_back(self.who, self.shelf, &item.name);
+                }
                 exists
             });
             outcomes.push(match put.await {
@@ -318,7 +321,9 @@ impl Store for MemoryStore {
             let gone = self.call("deleting", |state| {
                 let there = state.shelves[self.shelf].resources.get(&handle.key[..]);
                 let is_as_copied = |resource| copied.is_none_or(|receipt| receipt.0 == vault::written(resource));
-                there.is_none_or(is_as_copied).then(|| state.delete(self.who, self.shelf, handle, sent_at))
+                there
+                    .is_none_or(is_as_copied)
+                    .then(|| state.delete(self.who, self.shelf, handle, (sent_at, self.world.now())))
             });
             outcomes.push(
                 match gone.await.map(|gone| gone.ok_or(Outcome::Partly { resources: 0, bytes: None, left: 1 })) {
@@ -389,12 +394,12 @@ impl State {
         }
     }
 
-    fn delete(&mut self, who: Who, shelf: usize, handle: &Handle, sent_at: Duration) -> bool {
+    fn delete(&mut self, who: Who, shelf: usize, handle: &Handle, (sent_at, now): (Duration, Duration)) -> bool {
         let key = handle.key.to_vec();
         // The worst moment for a course to come back: it was confirmed, and the delete is on its way.
         if self.weather.is_some() && self.once_in(400) {
             let campus = self.homes[&who].campus;
-            self.open_course(campus, handle.owner, sent_at);
+            self.open_course(campus, handle.owner, now);
         }
         let found = self.shelves[shelf].resources.remove(&key);
         self.observer.touched(who, found.is_some());

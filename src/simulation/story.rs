@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::cluster::{Cluster, LOG_BEGINS};
-use super::observer::Sightings;
+use super::observer::Told;
 use super::safeguards::Safeguard;
 use super::stage::{INTERVAL, REFERENCES, STORES, Stage};
 use super::world::{Home, State, Who};
@@ -265,16 +265,16 @@ fn promote(state: &mut State) {
     }
 }
 
-/// All servers, and what had been seen of the ledger's orphans.
-type Backup = (Vec<Cluster>, Sightings);
+/// All servers, and what the ledger had been told.
+type Backup = (Vec<Cluster>, Told);
 
 fn back_up(state: &State) -> Backup {
     let ledger = state.homes[&Who(0)].ledger;
-    (state.clusters.clone(), state.observer.sightings(ledger))
+    (state.clusters.clone(), state.observer.told(ledger))
 }
 
 /// The campus is restored from its backup, and with it the ledger, if that lies there.
-fn restore(state: &mut State, (backup, sightings): &Backup) {
+fn restore(state: &mut State, (backup, told): &Backup) {
     let ledger = state.homes[&Who(0)].ledger;
     let before = state.clusters[0].clone();
     let mut restored = backup[0].clone();
@@ -300,7 +300,7 @@ fn restore(state: &mut State, (backup, sightings): &Backup) {
     let complete = ledger == 0 && state.observer.knows_every_move(&restored.ledger);
     state.clusters[0] = restored;
     match complete {
-        true => state.observer.recall(ledger, sightings),
+        true => state.observer.recall(ledger, told),
         false => state.observer.forget_sightings(ledger),
     }
 }

@@ -280,7 +280,10 @@ impl Delete<'_> {
         if self.is_approved(HoldKind::Breakers) {
             return broken;
         }
-        if self.observer.latched.get(&self.ledger).is_some_and(|latched| latched.contains(&self.orphan())) {
+        // Whoever lost the lock has one batch in flight, which knows nothing of what another run held since it was confirmed.
+        let confirmed_at = self.pass.asked.get(&self.owner).map_or(self.sent_at, |asked| asked.asking.at);
+        let latched_at = self.observer.latched.get(&self.ledger).and_then(|latched| latched.get(&self.orphan()));
+        if latched_at.is_some_and(|at| *at <= confirmed_at) {
             broken.push(("S8", format!("{} was held by a breaker, and nobody approved it", self.name())));
         }
         let yesterday = self.pass.started - TimeDelta::hours(24);
