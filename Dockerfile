@@ -1,6 +1,6 @@
 # The image: one static program in an empty root, for whoever is not root. docs/kubernetes.md tells how to build and use it.
 #
-# The project's own machines have no container engine, so this file itself has not been built there. What it builds has: `make deep ONLY=static`
+# The project's own machines have no container engine, so this file itself has not been built there. What it builds has: `make deep ONLY=release`
 # builds the same program with the same flags, and runs it in an empty root.
 
 FROM docker.io/library/rust:1.95-bookworm AS build
