@@ -162,12 +162,13 @@ def manifests(chart):
             if "helm.sh/hook" in it["metadata"].get("annotations", {}):
                 continue
             plain(it)
+            # Whoever applies them says where; and a patch that names no namespace finds none that has one.
+            del it["metadata"]["namespace"]
             files[f"{name}/{template}.yaml"] = yaml.safe_dump(it, sort_keys=False, width=140, allow_unicode=True)
             names.append(f"{template}.yaml")
         kustomization = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
-            "namespace": NAMESPACE,
             "resources": sorted(names),
         }
         files[f"{name}/kustomization.yaml"] = (
