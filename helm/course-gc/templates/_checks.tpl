@@ -81,6 +81,9 @@
 {{- if and .enabled $isDeployment (gt (int $.Values.replicas) 1) (not (has "ReadWriteMany" .accessModes)) -}}
 {{- fail "quarantine.create: with several replicas the claim must be ReadWriteMany; or set replicas: 1, or config.quarantine.bucket" -}}
 {{- end -}}
+{{- if and .enabled $isDeployment (ne $.Values.deployment.strategy.type "Recreate") (not (has "ReadWriteMany" .accessModes)) -}}
+{{- fail "quarantine.create: a new pod would wait for the claim that the old one holds; set deployment.strategy.type: Recreate" -}}
+{{- end -}}
 {{- if and .enabled $.Values.uploads (kindIs "invalid" $.Values.runAs.fsGroup) -}}
 {{- fail "quarantine.create: with uploads, say by runAs.fsGroup who may write to new volumes: the fsGroup of the application's own pods" -}}
 {{- end -}}
