@@ -32,6 +32,7 @@ CASES = {
     "everything": ["everything"],
     "one-node": ["campus", "one-node"],
     "cronjob": ["campus", "cronjob"],
+    "cronjob-watched": ["campus", "cronjob", "watched"],
     "cronjob-minimal": ["cronjob-minimal"],
 }
 # The oldest that the chart takes, those around the version that brought a field it uses, and the newest that schemas are at hand for.
@@ -429,7 +430,9 @@ def check_together(objects, where, findings):
             findings.expect(names <= maps, f"{where}: {it['kind']} mounts {names - maps}")
             if "serviceAccountName" in pod and by_kind.get("ServiceAccount"):
                 findings.expect(pod["serviceAccountName"] == by_kind["ServiceAccount"][0]["metadata"]["name"], f"{where}: account")
-    findings.expect(bool(deployments) != bool(by_kind.get("CronJob")), f"{where}: one of Deployment and CronJob")
+    names = {it["metadata"]["name"].removesuffix("-exporter") for it in deployments}
+    runs = [one["args"] for one in containers(objects) if one["args"] in (["serve"], ["run"], ["run", "--held-is-done"])]
+    findings.expect(len(runs) == 1 and len(names) <= 1, f"{where}: {runs}, of which there must be one")
 
 
 def containers(objects):

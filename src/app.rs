@@ -23,7 +23,7 @@ use crate::office::Office;
 use crate::postgres::{IDLE_TIMEOUT, Postgres};
 use crate::quarantine::{Archives, Key, ObjectPlace, Quarantine, Room};
 use crate::reconcile::{Collector, ManagedStore};
-use crate::serve::Serving;
+use crate::serve::{Runs, Serving};
 use crate::stores::layout::{Layout, LayoutError};
 use crate::stores::objects::{Bucket, BucketSettings};
 use crate::stores::template::{Template, TemplateError};
@@ -148,7 +148,7 @@ pub fn serving(config: &Config, metrics: Arc<Metrics>) -> Result<Serving, Assemb
         Ok(Arc::new(Api::new(office, access(api)?, Arc::clone(&metrics), Arc::new(MachineClock))))
     });
     let api = api.transpose()?;
-    Ok(Serving { collector, metrics, bell, api })
+    Ok(Serving { collector, metrics, bell, api, runs: Runs::Here })
 }
 
 /// Who may use the API. Connects to nothing.

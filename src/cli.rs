@@ -22,6 +22,7 @@ use crate::domain::report::Mode;
 use crate::errors::chain;
 use crate::ledger::{Ledger, Pauses};
 use crate::reconcile::{RunError, reconcile};
+use crate::serve::Runs;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{events, subscriber};
 use crate::{adopt, app, clock, serve};
@@ -75,7 +76,11 @@ enum Command {
         held_is_done: bool,
     },
     /// Run on the schedule, with health and metrics over HTTP, until SIGTERM.
-    Serve,
+    Serve {
+        /// Begin no runs, but say how things stand: for where they are begun by others, as by a CronJob.
+        #[arg(long)]
+        without_runs: bool,
+    },
     /// Show the latest runs, and whether deleting is paused.
     Status,
     /// Show what is there: databases, live courses, stores, strangers. With `--yes`: pin the databases, and mark the stores as ours.
@@ -169,8 +174,11 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Plan => activate(cli, &config, Mode::Plan).await,
         Command::Run { .. } => activate(cli, &config, Mode::Run).await,
-        Command::Serve => {
-            let serving = app::serving(&config, Arc::new(metrics(&config)?))?;
+        Command::Serve { without_runs } => {
+            let mut serving = app::serving(&config, Arc::new(metrics(&config)?))?;
+            if without_runs {
+                serving.runs = Runs::Elsewhere;
+            }
             serve::serve(serving, config.http.listen, stop_on_signal()?).await?;
             Ok(0)
         }

@@ -65,6 +65,15 @@ pub enum ServeError {
     Http(#[source] std::io::Error),
 }
 
+/// Who begins runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runs {
+    /// This process, on the schedule.
+    Here,
+    /// Others, a job for instance: this process only looks, and says what it sees.
+    Elsewhere,
+}
+
 /// What is served.
 pub struct Serving {
     /// What runs work with.
@@ -75,6 +84,8 @@ pub struct Serving {
     pub bell: Arc<Bell>,
     /// The API, if there is one.
     pub api: Option<Arc<Api>>,
+    /// Who begins runs.
+    pub runs: Runs,
 }
 
 /// Listens on `listen` (port 0: any free one) and runs on schedule until `stop` is cancelled; then lets the run under way
@@ -95,7 +106,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 /// # Errors
 /// As [`serve`].
 pub async fn serve_on(serving: Serving, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
-    let Serving { collector, metrics, bell, api } = serving;
+    let Serving { collector, metrics, bell, api, runs } = serving;
     events::listening(listener.local_addr().map_err(ServeError::Http)?);
     let health = Arc::new(Health::new(Arc::clone(&collector.clock)));
     let close = CancellationToken::new();
@@ -104,6 +115,9 @@ pub async fn serve_on(serving: Serving, listener: TcpListener, stop: Cancellatio
     let mut http = AbortOnDropHandle::new(tokio::spawn(answering));
     let ticker = Ticker::start().await.map_err(ServeError::Ticker)?;
     let mut activator = Activator::new((collector, metrics), health, bell, stop);
+    if runs == Runs::Elsewhere {
+        activator.known = Known::watching();
+    }
     let ended = tokio::select! {
         () = activator.turn(&ticker) => {
             activator.settle().await;
@@ -257,7 +271,8 @@ impl Activator {
         self.bell.run_ended();
         self.health.run_ended();
         self.known.view = None;
-        self.known.run_after = self.now() + pause;
+        // Never sooner: who only watches begins no run, whatever goes wrong.
+        self.known.run_after = self.known.run_after.max(self.now() + pause);
     }
 
     /// Since boot.

@@ -98,8 +98,9 @@
 {{- if $config.api -}}
 {{- fail "config.api: nobody answers between the runs of a CronJob; set mode: Deployment, or leave it out" -}}
 {{- end -}}
-{{- if or .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled .Values.metrics.prometheusRule.enabled -}}
-{{- fail "metrics: a CronJob's pods are gone before they are scraped; set mode: Deployment, or watch its Jobs" -}}
+{{- $metrics := .Values.metrics -}}
+{{- if and (not .Values.cronJob.exporter.enabled) (or $metrics.serviceMonitor.enabled $metrics.podMonitor.enabled $metrics.prometheusRule.enabled) -}}
+{{- fail "metrics: a CronJob's pods are gone before they are scraped; set cronJob.exporter.enabled, or watch its Jobs" -}}
 {{- end -}}
 {{- end -}}
 {{- if and .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled -}}

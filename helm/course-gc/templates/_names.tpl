@@ -16,6 +16,22 @@ app.kubernetes.io/name: {{ include "course-gc.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* The part that answers over HTTP: in mode CronJob, the exporter. */}}
+{{- define "course-gc.component" -}}
+{{- eq .Values.mode "Deployment" | ternary "collector" "exporter" -}}
+{{- end -}}
+
+{{/* Empty where nothing answers. */}}
+{{- define "course-gc.isServing" -}}
+{{- or (eq .Values.mode "Deployment") .Values.cronJob.exporter.enabled | ternary "yes" "" -}}
+{{- end -}}
+
+{{/* The labels of the pods that answer. */}}
+{{- define "course-gc.serving" -}}
+{{ include "course-gc.selector" . }}
+app.kubernetes.io/component: {{ include "course-gc.component" . }}
+{{- end -}}
+
 {{- define "course-gc.labels" -}}
 {{ include "course-gc.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}

@@ -95,6 +95,22 @@ seccompProfile:
     {{- end }}
 {{- end -}}
 
+{{/* What a container that serves has besides. */}}
+{{- define "course-gc.probes" -}}
+ports:
+  - name: http
+    containerPort: {{ include "course-gc.port" . }}
+startupProbe:
+  httpGet: {path: /healthz, port: http}
+  {{- toYaml .Values.probes.startup | nindent 2 }}
+livenessProbe:
+  httpGet: {path: /healthz, port: http}
+  {{- toYaml .Values.probes.liveness | nindent 2 }}
+readinessProbe:
+  httpGet: {path: /readyz, port: http}
+  {{- toYaml .Values.probes.readiness | nindent 2 }}
+{{- end -}}
+
 {{/* What all containers of a pod share: (dict "root" . "restart" … "grace" seconds "migrates" bool "data" bool). */}}
 {{- define "course-gc.pod" -}}
 {{- $root := .root -}}
@@ -186,7 +202,7 @@ labels:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- $annotations := deepCopy $values.podAnnotations }}
-{{- if and $values.restartOnChange (eq .component "collector") }}
+{{- if and $values.restartOnChange (has .component (list "collector" "exporter")) }}
 {{- $_ := set $annotations "checksum/config" (toYaml $values.config | sha256sum) }}
 {{- end }}
 {{- with $annotations }}
