@@ -40,7 +40,7 @@ VERSIONS = ["1.27.0", "1.29.0", "1.30.0", "1.33.0", "1.37.0"]
 # The plain manifests: the default rendering of each mode.
 MANIFESTS = {"deployment": "campus", "cronjob": "cronjob"}
 # Where the chart's copies come from: a chart can read nothing outside itself.
-COPIES = {"dashboards": ("dashboards/*.json",), "alerts": ("alerts/*.yaml", "dashboards/alerts/*.yaml")}
+COPIES = {"dashboards": "dashboards/*.json", "alerts": "alerts/*.yaml"}
 
 
 def merged(under, over):
@@ -195,10 +195,9 @@ def plain(node):
 
 def copies():
     files = {}
-    for folder, patterns in COPIES.items():
-        for pattern in patterns:
-            for path in sorted(ROOT.glob(pattern)):
-                files[f"{folder}/{path.name}"] = path.read_text()
+    for folder, pattern in COPIES.items():
+        for path in sorted(ROOT.glob(pattern)):
+            files[f"{folder}/{path.name}"] = path.read_text()
     return files
 
 
@@ -423,6 +422,9 @@ def check_together(objects, where, findings):
         labels = it["metadata"].get("labels", {})
         for service in by_kind.get("Service", []):
             findings.expect(it["kind"] != "Pod" or not selects(service["spec"]["selector"], labels), f"{where}: the test is served")
+    for it in by_kind.get("ConfigMap", []):
+        # The apiserver takes a megabyte.
+        findings.expect(len(json.dumps(it)) < 900_000, f"{where}: {it['metadata']['name']} is too large")
     maps = {it["metadata"]["name"] for it in by_kind.get("ConfigMap", [])}
     for it in objects:
         if pod := pod_of(it):
@@ -447,6 +449,16 @@ def containers(objects):
                 yield {"args": container["args"], "env": env, "config": config, "grace": grace, "pre_stop": stop}
 
 
+def check_copied(objects, where, findings):
+    """What the chart copies comes out as it went in: every alert and every dashboard."""
+    rules = [group for it in objects if it["kind"] == "PrometheusRule" for group in it["spec"]["groups"]]
+    wanted = [group for path in sorted(ROOT.glob(COPIES["alerts"])) for group in yaml.safe_load(path.read_text())["groups"]]
+    findings.expect(rules == wanted, f"{where}: the alerts are not those of {COPIES['alerts']}")
+    boards = {name: json.loads(text) for it in objects if it["kind"] == "ConfigMap" for name, text in it["data"].items() if name.endswith(".json")}
+    wanted = {path.name: json.loads(path.read_text()) for path in ROOT.glob(COPIES["dashboards"])}
+    findings.expect(boards == wanted, f"{where}: the dashboards are not those of {COPIES['dashboards']}")
+
+
 def check_matrix(chart, folder, findings):
     started = {}
     for case in CASES:
@@ -464,6 +476,8 @@ def check_matrix(chart, folder, findings):
                 if pod := pod_of(it):
                     check_pod(pod, f"{where}: {template}", findings)
             check_together(objects, where, findings)
+            if values.get("metrics", {}).get("dashboards", {}).get("enabled"):
+                check_copied(objects, where, findings)
             slept = [one["pre_stop"] for one in containers(objects) if one["args"] == ["serve"]]
             findings.expect(all(bool(it) == (version >= "1.30") for it in slept), f"{where}: preStop {slept}")
             rendered = folder / case / version
