@@ -42,5 +42,7 @@ USER 65532:65532
 ENV PATH=/usr/bin \
     COURSE_GC_CONFIG=/etc/course-gc/course-gc.yaml
 EXPOSE 9090
+# For engines that know no probes; Kubernetes asks over HTTP.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["/usr/bin/course-gc", "health"]
 ENTRYPOINT ["/usr/bin/course-gc"]
 CMD ["serve"]

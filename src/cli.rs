@@ -1,6 +1,7 @@
 //! The command line: what is asked for, and what is answered. Knows reports and the activator, never a store.
 
 mod cleanup;
+mod health;
 mod quarantine;
 mod render;
 mod tombstones;
@@ -81,6 +82,8 @@ enum Command {
         #[arg(long)]
         without_runs: bool,
     },
+    /// Ask the `serve` of the same configuration whether its loop makes progress: for healthchecks that start a command.
+    Health,
     /// Show the latest runs, and whether deleting is paused.
     Status,
     /// Show what is there: databases, live courses, stores, strangers. With `--yes`: pin the databases, and mark the stores as ours.
@@ -182,6 +185,7 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
             serve::serve(serving, config.http.listen, stop_on_signal()?).await?;
             Ok(0)
         }
+        Command::Health => health::health(cli.output, &config).await,
         Command::Status => status(cli, &config).await,
         Command::Adopt { yes: false, .. } => {
             let code = activate(cli, &config, Mode::Plan).await?;

@@ -263,6 +263,15 @@ async fn who_serves_without_runs_is_ready_and_begins_none_though_each_second_wan
     let runs: i64 = sqlx::query_scalar("SELECT count(*) FROM course_gc.runs").fetch_one(&installation.stores.postgres).await?;
     assert_eq!(runs, 3);
     assert_eq!(watching.metric(&self::runs("clean")).await?, 0.0, "it has made none");
+
+    // As an image's healthcheck would ask.
+    let health = async |listen: SocketAddr| -> Result<Option<i32>> {
+        let mut command = installation.command(&["health"]);
+        Ok(command.env("COURSE_GC_HTTP_LISTEN", listen.to_string()).output().await?.status.code())
+    };
+    let address = watching.address;
+    assert_eq!(health(SocketAddr::from(([0, 0, 0, 0], address.port()))).await?, Some(0));
     assert_eq!(watching.end(Signal::TERM).await?.code(), Some(0));
+    assert_eq!(health(address).await?, Some(1), "nobody answers");
     Ok(())
 }
