@@ -1,4 +1,4 @@
-//! The chart in `helm/`: rendered by the real Helm SDK and judged by `helm/chart.py`, for a matrix of values and versions of Kubernetes;
+//! The chart in `helm/`: rendered by the real Helm SDK and judged by `helm/check.py`, for a matrix of values and versions of Kubernetes;
 //! and what its containers are started with, judged by the program itself.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may fail so")]
@@ -79,7 +79,7 @@ fn the_chart_renders_what_kubernetes_and_the_program_take_and_refuses_what_contr
     assert!(python.is_file(), "Helm's SDK is not in sandbox/.venv: `make setup` prepares it");
     let folder = tempfile::tempdir().unwrap();
     let rendered = folder.path().join("rendered");
-    let checked = Command::new(python).arg(root().join("helm/chart.py")).arg("check").arg(&rendered).output().unwrap();
+    let checked = Command::new(python).arg(root().join("helm/check.py")).arg(&rendered).output().unwrap();
     assert!(checked.status.success(), "{}", shown(&checked));
 
     let containers = std::fs::read_to_string(rendered.join("containers.json")).unwrap();
