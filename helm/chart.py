@@ -15,8 +15,9 @@ HELM = pathlib.Path(__file__).resolve().parent
 ROOT = HELM.parent
 CHART = HELM / "course-gc"
 NAMESPACE = "campus"
-# Each case, and what lies under it.
+# Each case, and what lies under it: values beneath helm/cases, or the first that a page shows.
 CASES = {
+    "documented": ["docs/kubernetes.md"],
     "minimal": ["minimal"],
     "campus": ["campus"],
     "everything": ["everything"],
@@ -49,7 +50,11 @@ def merged(under, over):
 def values_of(case):
     values = {}
     for layer in CASES[case]:
-        values = merged(values, yaml.safe_load((HELM / "cases" / f"{layer}.yaml").read_text()))
+        if layer.endswith(".md"):
+            text = (ROOT / layer).read_text().split("```yaml\n")[1].split("```")[0]
+        else:
+            text = (HELM / "cases" / f"{layer}.yaml").read_text()
+        values = merged(values, yaml.safe_load(text))
     return values
 
 
