@@ -4,6 +4,10 @@
 {{- $config := .Values.config -}}
 {{- $isDeployment := eq .Values.mode "Deployment" -}}
 
+{{- if not .Values.image.repository -}}
+{{- fail "image.repository: no image is published, so name the one that you have built" -}}
+{{- end -}}
+
 {{- /* Secrets */ -}}
 {{- if regexMatch "://[^/\\s@:\"]*:[^/\\s@\"]+@" (toJson $config) -}}
 {{- fail "config holds a URL with a password: put the whole URL into a Secret, and name it in `secrets`" -}}
