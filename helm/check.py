@@ -226,7 +226,8 @@ def containers(objects):
     for it in objects:
         if pod := pod_of(it):
             for container in pod.get("initContainers", []) + pod["containers"]:
-                env = {one["name"]: one.get("value", "") for one in container["env"]}
+                # What comes from a Secret is for whoever tries it to make up.
+                env = {one["name"]: one.get("value") for one in container["env"]}
                 grace = pod["terminationGracePeriodSeconds"]
                 stop = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
                 yield {"args": container["args"], "env": env, "config": config, "grace": grace, "pre_stop": stop}

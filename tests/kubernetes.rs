@@ -18,7 +18,8 @@ const SERVE: &str = include_str!("../src/serve.rs");
 #[derive(Deserialize)]
 struct Container {
     args: Vec<String>,
-    env: BTreeMap<String, String>,
+    /// By name; without a value, it comes from a Secret.
+    env: BTreeMap<String, Option<String>>,
     /// The text of its configuration file.
     config: String,
     /// `terminationGracePeriodSeconds`.
@@ -56,12 +57,18 @@ fn config_check(container: &Container, folder: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_course-gc"));
     command.env_clear().args(["config", "check"]);
     for (name, value) in &container.env {
-        let mounted = value.strip_prefix("/run/secrets/").map(|path| folder.join(path));
-        if let Some(file) = &mounted {
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(file, secret(name)).unwrap();
-        }
-        command.env(name, mounted.as_deref().unwrap_or(Path::new(value)));
+        let Some(value) = value else {
+            command.env(name, secret(name));
+            continue;
+        };
+        let Some(path) = value.strip_prefix("/run/secrets/") else {
+            command.env(name, value);
+            continue;
+        };
+        let file = folder.join(path);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, secret(name)).unwrap();
+        command.env(name, file);
     }
     command.env("COURSE_GC_CONFIG", config).output().unwrap()
 }

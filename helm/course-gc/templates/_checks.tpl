@@ -1,5 +1,16 @@
 {{/* What a schema cannot see: values that contradict each other. Each message says what to do. */}}
 
+{{/* Whether a field has its value from a Secret, or from a variable of the operator's own: (list context field). Empty if not. */}}
+{{- define "course-gc.isGiven" -}}
+{{- $values := (index . 0).Values -}}
+{{- $field := index . 1 -}}
+{{- if hasKey $values.secrets $field -}}yes{{- end -}}
+{{- $file := include "course-gc.variable" $field -}}
+{{- range $values.extraEnv -}}
+{{- if has .name (list $file (trimSuffix "_FILE" $file)) -}}yes{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "course-gc.checks" -}}
 {{- $config := .Values.config -}}
 {{- $isDeployment := eq .Values.mode "Deployment" -}}
@@ -21,19 +32,19 @@
 {{- end -}}
 {{- end -}}
 {{- range $name, $source := $config.liveness -}}
-{{- if not (or $source.url $source.url_file (hasKey $.Values.secrets (printf "liveness.%s.url" $name))) -}}
+{{- if not (or $source.url $source.url_file (include "course-gc.isGiven" (list $ (printf "liveness.%s.url" $name)))) -}}
 {{- fail (printf "config.liveness.%s has no URL: name its Secret, as in `secrets: {liveness.%s.url: {secret: …, key: …}}`" $name $name) -}}
 {{- end -}}
 {{- end -}}
 {{- range $name, $store := $config.stores -}}
-{{- if and (ne $store.kind "files") (not (or $store.url $store.url_file (hasKey $.Values.secrets (printf "stores.%s.url" $name)))) -}}
+{{- if and (ne $store.kind "files") (not (or $store.url $store.url_file (include "course-gc.isGiven" (list $ (printf "stores.%s.url" $name))))) -}}
 {{- fail (printf "config.stores.%s has no URL: give `url`, or name its Secret, as in `secrets: {stores.%s.url: {secret: …, key: …}}`" $name $name) -}}
 {{- end -}}
 {{- end -}}
 
 {{- /* Helm sorts maps, and the ledger lies in the first liveness source's database. */ -}}
 {{- $ledger := $config.ledger | default dict -}}
-{{- if and (gt (len $config.liveness) 1) (not (or $ledger.url $ledger.url_file (hasKey .Values.secrets "ledger.url"))) -}}
+{{- if and (gt (len $config.liveness) 1) (not (or $ledger.url $ledger.url_file (include "course-gc.isGiven" (list $ "ledger.url")))) -}}
 {{- fail "config.liveness has several sources: say where the ledger lies, by `secrets: {ledger.url: …}`" -}}
 {{- end -}}
 
