@@ -45,7 +45,7 @@ pub async fn check(
     let (truths, server) = (locks.truths(), collector.ledger.server().await?);
     let mut entries = Vec::with_capacity(collector.stores.len());
     for managed in &collector.stores {
-        let now = Now { truths: &truths, server: server.as_deref(), run };
+        let now = Now { locks, truths: &truths, server: server.as_deref(), run };
         match check_store(collector, &adoption, managed, &now).await? {
             Ok(entry) => entries.push(entry),
             Err(misplaced) => return Ok(Err(misplaced)),
@@ -67,6 +67,7 @@ pub fn found(locks: &Locks, sets: &[(String, LiveSet, Position)]) -> Vec<(String
 
 /// What a pass is by itself.
 struct Now<'a> {
+    locks: &'a Locks,
     /// What it asks.
     truths: &'a Truths,
     /// The running server that its ledger is in.
@@ -80,7 +81,7 @@ async fn check_store(
     collector: &Collector,
     adoption: &Adoption,
     managed: &ManagedStore,
-    &Now { truths, server, run }: &Now<'_>,
+    &Now { locks, truths, server, run }: &Now<'_>,
 ) -> Result<Result<Entry, Misplaced>, RunError> {
     let store = managed.store.as_ref();
     let name = store.name();
@@ -93,6 +94,8 @@ async fn check_store(
     let known = Known { store: name, adopted, sources: &sources, installation, truths };
     match judge_marker(&known, marker.as_ref()) {
         Err(behind) => {
+            // Whoever stood still since it read the ledger takes its successor's move for that of a copy.
+            locks.ledger.verify().await?;
             let objection = adopted.zip(marker.as_ref()).filter(|_| run.is_some());
             let objection =
                 objection.and_then(|(known, from)| Some((from, known.objection(installation, from, server)?)));

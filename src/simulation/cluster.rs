@@ -14,6 +14,7 @@ use crate::domain::ids::CourseId;
 use crate::domain::live_set::Halt;
 use crate::domain::pins::{Position, SourcePin};
 use crate::domain::report::Mode;
+use crate::domain::tombstones::Tombstone;
 use crate::ledger::{Adoption, Approval, BatchOutcome, OpenIntent};
 use crate::postgres::AdvisoryLock;
 
@@ -33,12 +34,47 @@ pub struct Cluster {
     pub courses: BTreeMap<CourseId, Duration>,
     /// Keys that a live thing refers to.
     pub references: BTreeSet<Vec<u8>>,
+    /// Deaths that a trigger recorded, if there is one.
+    pub graves: Option<Graves>,
     /// The ledger's tables.
     pub ledger: Tables,
     /// Who holds which lock.
     pub locks: BTreeMap<u8, (Who, u64)>,
     /// False while nobody answers.
     pub up: bool,
+}
+
+/// Tombstones, by row: whose, and since when.
+#[derive(Debug, Clone, Default)]
+pub struct Graves {
+    rows: BTreeMap<i64, (CourseId, Duration)>,
+    last: i64,
+}
+
+impl Graves {
+    /// When a tombstone is old.
+    const OLD: Duration = Duration::from_secs(400);
+
+    fn bury(&mut self, course: CourseId, now: Duration) {
+        self.last += 1;
+        self.rows.insert(self.last, (course, now));
+    }
+
+    /// What is there.
+    pub fn tombstones(&self, now: Duration) -> Vec<Tombstone> {
+        let is_old = |at: Duration| now.saturating_sub(at) > Self::OLD;
+        self.rows.iter().map(|(row, (course, at))| Tombstone { course: *course, row: *row, old: is_old(*at) }).collect()
+    }
+
+    /// Each course with a tombstone, and since when its newest is there.
+    pub fn newest(&self) -> BTreeMap<CourseId, Duration> {
+        self.rows.values().copied().collect()
+    }
+
+    /// Takes rows away.
+    pub fn remove(&mut self, rows: &[i64]) {
+        self.rows.retain(|row, _| !rows.contains(row));
+    }
 }
 
 /// The ledger's tables.
@@ -127,6 +163,7 @@ impl Cluster {
             position: Position { timeline: Some(1), lsn: Some(LOG_BEGINS) },
             courses: BTreeMap::new(),
             references: BTreeSet::new(),
+            graves: None,
             ledger: Tables::default(),
             locks: BTreeMap::new(),
             up: true,
@@ -147,6 +184,15 @@ impl Cluster {
     /// The running server.
     pub fn server(&self) -> String {
         format!("{} {}", self.system, self.started)
+    }
+
+    /// A course's row goes, and the trigger fires, if there is one.
+    pub fn close_course(&mut self, course: CourseId, now: Duration) {
+        if self.courses.remove(&course).is_some()
+            && let Some(graves) = &mut self.graves
+        {
+            graves.bury(course, now);
+        }
     }
 
     /// Something was written.

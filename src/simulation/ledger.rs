@@ -252,7 +252,7 @@ impl Known for MemoryLedger {
 
     async fn found_live(&self, live: &LiveSet) -> Result<(), LedgerError> {
         self.call(|state| {
-            state.observer.found_live(self.cluster, live, self.world.now());
+            state.observer.found_live((self.who, self.cluster), live, self.world.now());
             state.clusters[self.cluster].commit();
             let tables = &mut state.clusters[self.cluster].ledger;
             live.iter().for_each(|id| self.start_clocks_of(tables, id));
@@ -286,16 +286,21 @@ impl MemoryLedger {
     }
 }
 
-/// No story has tombstones yet, so these calls take no time and are never lost.
 #[async_trait]
 impl Graves for MemoryLedger {
     async fn unsettle(&self) -> Result<BTreeSet<String>, LedgerError> {
-        Ok(std::mem::take(&mut self.world.state().clusters[self.cluster].ledger.settled))
+        // Where there never were tombstones that takes no time: a story without them tells what it told before there were any.
+        if !self.world.state().clusters.iter().any(|cluster| cluster.graves.is_some()) {
+            return Ok(BTreeSet::new());
+        }
+        self.write(|tables| std::mem::take(&mut tables.settled)).await
     }
 
     async fn settle(&self, sources: &[String]) -> Result<(), LedgerError> {
-        self.world.state().clusters[self.cluster].ledger.settled.extend(sources.iter().cloned());
-        Ok(())
+        if sources.is_empty() {
+            return Ok(());
+        }
+        self.write(|tables| tables.settled.extend(sources.iter().cloned())).await
     }
 
     async fn saw_tombstones(&self, newest: &BTreeMap<String, i64>) -> Result<(), LedgerError> {
@@ -517,18 +522,26 @@ impl Requests for MemoryLedger {
     }
 
     async fn open_requests(&self) -> Result<Vec<Request>, LedgerError> {
-        // No story asks for anything yet, and reading that takes no time: a seed tells what it told before.
-        let state = self.world.state();
-        let all = state.clusters[self.cluster].ledger.requests.iter().map(|(request, ..)| request);
-        let open: Vec<&Request> = all.filter(|request| request.state == RequestState::Open).collect();
-        let of = |request: &Request| (request.course_id, request.timing);
-        let is_latest = |n: usize| !open[n + 1..].iter().any(|later| of(later) == of(open[n]));
-        Ok((0..open.len()).filter(|n| is_latest(*n)).map(|n| open[n].clone()).collect())
+        // Where nobody ever asked that takes no time: a story without requests tells what it told before there were any.
+        if !self.world.state().clusters.iter().any(|cluster| !cluster.ledger.requests.is_empty()) {
+            return Ok(Vec::new());
+        }
+        self.call(|state| {
+            let all = state.clusters[self.cluster].ledger.requests.iter().map(|(request, ..)| request);
+            let open: Vec<&Request> = all.filter(|request| request.state == RequestState::Open).collect();
+            let of = |request: &Request| (request.course_id, request.timing);
+            let is_latest = |n: usize| !open[n + 1..].iter().any(|later| of(later) == of(open[n]));
+            let latest: Vec<Request> = (0..open.len()).filter(|n| is_latest(*n)).map(|n| open[n].clone()).collect();
+            state.observer.requests_read(self.who, &latest);
+            latest
+        })
+        .await
     }
 
     async fn answer_requests(&self, answers: &[(Uuid, RequestState, Cleanup)]) -> Result<(), LedgerError> {
         self.write(|tables| {
-            for (id, state, answer) in answers {
+            let blind = self.without == Some(Safeguard::VoidRequests);
+            for (id, state, answer) in answers.iter().filter(|(_, state, _)| !blind || *state != RequestState::Void) {
                 let Some(nth) = tables.requests.iter().position(|(request, ..)| request.id == *id) else { continue };
                 let of = (tables.requests[nth].0.course_id, tables.requests[nth].0.timing);
                 for (request, _, seen) in &mut tables.requests[..=nth] {

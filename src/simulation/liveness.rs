@@ -15,7 +15,8 @@ use super::world::{State, Who, World};
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::live_set::LiveSet;
 use crate::domain::pins::{Position, SourcePin};
-use crate::liveness::{Liveness, LivenessSources};
+use crate::domain::tombstones::Rows;
+use crate::liveness::{Liveness, LivenessSources, Polls};
 use crate::postgres::{AdvisoryLock, PostgresError};
 
 /// The name of the one liveness source.
@@ -105,7 +106,7 @@ impl Liveness for MemoryLiveness {
         let blind = self.without == Some(Safeguard::Position);
         let live = self.ask(|state| {
             let live = LiveSet::from_ids(IdType::Integer, state.clusters[cluster].courses.keys().copied());
-            state.observer.read(who, live.len());
+            state.observer.read(who, live.len(), self.world.now());
             (live, state.clusters[cluster].position)
         });
         let (live, position) = live.await?;
@@ -140,6 +141,31 @@ impl Liveness for MemoryLiveness {
         let live = live.await?;
         self.world.state().observer.answered(who, &live);
         Ok(live)
+    }
+
+    async fn tombstones(&self) -> Polls {
+        let (who, cluster) = (self.who, self.cluster);
+        // A story without them tells what it told before there were any.
+        if self.world.state().clusters[cluster].graves.is_none() {
+            return Polls::new();
+        }
+        let polled = self.ask(|state| {
+            let now = self.world.now();
+            let graves = state.clusters[cluster].graves.clone().unwrap_or_default();
+            state.observer.polled(who, graves.newest());
+            graves.tombstones(now)
+        });
+        vec![(SOURCE.to_owned(), polled.await)]
+    }
+
+    async fn remove_tombstones(&self, rows: &Rows) -> Result<(), PostgresError> {
+        let blind = self.without == Some(Safeguard::VoidTombstones);
+        self.ask(|state| {
+            if let Some(graves) = state.clusters[self.cluster].graves.as_mut().filter(|_| !blind) {
+                rows.iter().for_each(|(_, rows)| graves.remove(rows));
+            }
+        })
+        .await
     }
 
     fn references(&self, _: &str) -> BoxStream<'_, Result<Vec<u8>, PostgresError>> {

@@ -1,8 +1,9 @@
 //! The real `reconcile` in a world of memory, where a seed decides what happens when.
 //!
-//! Stores, liveness and ledger are in memory, and keep the contracts of the real ones ([`contracts`]); between them and the collector every call takes time, and some are lost, before or
-//! after their effect. Beside it an application creates, deletes and re-creates courses, processes freeze and are killed, databases
-//! are restored, replaced and cloned. An observer that sees each effect judges it by the contract. Time is tokio's, paused: it
+//! Stores, liveness and ledger are in memory, and keep the contracts of the real ones ([`contracts`]); between them and the collector
+//! every call takes time, and some are lost, before or after their effect. Beside it an application creates, deletes and re-creates
+//! courses, processes freeze and are killed, databases are restored, replaced and cloned. In every fourth story the application
+//! records deaths, and asks for cleanups. An observer that sees each effect judges it by the contract. Time is tokio's, paused: it
 //! passes only in sleeps, so a seed is always the same story.
 //!
 //! `make simulate SEEDS=… FIRST=…` tells many; a seed that broke the contract is added to [`REGRESSIONS`] once it no longer does.
@@ -14,6 +15,7 @@ mod approvals;
 mod calm;
 mod cluster;
 mod contracts;
+mod frozen;
 mod ledger;
 mod liveness;
 mod locks;
@@ -29,9 +31,9 @@ use safeguards::Safeguard;
 use story::tell;
 
 /// Seeds whose stories once broke the contract, or were judged wrongly.
-const REGRESSIONS: [u64; 29] = [
-    72, 89, 169, 340, 629, 807, 1346, 1599, 2124, 2148, 2330, 2396, 2829, 3376, 6744, 11399, 12030, 12854, 18202, 4520,
-    4762, 20417, 25361, 31410, 37125, 37738, 51508, 52786, 53467,
+const REGRESSIONS: [u64; 25] = [
+    72, 89, 169, 340, 629, 1346, 2124, 2148, 2330, 2396, 2829, 3376, 6744, 12030, 12854, 18202, 4520, 4762, 20417,
+    25361, 31410, 37125, 37738, 51508, 52786,
 ];
 
 fn number(variable: &str, default: u64) -> u64 {

@@ -14,6 +14,7 @@ use super::cluster::Tables;
 use super::stage::{PERSON, STORES};
 use super::world::Who;
 use crate::domain::approvals::HoldKind;
+use crate::domain::cleanup::{Request, Timing};
 use crate::domain::diff::Orphan;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
@@ -52,8 +53,13 @@ struct Pass {
     started: DateTime<Utc>,
     /// How often history had been broken when it began.
     breaks: u64,
-    /// How many were live when the live set was read.
+    /// How many were live when the live set was read, and when that was.
     live: usize,
+    read_at: Duration,
+    /// The tombstones that it read: since when each course's newest is there.
+    graves: BTreeMap<CourseId, Duration>,
+    /// The requests that it read.
+    requests: BTreeSet<Uuid>,
     questions: usize,
     /// Its first batch has begun, or was to.
     intends: bool,
@@ -137,6 +143,8 @@ pub struct Told {
     seen: BTreeMap<(usize, String, SourceIndex, CourseId), Seen>,
     /// Of how many were live.
     believed: Vec<(DateTime<Utc>, usize)>,
+    /// Of who was.
+    seen_live: BTreeMap<(usize, CourseId), Duration>,
 }
 
 /// The books.
@@ -154,6 +162,10 @@ pub struct Observer {
     passes: BTreeMap<Who, Pass>,
     /// By ledger, store, source and course.
     seen: BTreeMap<(usize, String, SourceIndex, CourseId), Seen>,
+    /// By ledger: when a course was last seen live by whoever told the ledger.
+    seen_live: BTreeMap<(usize, CourseId), Duration>,
+    /// What the delete path asked for: of which course, seen from its row, and when.
+    requests: BTreeMap<Uuid, (CourseId, Timing, Duration)>,
     /// When a ledger last heard that a course is live.
     found_live_at: BTreeMap<(usize, CourseId), Duration>,
     /// Whose sightings of a store a ledger holds.
@@ -208,14 +220,32 @@ impl Observer {
         self.passes.insert(who, Pass { run, plans, started, breaks, ..Pass::default() });
     }
 
-    pub fn read(&mut self, who: Who, live: usize) {
-        self.pass(who).live = live;
+    /// The live set was read.
+    pub fn read(&mut self, who: Who, live: usize, at: Duration) {
+        let pass = self.pass(who);
+        (pass.live, pass.read_at) = (live, at);
+    }
+
+    /// Tombstones were read: each course's newest, and since when it is there.
+    pub fn polled(&mut self, who: Who, graves: BTreeMap<CourseId, Duration>) {
+        self.pass(who).graves = graves;
+    }
+
+    /// What the delete path asked for was read.
+    pub fn requests_read(&mut self, who: Who, requests: &[Request]) {
+        self.pass(who).requests = requests.iter().map(|request| request.id).collect();
+    }
+
+    /// Somebody asked for a course to be cleaned up.
+    pub fn requested(&mut self, request: &Request, at: Duration) {
+        self.requests.insert(request.id, (request.course_id, request.timing, at));
     }
 
     /// The live set was believed and learned.
     pub fn learned(&mut self, who: Who, ledger: usize, live: &LiveSet, at: Duration) {
-        self.found_live(ledger, live, at);
-        let started = self.pass(who).started;
+        let Pass { started, read_at, .. } = *self.pass(who);
+        self.heard(ledger, live, at);
+        self.seen_live.extend(live.iter().map(|course| ((ledger, course), read_at)));
         let accepted = self.words(ledger, HoldKind::Halt).map(|word| word.since).max();
         // What was believed before somebody accepted a size says nothing any more.
         if accepted.is_none_or(|since| started > since) {
@@ -227,7 +257,14 @@ impl Observer {
     }
 
     /// A question found these live, and the ledger has heard of it.
-    pub fn found_live(&mut self, ledger: usize, live: &LiveSet, at: Duration) {
+    pub fn found_live(&mut self, (who, ledger): (Who, usize), live: &LiveSet, at: Duration) {
+        self.heard(ledger, live, at);
+        let asked = self.pass(who).asked.clone();
+        let seen = live.iter().filter_map(|course| Some(((ledger, course), asked.get(&course)?.asking.at)));
+        self.seen_live.extend(seen);
+    }
+
+    fn heard(&mut self, ledger: usize, live: &LiveSet, at: Duration) {
         self.found_live_at.extend(live.iter().map(|course| ((ledger, course), at)));
         self.seen.retain(|(of, .., course), _| *of != ledger || !live.contains(*course));
         if let Some(latched) = self.latched.get_mut(&ledger) {
@@ -351,6 +388,7 @@ impl Observer {
         Told {
             seen: of_ledger.map(|(orphan, seen)| (orphan.clone(), seen.clone())).collect(),
             believed: self.believed.get(&ledger).cloned().unwrap_or_default(),
+            seen_live: self.seen_live.iter().filter(|((of, _), _)| *of == ledger).map(|(it, at)| (*it, *at)).collect(),
         }
     }
 
@@ -360,6 +398,8 @@ impl Observer {
         self.seen.retain(|(of, ..), _| *of != ledger);
         self.seen.extend(told.seen.iter().map(|(orphan, seen)| (orphan.clone(), seen.clone())));
         self.believed.insert(ledger, told.believed.clone());
+        self.seen_live.retain(|(of, _), _| *of != ledger);
+        self.seen_live.extend(told.seen_live.clone());
     }
 
     /// Orphans go into the ledger: each was asked about after it was seen.

@@ -23,6 +23,10 @@ pub enum Safeguard {
     Growth,
     /// S6: one whose owner was there again waits anew.
     Reappearance,
+    /// S6: a tombstone of who was seen live is void.
+    VoidTombstones,
+    /// S6: so is a request.
+    VoidRequests,
     /// S7: a store is ours.
     Adoption,
     /// S7: a ledger is the latest.
@@ -55,30 +59,32 @@ pub enum Safeguard {
 
 impl Safeguard {
     /// All of them, each with what breaks without it, and a seed whose story shows it.
-    pub const ALL: [(Self, &'static str, u64); 24] = [
+    pub const ALL: [(Self, &'static str, u64); 26] = [
         (Self::AskAgain, "S2: ", 0),
         (Self::ConfirmBeforeDelete, "S2: ", 11),
-        (Self::ConfirmAgain, "S1: ", 85),
-        (Self::Freshness, "S2: ", 392),
-        (Self::RefuseDrop, "S3: ", 8),
-        (Self::CompleteInventory, "S4: ", 14),
-        (Self::Mentions, "S5: ", 4),
+        (Self::ConfirmAgain, "S1: ", 96),
+        (Self::Freshness, "S2: ", 415),
+        (Self::RefuseDrop, "S3: ", 10),
+        (Self::CompleteInventory, "S4: ", 21),
+        (Self::Mentions, "S5: ", 7),
         (Self::Grace, "S6: ", 0),
         (Self::Growth, "S6: ", 59),
-        (Self::Reappearance, "S6: ", 69),
-        (Self::Adoption, "S7: ", 4),
+        (Self::Reappearance, "S6: ", 70),
+        (Self::VoidTombstones, "S6: ", 71),
+        (Self::VoidRequests, "S6: ", 19),
+        (Self::Adoption, "S7: ", 7),
         (Self::Counter, "S7: ", 10),
-        (Self::MarkerWithBatch, "S7: ", 496),
+        (Self::MarkerWithBatch, "S7: ", 585),
         (Self::Pins, "S7: ", 70),
-        (Self::Position, "S7: ", 17),
+        (Self::Position, "S7: ", 19),
         (Self::Breakers, "S8: ", 3),
-        (Self::Latch, "S8: ", 57),
-        (Self::Pause, "S8: ", 6),
+        (Self::Latch, "S8: ", 65),
+        (Self::Pause, "S8: ", 8),
         (Self::ReferencesWithBatch, "S9: ", 8),
-        (Self::ReferencedStays, "S9: ", 6),
-        (Self::LockWithQuestion, "S10: ", 226),
-        (Self::PutBack, "S1: ", 55),
-        (Self::CopyFirst, "S12: ", 4),
+        (Self::ReferencedStays, "S9: ", 8),
+        (Self::LockWithQuestion, "S10: ", 280),
+        (Self::PutBack, "S1: ", 71),
+        (Self::CopyFirst, "S12: ", 7),
         (Self::PurgeAsks, "S12: ", 11),
     ];
 }

@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use chrono_tz::UTC;
 use tokio_util::sync::CancellationToken;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Graves};
 use super::ledger::MemoryLedger;
 use super::liveness::MemorySources;
 use super::observer::Contract;
@@ -77,7 +77,9 @@ pub struct Stage {
 
 impl Stage {
     /// A campus that all is well with, adopted by process 0 and looked after by 0 and 1.
+    /// With every fourth seed, the campus records deaths, and asks for cleanups.
     pub async fn set(seed: u64, without: Option<Safeguard>) -> Self {
+        let has_delete_path = seed % 4 == 3;
         let clusters = vec![Cluster::new("campus"), Cluster::new("ledger")];
         let world = World::calm(seed, clusters, vec![Shelf::default(); STORES.len()]);
         {
@@ -92,6 +94,9 @@ impl Stage {
                 state.open_course(0, CourseId::Integer(course), Duration::ZERO);
             }
             state.scatter();
+            if has_delete_path {
+                state.clusters[0].graves = Some(Graves::default());
+            }
         }
         let schedule = Schedule::new("* * * * *", UTC).unwrap();
         let stage = Self { world: Arc::new(world), without, schedule, generous: false };

@@ -12,7 +12,8 @@ use super::cluster::{Cluster, LOG_BEGINS};
 use super::observer::Told;
 use super::safeguards::Safeguard;
 use super::stage::{INTERVAL, REFERENCES, STORES, Stage};
-use super::world::{Home, State, Who};
+use super::world::{Home, State, Who, World};
+use crate::domain::cleanup::{Request, RequestState, Timing};
 use crate::domain::ids::CourseId;
 use crate::domain::markers::{Owner, Truths};
 use crate::domain::report::Mode;
@@ -116,7 +117,7 @@ async fn application(stage: &Stage) {
             // A course is deleted, and what it has stays behind, or in part.
             (4..=6, Some(course)) => {
                 state.clusters[0].commit();
-                state.clusters[0].courses.remove(&course);
+                state.delete_course(course, world);
                 if state.once_in(2) {
                     let shelf = state.random.usize(..STORES.len());
                     state.shelves[shelf].resources.retain(|_, resource| resource.owner != Some(course));
@@ -125,7 +126,7 @@ async fn application(stage: &Stage) {
             // A whole organization.
             (7, _) if state.once_in(6) => {
                 for course in live.into_iter().step_by(3) {
-                    state.clusters[0].courses.remove(&course);
+                    state.clusters[0].close_course(course, now);
                 }
             }
             // A dead one is there again.
@@ -157,9 +158,65 @@ async fn application(stage: &Stage) {
                 let key = state.shelves[shelf].resources.keys().next().cloned();
                 key.map(|key| state.shelves[shelf].resources.remove(&key));
             }
+            // A course is about to be deleted, which may yet be refused.
+            (16, Some(course)) if state.clusters[0].graves.is_some() => {
+                state.ask_for_cleanup(course, Timing::BeforeDelete, world);
+                let gap = Duration::from_millis(state.random.u64(1_000..400_000));
+                if state.once_in(2) {
+                    let world = Arc::clone(world);
+                    gaps.spawn(async move {
+                        sleep(gap).await;
+                        let now = world.now();
+                        world.state().clusters[0].close_course(course, now);
+                    });
+                }
+            }
             (_, Some(course)) => state.write(course),
             (_, None) => {}
         }
+    }
+}
+
+impl State {
+    /// A course's row goes. Where there is a delete path, triggers are passed over now and then, and now and then somebody asks for
+    /// the rest; of whom nobody deleted, too.
+    fn delete_course(&mut self, course: CourseId, world: &World) {
+        let has_delete_path = self.clusters[0].graves.is_some();
+        if has_delete_path && self.once_in(4) {
+            self.ask_for_cleanup(course, Timing::AfterDelete, world);
+            if self.once_in(4) {
+                return;
+            }
+        }
+        if has_delete_path && self.once_in(6) {
+            self.clusters[0].courses.remove(&course);
+        } else {
+            self.clusters[0].close_course(course, world.now());
+        }
+    }
+
+    /// The delete path is called, and answers with a promise.
+    fn ask_for_cleanup(&mut self, course: CourseId, timing: Timing, world: &World) {
+        let requested_at = world.database_time_in(self);
+        let is_before = timing == Timing::BeforeDelete;
+        let request = Request {
+            id: Uuid::from_u128(self.random.u128(..)),
+            course_id: course,
+            timing,
+            requested_by: "the application".to_owned(),
+            requested_at,
+            expires_at: is_before.then(|| requested_at + TimeDelta::minutes(5)),
+            state: RequestState::Open,
+            answer: None,
+        };
+        self.observer.requested(&request, world.now());
+        let ledger = self.homes[&Who(0)].ledger;
+        let tables = &mut self.clusters[ledger].ledger;
+        // Whoever is live when that is asked was seen live.
+        if is_before {
+            tables.known.entry(course).or_default();
+        }
+        tables.requests.push((request, None, false));
     }
 }
 

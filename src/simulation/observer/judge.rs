@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Asked, Asking, Contract, Observer, Pass, Place};
 use crate::domain::approvals::HoldKind;
+use crate::domain::cleanup::Timing;
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::report::RunReport;
 use crate::simulation::cluster::{Cluster, Tables};
@@ -223,8 +224,14 @@ impl Delete<'_> {
     /// S6: it was seen as an orphan for long enough; and a stranger only where there are no others'.
     fn grace(&self) -> Broken {
         let mut broken = Broken::new();
-        let known = self.is_known();
-        let grace = if known { self.contract.departed } else { self.contract.stranger };
+        let tombstoned = self.pass.graves.get(&self.owner).is_some_and(|at| self.died_after(*at));
+        let known = tombstoned || self.is_known();
+        let grace = match (tombstoned, known) {
+            (_, true) if self.is_requested() => Duration::ZERO,
+            (true, _) => self.contract.tombstoned,
+            (false, true) => self.contract.departed,
+            (false, false) => self.contract.stranger,
+        };
         let orphan = (self.resource.source, self.owner);
         let seen = self.observer.accrued(&self.contract, self.pass, self.ledger, STORES[self.shelf], orphan);
         if seen < grace {
@@ -234,6 +241,18 @@ impl Delete<'_> {
             broken.push(("S6", format!("{} is a stranger in a shared source", self.name())));
         }
         broken
+    }
+
+    /// Nobody who told the ledger has seen its owner live since then.
+    fn died_after(&self, at: Duration) -> bool {
+        self.observer.seen_live.get(&(self.ledger, self.owner)).is_none_or(|seen| at > *seen)
+    }
+
+    /// Somebody asked for it, and the word still stands: its owner was not seen live since, unless its row was to go later.
+    fn is_requested(&self) -> bool {
+        let requests = self.pass.requests.iter().filter_map(|id| self.observer.requests.get(id));
+        let mut about = requests.filter(|(course, ..)| *course == self.owner);
+        about.any(|(_, timing, at)| *timing == Timing::BeforeDelete || self.died_after(*at))
     }
 
     fn is_known(&self) -> bool {
