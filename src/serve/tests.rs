@@ -223,7 +223,13 @@ impl Serving {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let serving = super::Serving { collector: Arc::new(collector), metrics, bell: Arc::default(), api: None, runs: Runs::Here };
+        let serving = super::Serving {
+            collector: Arc::new(collector),
+            metrics,
+            bell: Arc::default(),
+            api: None,
+            runs: Runs::Here,
+        };
         let task = tokio::spawn(serve_on(serving, listener, stop.clone()));
         Self { address, stop, task, shelf, open }
     }

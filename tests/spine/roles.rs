@@ -157,7 +157,8 @@ async fn s4_the_collector_works_as_roles_that_may_do_no_more_than_it_needs() -> 
 
     // What is not named any more is taken back.
     bed.roles(&["live=public.courses"]).await?;
-    let found: BTreeSet<String> = bed.rights().await?.into_iter().filter(|right| !right.starts_with("definer")).collect();
+    let found: BTreeSet<String> =
+        bed.rights().await?.into_iter().filter(|right| !right.starts_with("definer")).collect();
     assert_eq!(found, set(&["reader SELECT courses"]));
     bed.clean_up().await
 }

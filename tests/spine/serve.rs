@@ -260,7 +260,8 @@ async fn who_serves_without_runs_is_ready_and_begins_none_though_each_second_wan
         let answer = installation.program(&["run"]).await?;
         assert_eq!(answer.code, Some(0), "{answer:?}");
     }
-    let runs: i64 = sqlx::query_scalar("SELECT count(*) FROM course_gc.runs").fetch_one(&installation.stores.postgres).await?;
+    let runs: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM course_gc.runs").fetch_one(&installation.stores.postgres).await?;
     assert_eq!(runs, 3);
     assert_eq!(watching.metric(&self::runs("clean")).await?, 0.0, "it has made none");
 
