@@ -19,8 +19,9 @@ const RIGHTS: &str = "SELECT r.rolname || ' ' || p || ' ' || c.oid::regclass::te
     FROM pg_roles r, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, \
     unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS p \
     WHERE r.rolname LIKE $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'course_gc') \
-    AND n.nspname !~ '^pg_' AND (has_table_privilege(r.oid, c.oid, p) \
-        OR p IN ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES') AND has_any_column_privilege(r.oid, c.oid, p))";
+    AND n.nspname !~ '^pg_' \
+    AND CASE WHEN p IN ('DELETE', 'TRUNCATE', 'TRIGGER') THEN has_table_privilege(r.oid, c.oid, p) \
+        ELSE has_any_column_privilege(r.oid, c.oid, p) END";
 
 /// An installation whose program connects as three roles of their own.
 struct Bed {
@@ -60,7 +61,9 @@ impl Bed {
         for purpose in ["reader", "ledger", "rows", "definer"] {
             psql.arg("-v").arg(format!("{purpose}={}", self.role(purpose)));
         }
-        variables.iter().for_each(|variable| drop(psql.args(["-v", variable])));
+        for variable in variables {
+            psql.args(["-v", *variable]);
+        }
         Ok(psql.output().await?)
     }
 
