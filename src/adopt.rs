@@ -166,6 +166,9 @@ async fn adopt_store(
             ledger.end_move(name, next).await?;
         }
     }
+    if let Err(error) = store.mark_newcomers().await {
+        return Ok(Err(chain(&error)));
+    }
     for other in markers::held_by(there.as_ref(), us) {
         tracing::warn!(
             store = name,

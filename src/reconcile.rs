@@ -2,6 +2,7 @@
 
 mod copies;
 mod graves;
+mod living;
 pub mod organizations;
 mod orphans;
 mod places;
@@ -34,6 +35,7 @@ use crate::schedule::Schedule;
 use crate::stores::Store;
 
 use graves::Graves;
+use living::Living;
 use requests::Requests;
 pub use stages::Locks;
 use stages::{Stopwatch, Truth};
@@ -169,7 +171,7 @@ pub struct Pass<'a> {
     /// By store: our entry in its marker, as this pass left it; `None` if the store is not ours.
     entries: Vec<Option<Owner>>,
     /// The tombstones that were evidence; none until the live set is believed.
-    graves: Option<Graves>,
+    graves: Graves,
     /// What the delete path asked for before the live set was read.
     requests: Requests,
     /// What was seen counts for the orphans' clocks.
@@ -196,7 +198,7 @@ impl<'a> Pass<'a> {
             watch,
             live,
             entries: Vec::new(),
-            graves: None,
+            graves: Graves::default(),
             requests: Requests::default(),
             judged: false,
         })
@@ -215,16 +217,16 @@ impl<'a> Pass<'a> {
             Err(misplaced) => return Ok(self.halt(&misplaced)),
         };
         watch.stage(report, "places");
-        let truth = stages::read_truth(collector, locks, &places, report).await?;
+        let truth = stages::read_truth(collector, locks, (&places, requests), report).await?;
         watch.stage(report, "liveness");
-        let (live, mut graves) = match truth {
+        let (live, graves) = match truth {
             Truth::Believed(live, graves) => (live, graves),
             Truth::Halted(halt) => return Ok(self.halt(&halt)),
         };
         let mut inventories = stages::take_inventories(collector, Arc::clone(&live), &places, stop).await?;
         watch.stage(report, "inventory");
-        let evidence = (requests.courses(), &mut graves);
-        let views = orphans::find(collector, locks, report, &mut inventories, evidence).await?;
+        let living = Living { collector, locks, requests, graves: &graves };
+        let views = orphans::find(report, &mut inventories, living).await?;
         watch.stage(report, "orphans");
         let world = stages::read_world(collector, report).await?;
         let plan = decide(views, &world, &collector.limits);
@@ -232,7 +234,7 @@ impl<'a> Pass<'a> {
         watch.stage(report, "plan");
         self.live = live;
         self.entries = places.entries.into_iter().map(Result::ok).collect();
-        self.graves = Some(graves);
+        self.graves = graves;
         self.judged = true;
         Ok(Some(plan))
     }
@@ -244,12 +246,10 @@ impl<'a> Pass<'a> {
     pub async fn sweep(&mut self, plan: &Plan, stop: &CancellationToken) -> Result<(), RunError> {
         copies::purge(self.collector, &self.locks, &mut self.report).await?;
         self.watch.stage(&mut self.report, "purge");
-        let watched = self.requests.courses();
-        let what = stages::Sweeping { plan, entries: &self.entries, live: &self.live, watched };
-        let (live, watched) = stages::sweep(self.collector, &self.locks, what, stop, &mut self.report).await?;
-        if let Some(graves) = &mut self.graves {
-            graves.void_late(self.collector, &self.locks, &live).await?;
-        }
+        let living =
+            Living { collector: self.collector, locks: &self.locks, requests: &self.requests, graves: &self.graves };
+        let what = stages::Sweeping { plan, entries: &self.entries, live: &self.live, living };
+        let (live, watched) = stages::sweep(what, stop, &mut self.report).await?;
         self.watch.stage(&mut self.report, "sweep");
         if !self.requests.courses().is_empty() {
             let (live, took) = ([self.live.as_ref(), &live], self.watch.elapsed());

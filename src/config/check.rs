@@ -15,6 +15,7 @@ use super::read::Reader;
 use super::scalar::{LimitAccept, Scalar};
 use super::secret::SecretUrl;
 use crate::quarantine::Key;
+use crate::stores::pattern::matches;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -68,8 +69,10 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
 
 /// What a source of a store claims as its own.
 enum Claim<'a> {
-    /// A collection, a template or a bucket at an endpoint.
+    /// A template or a bucket at an endpoint.
     Name(String, &'a str),
+    /// A collection or several of a pattern at an endpoint. Within one store, a name goes before a pattern.
+    Collection { store: String, at: String, name: &'a str },
     /// A directory with all that is beneath it.
     Root(&'a Path),
 }
@@ -282,8 +285,13 @@ impl Check<'_> {
             self.refuse(&format!("{path}.collections"), "is empty; name at least one collection");
         }
         for (index, collection) in store.collections.iter().enumerate() {
-            let claim = Claim::Name(store.url.place(6334, ""), &collection.name);
-            places.push(Place { path: format!("{path}.collections[{index}]"), claim });
+            let (of, path) = (path, format!("{path}.collections[{index}]"));
+            if let Err(message) = stars_fit(&collection.name) {
+                self.refuse(&path, message);
+            }
+            let claim =
+                Claim::Collection { store: of.to_owned(), at: store.url.place(6334, ""), name: &collection.name };
+            places.push(Place { path, claim });
         }
     }
 
@@ -475,6 +483,12 @@ impl Check<'_> {
                     (Claim::Name(at, name), Claim::Name(other_at, other)) if at == other_at && name == other => {
                         format!("`{other}` is claimed by {} already; keep one of them", earlier.path)
                     }
+                    (
+                        Claim::Collection { store, at, name },
+                        Claim::Collection { store: other_store, at: other_at, name: other },
+                    ) if at == other_at && (name == other || store != other_store && overlap(name, other)) => {
+                        format!("`{other}` is claimed by {} already; keep one of them", earlier.path)
+                    }
                     (Claim::Root(root), Claim::Root(other)) if root.starts_with(other) || other.starts_with(root) => {
                         let (other, root) = (other.display(), root.display());
                         format!("`{other}` overlaps `{root}` of {}; use roots beside each other", earlier.path)
@@ -485,6 +499,11 @@ impl Check<'_> {
             }
         }
     }
+}
+
+/// True if one of two patterns matches the other, or all that it matches. What is missed here, the marker of what both match tells.
+fn overlap(one: &str, other: &str) -> bool {
+    matches(one.as_bytes(), other.as_bytes()) || matches(other.as_bytes(), one.as_bytes())
 }
 
 /// Whether a table is named with its schema.
@@ -508,10 +527,15 @@ fn queue_fits(name: &str) -> Result<(), String> {
     if name.is_empty() || name.contains(':') {
         return Err(format!("`{name}` is no queue's name; write it without its prefix and without colons"));
     }
-    if name.contains("**") {
-        return Err(format!("`{name}` contains **; write * for any text"));
+    stars_fit(name)
+}
+
+/// Whether a name with * for any text says no more than that.
+fn stars_fit(name: &str) -> Result<(), String> {
+    match name.contains("**") {
+        true => Err(format!("`{name}` contains **; write * for any text")),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 /// Whether a key template names one course and not everything.

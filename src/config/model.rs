@@ -239,7 +239,7 @@ section! {
         url: SecretUrl, example "http://localhost:6334";
         /// The key for it, where it asks for one.
         api_key: Option<SecretString>;
-        /// The collections that hold courses' points; only a name is needed.
+        /// The collections that hold courses' points, by name, with * for any text; only a name is needed.
         collections: Vec<Collection>, example "course_embeddings";
         /// The most ids in one request: a collection's strict mode may allow fewer, and then counts.
         batch: u32 = "256";
@@ -249,9 +249,10 @@ section! {
 }
 
 section! {
-    /// One collection, or an alias of one.
+    /// One collection, or an alias of one, or several of a pattern.
     pub struct Collection (shorthand) {
-        /// The collection's name or alias.
+        /// The collection's name or alias, with * for any text, as in materials-*. A collection that comes to match later is held until
+        /// the store is adopted again.
         name: String, example "course_embeddings";
         /// The payload key that holds the course id.
         key: String = "course_id";

@@ -1,6 +1,7 @@
 //! Tombstones in a run (S6): read before the live set, void if anybody says that their course lives.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::stages::Locks;
 use super::{Collector, RunError};
@@ -12,8 +13,9 @@ use crate::errors::chain;
 use crate::liveness::Polls;
 
 /// The tombstones of a run.
+#[derive(Default)]
 pub struct Graves {
-    yard: Graveyard,
+    yard: Mutex<Graveyard>,
     /// By source that keeps tombstones: why they cannot be read, if so.
     sources: Vec<(String, Option<String>)>,
 }
@@ -36,19 +38,19 @@ impl Graves {
                 }
             }
         }
-        Self { yard: Graveyard::new(yard), sources }
+        Self { yard: Mutex::new(Graveyard::new(yard)), sources }
     }
 
     /// Removes the tombstones of who is live. Where an earlier run did not do that to the end, also of everybody who was ever seen live:
     /// nobody knows whether that was before or after. The same `across_break`: what was removed may have come back with a restore (S7).
     pub async fn settle(
-        &mut self,
+        &self,
         collector: &Collector,
         locks: &Locks,
         live: &LiveSet,
         across_break: bool,
     ) -> Result<(), RunError> {
-        let newest = self.yard.newest();
+        let newest = self.yard().newest();
         if !newest.is_empty() {
             collector.ledger.saw_tombstones(&newest).await?;
         }
@@ -56,41 +58,37 @@ impl Graves {
         let readable: Vec<String> =
             self.sources.iter().filter(|(_, error)| error.is_none()).map(|(name, _)| name.clone()).collect();
         for name in readable.iter().filter(|name| across_break || !settled.contains(*name)) {
-            let known = collector.ledger.known_among(&self.yard.courses_of(name)).await?;
-            let doubtful = self.yard.void_in(name, &known.all);
+            let courses = self.yard().courses_of(name);
+            let known = collector.ledger.known_among(&courses).await?;
+            let doubtful = self.yard().void_in(name, &known.all);
             remove(locks, &doubtful).await?;
         }
         self.void(locks, live).await?;
         Ok(collector.ledger.settle(&readable).await?)
     }
 
-    /// Removes the tombstones of who turned out live.
-    pub async fn void(&mut self, locks: &Locks, live: &LiveSet) -> Result<(), RunError> {
-        remove(locks, &self.yard.void(live)).await
-    }
-
-    /// The same, at the end of a sweep. The run is not to fail for it: what could not be removed is doubtful from then on.
-    pub async fn void_late(&mut self, collector: &Collector, locks: &Locks, live: &LiveSet) -> Result<(), RunError> {
-        if let Err(error) = self.void(locks, live).await {
-            tracing::warn!(error = chain(&error), "tombstones of courses that are live could not be removed");
-            collector.ledger.unsettle().await?;
-        }
+    /// Removes the tombstones of who turned out live. What could not be removed is there still, for whoever tries again.
+    pub async fn void(&self, locks: &Locks, live: &LiveSet) -> Result<(), RunError> {
+        let void = self.yard().clone().void(live);
+        remove(locks, &void).await?;
+        self.yard().void(live);
         Ok(())
     }
 
     /// Which of these courses have a tombstone that is evidence.
     pub fn among(&self, courses: &BTreeSet<CourseId>) -> BTreeSet<CourseId> {
-        self.yard.among(courses)
+        self.yard().among(courses)
     }
 
     /// Forgets old tombstones, unless something of the course is still there: without, it would wait for longer. Failing is no harm: the
     /// next run tries again.
     pub async fn forget(&self, collector: &Collector, locks: &Locks, suspects: &BTreeSet<CourseId>) {
-        let old = self.yard.old();
+        let old = self.yard().old();
         let forgotten = async {
             let remaining = collector.ledger.remaining(&old).await?;
             let remaining = remaining.union(suspects).copied().collect();
-            remove(locks, &self.yard.forgettable(&remaining)).await
+            let forgettable = self.yard().forgettable(&remaining);
+            remove(locks, &forgettable).await
         };
         if !old.is_empty()
             && let Err(error) = forgotten.await
@@ -99,11 +97,15 @@ impl Graves {
         }
     }
 
+    fn yard(&self) -> MutexGuard<'_, Graveyard> {
+        self.yard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Tells how much evidence each source gives.
     pub fn report(&self, live: &mut [LiveReport]) {
         for entry in live {
             if let Some((name, error)) = self.sources.iter().find(|(name, _)| *name == entry.source) {
-                entry.tombstones = error.is_none().then(|| self.yard.count_of(name));
+                entry.tombstones = error.is_none().then(|| self.yard().count_of(name));
                 entry.tombstones_error.clone_from(error);
             }
         }

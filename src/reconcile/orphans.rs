@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt};
 
 use super::copies::Owed;
-use super::graves::Graves;
+use super::living::Living;
 use super::stages::{Locks, Taken};
 use super::{Collector, ManagedStore, RunError};
 use crate::domain::diff::{self, Knowledge};
@@ -40,22 +40,21 @@ struct Answers {
 /// Asks again about what no live course owned (S2), and what is still referred to (S9); records the orphans that are
 /// left, with their evidence (what was requested, what was recorded as it died) and clocks. Returns what the gates judge.
 pub async fn find(
-    collector: &Collector,
-    locks: &Locks,
     report: &RunReport,
     inventories: &mut [Taken],
-    (requested, graves): (&BTreeSet<CourseId>, &mut Graves),
+    living: Living<'_>,
 ) -> Result<Vec<StoreView>, RunError> {
-    let search = Search { collector, locks, report, requested };
+    let Living { collector, locks, .. } = living;
+    let search = Search { collector, locks, report, living };
     let complete = inventories.iter().filter_map(|taken| taken.inventory.as_ref().ok());
     let suspects: BTreeSet<CourseId> = complete.flat_map(diff::suspects).collect();
-    let answers = search.ask(&suspects, graves).await?;
+    let answers = search.ask(&suspects).await?;
     let mut views = Vec::with_capacity(inventories.len());
     for (managed, taken) in collector.stores.iter().zip(inventories) {
         taken.harmed = harmed(managed.store.as_ref(), &answers);
         views.push(search.of_store(managed, taken, &answers).await?);
     }
-    graves.forget(collector, locks, &suspects).await;
+    living.graves.forget(collector, locks, &suspects).await;
     Ok(views)
 }
 
@@ -64,24 +63,20 @@ struct Search<'a> {
     collector: &'a Collector,
     locks: &'a Locks,
     report: &'a RunReport,
-    /// Whom the delete path asked to be cleaned up.
-    requested: &'a BTreeSet<CourseId>,
+    living: Living<'a>,
 }
 
 impl Search<'_> {
-    async fn ask(&self, suspects: &BTreeSet<CourseId>, graves: &mut Graves) -> Result<Answers, RunError> {
-        let Self { collector, locks, report, .. } = self;
+    async fn ask(&self, suspects: &BTreeSet<CourseId>) -> Result<Answers, RunError> {
+        let Self { collector, locks, report, living } = self;
         let open = collector.ledger.open_intents().await?;
         let owed = Owed::find(collector, &open).await;
         let interrupted = open.values().flat_map(|interrupted| &interrupted.courses).chain(owed.named());
         let asked = interrupted.chain(suspects).copied().collect();
         let live = locks.liveness.live_among(&asked).await?;
         // Whatever the stores come to: where nobody knows what is referred to, or an inventory broke off, nothing is closed.
-        if !live.is_empty() {
-            collector.ledger.found_live(&live).await?;
-        }
-        graves.void(locks, &live).await?;
-        let tombstoned = graves.among(suspects);
+        living.found(&live).await?;
+        let tombstoned = living.graves.among(suspects);
         let known = collector.ledger.known_among(suspects).await?;
         let at_most = 2 * interval(&collector.schedule, report.started_at);
         let restored = collector.ledger.exempted().await?;
@@ -122,7 +117,7 @@ impl Search<'_> {
             inventory,
             Knowledge {
                 live_again: &answers.live,
-                requested: self.requested,
+                requested: self.living.requests.courses(),
                 tombstoned: &answers.tombstoned,
                 known: &answers.known.all,
                 across_break: &answers.known.across_break,

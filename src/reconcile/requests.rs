@@ -39,6 +39,16 @@ impl Requests {
         &self.courses
     }
 
+    /// These are live, so what was asked for once they had gone is void: should they die anew, nobody has asked for that.
+    pub(super) async fn void(&self, collector: &Collector, live: &LiveSet) -> Result<(), RunError> {
+        let is_void = |request: &&Request| request.timing == Timing::AfterDelete && live.contains(request.course_id);
+        let void: Vec<_> = self.open.iter().filter(is_void).map(|request| ended(request, VOID)).collect();
+        if !void.is_empty() {
+            collector.ledger.answer_requests(&void).await?;
+        }
+        Ok(())
+    }
+
     /// Nothing was done: says why to whoever waits for an answer. What was asked for stays promised.
     pub(super) async fn postpone(&self, collector: &Collector, reason: &str, detail: &str) {
         let unanswered = self.open.iter().filter(|request| request.answer.is_none());
@@ -68,19 +78,27 @@ impl Requests {
                 let answer = cleanup::conclude(report.run, seen, took.as_secs_f64());
                 let state = if answer.verified { RequestState::Done } else { RequestState::Open };
                 answers.push((request.id, state, answer));
-            } else if let Some((state, why)) = end_of_the_living(request, report) {
-                let answer = Cleanup { success: false, ..Cleanup::waiting(state.as_str(), why, Vec::new()) };
-                answers.push((request.id, state, answer));
+            } else {
+                answers.extend(end_of_the_living(request, report).map(|end| ended(request, end)));
             }
         }
         note(collector, &answers).await;
     }
 }
 
-/// A request whose course is live: what becomes of it, and why; `None` if its row is waited for.
-fn end_of_the_living(request: &Request, report: &RunReport) -> Option<(RequestState, &'static str)> {
+/// What becomes of a request, and why.
+type End = (RequestState, &'static str);
+
+const VOID: End = (RequestState::Void, "the course is live; nothing of it was touched");
+
+fn ended(request: &Request, (state, why): End) -> (Uuid, RequestState, Cleanup) {
+    (request.id, state, Cleanup { success: false, ..Cleanup::waiting(state.as_str(), why, Vec::new()) })
+}
+
+/// What becomes of a request whose course is live; `None` if its row is waited for.
+fn end_of_the_living(request: &Request, report: &RunReport) -> Option<End> {
     match (request.timing, request.expires_at) {
-        (Timing::AfterDelete, _) => Some((RequestState::Void, "the course is live; nothing of it was touched")),
+        (Timing::AfterDelete, _) => Some(VOID),
         (Timing::BeforeDelete, Some(end)) if end <= report.started_at => {
             Some((RequestState::Expired, "the course's row is still there; nothing of it was touched"))
         }

@@ -1,6 +1,6 @@
 //! The stages of a run, each a function that reads, or writes, and leaves deciding to `domain`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::graves::Graves;
+use super::living::Living;
 use super::organizations;
 use super::places::{self, Places};
-use super::requests::Watched;
+use super::requests::{Requests, Watched};
 use super::{Collector, RunError};
 use crate::clock::Clock;
 use crate::domain::approvals::Digest;
@@ -104,10 +105,10 @@ pub struct Taken {
 pub async fn read_truth(
     collector: &Collector,
     locks: &Locks,
-    places: &Places,
+    (places, requests): (&Places, &Requests),
     report: &mut RunReport,
 ) -> Result<Truth, RunError> {
-    let mut graves = Graves::new(locks.liveness.tombstones().await);
+    let graves = Graves::new(locks.liveness.tombstones().await);
     let sets = locks.liveness.read().await?;
     let found = places::found(locks, &sets);
     let across_break = places::check_history(collector, locks, places, &found).await?;
@@ -137,6 +138,7 @@ pub async fn read_truth(
         return Ok(Truth::Halted(halts));
     }
     collector.ledger.record_populations(report.run, &populations).await?;
+    requests.void(collector, &live).await?;
     collector.ledger.learn(report.run, &live, across_break).await?;
     organizations::learn(collector).await?;
     // Not before: until what vanished across a break is marked, every run must see the break.
@@ -310,7 +312,7 @@ fn tell_of_approvals(run: Uuid, plan: &Plan) {
 }
 
 /// What a sweep goes by.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Sweeping<'a> {
     /// What was decided.
     pub plan: &'a Plan,
@@ -318,19 +320,18 @@ pub struct Sweeping<'a> {
     pub entries: &'a [Option<Owner>],
     /// Who lived when the run read its live set.
     pub live: &'a LiveSet,
-    /// Of whom it is told what became of each.
-    pub watched: &'a BTreeSet<CourseId>,
+    /// Who hears that somebody turned out live.
+    pub living: Living<'a>,
 }
 
 /// Sweeps all stores at the same time, each by its own share of the plan; closes the orphans that are gone. Returns who was found live
 /// meanwhile, and what became of who is watched.
 pub(super) async fn sweep(
-    collector: &Collector,
-    locks: &Locks,
-    Sweeping { plan, entries, live, watched }: Sweeping<'_>,
+    Sweeping { plan, entries, live, living }: Sweeping<'_>,
     stop: &CancellationToken,
     report: &mut RunReport,
 ) -> Result<(LiveSet, Watched), RunError> {
+    let Living { collector, locks, requests, .. } = living;
     let sweeper = Sweeper {
         run: report.run,
         liveness: locks.liveness.as_ref(),
@@ -339,7 +340,8 @@ pub(super) async fn sweep(
         quarantine: &collector.quarantine,
         id_type: collector.id_type,
         live,
-        watched,
+        watched: requests.courses(),
+        hears: &living,
         started_at: report.started_at,
         clock: Arc::clone(&collector.clock),
         confirmation: collector.confirmation,
@@ -381,9 +383,7 @@ pub(super) async fn sweep(
     report.stopped = stop.is_cancelled();
     live.normalise();
     // Once more, should a batch not have been able to.
-    if !live.is_empty() {
-        collector.ledger.found_live(&live).await?;
-    }
+    living.found(&live).await?;
     Ok((live, told))
 }
 

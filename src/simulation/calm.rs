@@ -10,6 +10,7 @@ use super::shelf::{MemoryStore, Resource, Trouble};
 use super::stage::{INTERVAL, STORES, Stage};
 use super::world::Who;
 use crate::domain::breakers::Recent;
+use crate::domain::cleanup::{RequestState, Timing};
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::SourceIndex;
 use crate::domain::markers::Owner;
@@ -470,4 +471,18 @@ async fn s7_a_report_names_what_each_liveness_source_is_and_nothing_for_all_of_t
     let report = pass(&ripe(&[]).await, |_| {}, |_, _| {}).await;
     let named: Vec<_> = report.live.iter().map(|live| (live.source.as_str(), live.identity.is_some())).collect();
     assert_eq!(named, [("campus", true), ("union", false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s6_what_was_asked_for_of_the_living_is_void_though_only_a_plan_saw_them() {
+    let stage = ripe(&[(KEYS, "a", &[])]).await;
+    for timing in [Timing::AfterDelete, Timing::BeforeDelete] {
+        stage.world.state().ask_for_cleanup(LIVE, timing, &stage.world);
+    }
+    stage.pass(WHO, Mode::Plan).await.unwrap();
+    let state = stage.world.state();
+    let requests = &state.tables(WHO).unwrap().requests;
+    let states: Vec<_> = requests.iter().map(|(request, ..)| (request.timing, request.state)).collect();
+    let expected = [(Timing::AfterDelete, RequestState::Void), (Timing::BeforeDelete, RequestState::Open)];
+    assert_eq!(states, expected, "its row is waited for");
 }

@@ -196,7 +196,7 @@ impl State {
     }
 
     /// The delete path is called, and answers with a promise.
-    fn ask_for_cleanup(&mut self, course: CourseId, timing: Timing, world: &World) {
+    pub fn ask_for_cleanup(&mut self, course: CourseId, timing: Timing, world: &World) {
         let requested_at = world.database_time_in(self);
         let is_before = timing == Timing::BeforeDelete;
         let request = Request {

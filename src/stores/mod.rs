@@ -12,6 +12,7 @@ pub mod copies;
 pub mod files;
 pub mod layout;
 pub mod objects;
+pub(crate) mod pattern;
 pub mod qdrant;
 pub mod redis;
 pub mod table;
@@ -202,6 +203,15 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// If the store cannot be reached or written.
     async fn move_marker(&self, from: Option<&Marker>, to: &Marker) -> Result<bool, StoreError>;
+
+    /// Gives what came to an adopted place since the marker that the rest of it carries, such as a collection that a pattern matches:
+    /// until then it is held. What carries a marker stays as it is.
+    ///
+    /// # Errors
+    /// If the store cannot be reached or written.
+    async fn mark_newcomers(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Lists everything that the sources hold. `Ok` means complete: an error, a timeout, a page that could not be read
     /// make it an error, and nothing of this store is swept (S4).

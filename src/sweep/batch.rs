@@ -309,9 +309,9 @@ impl Sweeper<'_> {
         }
         self.found_live().extend(live.iter());
         done.live.extend(live.iter());
-        if let Err(error) = self.ledger.found_live(live).await {
+        if let Err(error) = self.hears.found_live(live).await {
             done.failed = true;
-            done.failures.push(format!("could not start the clocks of who is live anew: {}", chain(&error)));
+            done.failures.push(format!("could not start the clocks of who is live anew: {}", chain(&*error)));
         }
     }
 

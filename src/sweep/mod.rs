@@ -16,6 +16,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +44,19 @@ const FAILURES_IN_A_ROW: u32 = 2;
 /// How many causes of failures a report keeps.
 const FAILURES_SHOWN: usize = 5;
 
+/// Why something was not heard.
+pub type Unheard = Box<dyn std::error::Error + Send + Sync>;
+
+/// Hears at once who was found live, since a sweep may be long: whoever dies anew waits anew (S6).
+#[async_trait]
+pub trait Hears: Send + Sync {
+    /// These are live.
+    ///
+    /// # Errors
+    /// If it could not be written down; it is told again when the sweep ends.
+    async fn found_live(&self, live: &LiveSet) -> Result<(), Unheard>;
+}
+
 /// What a sweep needs besides a store and its orphans.
 pub struct Sweeper<'a> {
     /// The run.
@@ -61,6 +75,8 @@ pub struct Sweeper<'a> {
     pub live: &'a LiveSet,
     /// Of whom it is told what became of each: somebody waits for an answer.
     pub watched: &'a BTreeSet<CourseId>,
+    /// Who hears that somebody turned out live.
+    pub hears: &'a dyn Hears,
     /// When the run began, in the ledger's time.
     pub started_at: DateTime<Utc>,
     /// The clock that confirmations age by.

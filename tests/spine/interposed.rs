@@ -83,6 +83,10 @@ impl<F: Fn(Call, usize) -> BoxFuture<'static, ()> + Send + Sync> Store for Inter
         self.inner.move_marker(from, to).await
     }
 
+    async fn mark_newcomers(&self) -> Result<(), StoreError> {
+        self.inner.mark_newcomers().await
+    }
+
     async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {
         self.before(Call::Inventory).await;
         self.inner.inventory(census).await

@@ -17,6 +17,7 @@ mod ledger;
 mod liveness;
 mod objects;
 mod outages;
+mod patterns;
 mod pause;
 mod places;
 mod pooler;

@@ -250,6 +250,16 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
             least("  vectors: { kind: qdrant, url: \"http://q:6334\", collections: a }\n"),
             "config.yaml:12:63: stores.vectors.collections: is not a list; write `- ` before each item",
         ),
+        (
+            least("  vectors: { kind: qdrant, url: \"http://q:6334\", collections: [\"materials-**\"] }\n"),
+            "config.yaml:12:64: stores.vectors.collections[0]: `materials-**` contains **; write * for any text",
+        ),
+        (
+            least(
+                "  vectors: { kind: qdrant, url: \"http://q:6334\", collections: [\"materials-*\", materials-old] }\n  more: { kind: qdrant, url: \"http://q:6334\", collections: [materials-a] }\n",
+            ),
+            "config.yaml:13:61: stores.more.collections[0]: `materials-a` is claimed by stores.vectors.collections[0] already; keep one of them",
+        ),
         // Tables.
         (
             least("  rows: { kind: table, url: \"postgres://db/campus\", tables: [cache] }\n"),

@@ -15,9 +15,9 @@ use qdrant_client::qdrant::facet_value::Variant;
 use qdrant_client::qdrant::points_client::PointsClient;
 use qdrant_client::qdrant::qdrant_client::QdrantClient;
 use qdrant_client::qdrant::{
-    CollectionInfo, CountPoints, DeletePoints, FacetCounts, Filter, GetCollectionInfoRequest, GetPoints,
-    HealthCheckRequest, ListAliasesRequest, PointId, PointStruct, PointsSelector, RetrievedPoint, ScrollPoints,
-    UpdateCollection, UpdateStatus, UpsertPoints, Value,
+    CollectionExistsRequest, CollectionInfo, CountPoints, DeletePoints, FacetCounts, Filter, GetCollectionInfoRequest,
+    GetPoints, HealthCheckRequest, ListAliasesRequest, ListCollectionsRequest, PointId, PointStruct, PointsSelector,
+    RetrievedPoint, ScrollPoints, UpdateCollection, UpdateStatus, UpsertPoints, Value,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tonic::metadata::{Ascii, MetadataValue};
@@ -113,6 +113,21 @@ impl Client {
         let mut client = self.collections.clone();
         let answer = self.call("list the aliases", None, client.list_aliases(ListAliasesRequest {})).await?;
         Ok(answer.aliases.into_iter().map(|alias| (alias.alias_name, alias.collection_name)).collect())
+    }
+
+    /// All collections, by their own names.
+    pub(super) async fn collections(&self) -> Result<Vec<String>, StoreError> {
+        let mut client = self.collections.clone();
+        let answer = self.call("list the collections", None, client.list(ListCollectionsRequest {})).await?;
+        Ok(answer.collections.into_iter().map(|collection| collection.name).collect())
+    }
+
+    /// True if there is a collection, or an alias, of this name.
+    pub(super) async fn exists(&self, collection: &str) -> Result<bool, StoreError> {
+        let mut client = self.collections.clone();
+        let request = CollectionExistsRequest { collection_name: collection.to_owned() };
+        let answer = self.call("look for it", Some(collection), client.collection_exists(request)).await?;
+        answer.result.map(|result| result.exists).ok_or_else(|| self.nonsense(collection, "nothing"))
     }
 
     /// A collection's settings and indexes.

@@ -1,12 +1,13 @@
-//! What a configured name stands for on the server: which collection, how it is indexed, what its strict mode allows. Pure.
-
-use std::collections::HashMap;
+//! A collection as its settings say: how it is indexed, what its strict mode allows. Pure.
 
 use qdrant_client::qdrant::payload_index_params::IndexParams;
 use qdrant_client::qdrant::{CollectionInfo, PayloadSchemaInfo, PayloadSchemaType};
 
+use super::names::{Claim, Place};
+use super::places::Key;
 use super::values::Spelling;
 use crate::domain::ids::IdType;
+use crate::domain::inventory::SourceIndex;
 
 /// The most values that one condition is given where strict mode names no limit.
 const CONDITION_SIZE: usize = 256;
@@ -18,10 +19,16 @@ const PAGE: u32 = 1000;
 /// A collection as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Collection {
+    /// Whose it is.
+    pub(super) source: SourceIndex,
+    /// How that source comes to it.
+    pub(super) claim: Claim,
     /// Its own name, not an alias.
     pub(super) physical: String,
     /// The payload key that names the course.
     pub(super) key: String,
+    /// How many points it has, about.
+    pub(super) points: u64,
     /// True if an index on the key lists and finds course ids.
     pub(super) indexed: bool,
     /// How the payload spells course ids.
@@ -45,11 +52,15 @@ pub(super) struct Limits {
 
 impl Collection {
     /// Reads a collection's settings.
-    pub(super) fn new(physical: String, key: &str, id_type: IdType, info: &CollectionInfo) -> Self {
+    pub(super) fn new(place: Place, key: &str, id_type: IdType, info: &CollectionInfo) -> Self {
         let spelling = info.payload_schema.get(key).and_then(|index| spelling(index, id_type));
+        let Place { source, claim, physical } = place;
         Self {
+            source,
+            claim,
             physical,
             key: key.to_owned(),
+            points: info.points_count.unwrap_or_default(),
             indexed: spelling.is_some(),
             spelling: spelling.unwrap_or(match id_type {
                 IdType::Uuid => Spelling::Text,
@@ -57,6 +68,11 @@ impl Collection {
             }),
             limits: Limits::of(info),
         }
+    }
+
+    /// True if this is the collection that a handle names.
+    pub(super) fn is(&self, (source, physical): Key<'_>) -> bool {
+        (self.source, self.physical.as_bytes()) == (source, physical)
     }
 
     /// True if the server lists the key's values by itself and counts them exactly.
@@ -135,26 +151,6 @@ fn spelling(index: &PayloadSchemaInfo, id_type: IdType) -> Option<Spelling> {
     }
 }
 
-/// The collections that the configured names stand for, in the same order.
-///
-/// # Errors
-/// In words, if two names stand for the same collection: each would count and delete what is the other's.
-pub(super) fn resolve(names: &[String], aliases: &[(String, String)]) -> Result<Vec<String>, String> {
-    let aliases: HashMap<&str, &str> = aliases.iter().map(|(alias, name)| (alias.as_str(), name.as_str())).collect();
-    let mut named: HashMap<&str, &str> = HashMap::new();
-    let mut resolved = Vec::with_capacity(names.len());
-    for name in names {
-        let physical = aliases.get(name.as_str()).copied().unwrap_or(name);
-        if let Some(other) = named.insert(physical, name) {
-            return Err(format!(
-                "`{other}` and `{name}` both stand for collection `{physical}`: configure one of them"
-            ));
-        }
-        resolved.push(physical.to_owned());
-    }
-    Ok(resolved)
-}
-
 #[cfg(test)]
 mod tests {
     use qdrant_client::qdrant::{CollectionConfig, IntegerIndexParams, PayloadIndexParams, StrictModeConfig};
@@ -174,7 +170,8 @@ mod tests {
     }
 
     fn collection(id_type: IdType, index: Option<PayloadSchemaInfo>, strict: Option<StrictModeConfig>) -> Collection {
-        Collection::new("courses".to_owned(), "course_id", id_type, &info(index, strict))
+        let place = Place { source: SourceIndex(0), claim: Claim::Named, physical: "courses".to_owned() };
+        Collection::new(place, "course_id", id_type, &info(index, strict))
     }
 
     #[test]
@@ -222,17 +219,5 @@ mod tests {
         assert_eq!(bound.facet_limit(2048, 100), None);
         let unindexed = collection(IdType::Uuid, None, Some(strict(Some(true))));
         assert!(unindexed.unsearchable().unwrap().contains("create a keyword"));
-    }
-
-    #[test]
-    fn names_resolve_to_one_collection_each() {
-        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let aliases =
-            vec![("courses".to_owned(), "courses_v2".to_owned()), ("old".to_owned(), "courses_v1".to_owned())];
-        assert_eq!(resolve(&names(&["courses", "notes"]), &aliases), Ok(names(&["courses_v2", "notes"])));
-        assert_eq!(resolve(&names(&["old", "courses"]), &aliases), Ok(names(&["courses_v1", "courses_v2"])));
-        let clash = resolve(&names(&["courses", "courses_v2"]), &aliases).unwrap_err();
-        assert!(clash.contains("`courses` and `courses_v2` both stand for collection `courses_v2`"), "{clash}");
-        assert!(resolve(&names(&["notes", "notes"]), &aliases).is_err());
     }
 }

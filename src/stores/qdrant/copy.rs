@@ -11,9 +11,10 @@ use qdrant_client::qdrant::{Filter, PointId, PointStruct, PointsIdsList, Retriev
 use super::QdrantStore;
 use super::client::Page;
 use super::collection::Collection;
+use super::names::Claim;
+use super::places::{Key, Lost, key};
 use super::values::{self, Owner, Which};
 use crate::domain::ids::CourseId;
-use crate::domain::inventory::SourceIndex;
 use crate::errors::chain;
 use crate::stores::copies::{Copied, Copies, Item, PutBack, Receipt, Restoring};
 use crate::stores::{Handle, StoreError};
@@ -30,21 +31,35 @@ impl QdrantStore {
         handles: &[Handle],
         copies: &mut dyn Copies,
     ) -> Result<Vec<Copied>, StoreError> {
-        let collections = self.still_located().await?;
-        let mut copied: BTreeMap<(SourceIndex, CourseId), PointsIdsList> = BTreeMap::new();
-        for (index, (collection, name)) in collections.iter().zip(&self.names).enumerate() {
-            let index = SourceIndex(index);
-            let of_source = handles.iter().filter(|handle| handle.source == index);
-            let courses: Vec<CourseId> = of_source.map(|handle| handle.owner).collect();
+        let mut by_collection: BTreeMap<Key<'_>, Vec<CourseId>> = BTreeMap::new();
+        for handle in handles {
+            by_collection.entry(key(handle)).or_default().push(handle.owner);
+        }
+        let collections = self.still_located(handles).await?;
+        let mut copied: BTreeMap<(Key<'_>, CourseId), PointsIdsList> = BTreeMap::new();
+        let mut lost: BTreeMap<Key<'_>, Copied> = BTreeMap::new();
+        for (key, courses) in by_collection {
+            let Some(collection) = collections.iter().find(|collection| collection.is(key)) else {
+                lost.insert(
+                    key,
+                    match self.lost(key).await {
+                        Lost::Gone => Copied::Absent,
+                        Lost::NotOurs(why) => Copied::Failed(why),
+                    },
+                );
+                continue;
+            };
             for courses in courses.chunks(collection.courses_a_filter()) {
-                for (course, ids) in self.copy_courses(collection, name, courses, copies).await? {
-                    copied.insert((index, course), PointsIdsList { ids });
+                let ids = self.copy_courses(collection, courses, copies).await;
+                let ids = self.unless_gone(collection.claim, &collection.physical, ids).await?;
+                for (course, ids) in ids.into_iter().flatten() {
+                    copied.insert((key, course), PointsIdsList { ids });
                 }
             }
         }
-        let receipt = |handle: &Handle| match copied.get(&(handle.source, handle.owner)) {
+        let receipt = |handle: &Handle| match copied.get(&(key(handle), handle.owner)) {
             Some(ids) => Copied::Whole(Receipt(ids.encode_to_vec().into())),
-            None => Copied::Absent,
+            None => lost.get(&key(handle)).cloned().unwrap_or(Copied::Absent),
         };
         Ok(handles.iter().map(receipt).collect())
     }
@@ -53,7 +68,6 @@ impl QdrantStore {
     async fn copy_courses(
         &self,
         collection: &Collection,
-        source: &str,
         courses: &[CourseId],
         copies: &mut dyn Copies,
     ) -> Result<BTreeMap<CourseId, Vec<PointId>>, StoreError> {
@@ -70,9 +84,9 @@ impl QdrantStore {
                 // Written to since it matched: it is not of the batch any more.
                 let Owner::One(course) = owner else { continue };
                 let item = Item {
-                    source: source.to_owned(),
+                    source: self.source(collection.source).to_owned(),
                     course,
-                    name: shown(&id).into(),
+                    name: named(collection, &id).into(),
                     attributes: BTreeMap::from([(COLLECTION.to_owned(), collection.physical.clone())]),
                     content: written(point).map_err(|error| StoreError::server("copy a point", error))?,
                 };
@@ -162,6 +176,14 @@ fn written(point: RetrievedPoint) -> Result<Bytes, prost::DecodeError> {
     let RetrievedPoint { id, payload, vectors, .. } = point;
     let vectors = vectors.map(|vectors| Vectors::decode(&vectors.encode_to_vec()[..])).transpose()?;
     Ok(PointStruct { id, payload, vectors }.encode_to_vec().into())
+}
+
+/// What a person calls a point of a collection, once in its source: a pattern's collections may have points of the same ids.
+fn named(collection: &Collection, id: &PointId) -> String {
+    match collection.claim {
+        Claim::Named => shown(id),
+        Claim::Matched => format!("{}/{}", collection.physical, shown(id)),
+    }
 }
 
 /// A point's id as a person writes it.

@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use qdrant_client::qdrant::{Filter, PointId};
 
 use super::collection::Collection;
+use super::names::Claim;
+use super::places::{Key, Lost, key};
 use super::values::Which;
 use super::{QdrantStore, copy};
 use crate::domain::ids::CourseId;
-use crate::domain::inventory::SourceIndex;
 use crate::errors::chain;
 use crate::stores::{Outcome, Removed, StoreError};
 use crate::sweep::Condemned;
 
 /// The place of a handle in its batch, and its course.
-type Place = (usize, CourseId);
+type InBatch = (usize, CourseId);
 
 /// Nothing more of the batch may be sent.
 struct Stop;
@@ -47,49 +48,51 @@ fn outcome(collection: &Collection, had: u64, left: u64, sent: Whole) -> Outcome
     }
 }
 
+fn set(outcomes: &mut [Outcome], places: &[InBatch], outcome: &Outcome) {
+    for (place, _) in places {
+        if let Some(slot) = outcomes.get_mut(*place) {
+            *slot = outcome.clone();
+        }
+    }
+}
+
 impl QdrantStore {
-    /// Deletes a batch, source by source; what fails ends it.
+    /// Deletes a batch, collection by collection; what fails ends it.
     pub(super) async fn delete_batch(&self, batch: &Condemned) -> Removed {
         let handles = batch.handles();
         let mut outcomes = vec![Outcome::Unattempted; handles.len()];
-        let mut by_source: BTreeMap<SourceIndex, Vec<Place>> = BTreeMap::new();
+        let mut by_collection: BTreeMap<Key<'_>, Vec<InBatch>> = BTreeMap::new();
         for (place, handle) in handles.iter().enumerate() {
-            by_source.entry(handle.source).or_default().push((place, handle.owner));
+            by_collection.entry(key(handle)).or_default().push((place, handle.owner));
         }
-        let collections = match self.still_located().await {
+        let collections = match self.still_located(handles).await {
             Ok(collections) => collections,
             Err(error) => {
                 outcomes.fill(Outcome::Failed(chain(&error)));
                 return Removed { outcomes };
             }
         };
-        'batch: for (source, places) in by_source {
-            let Some(collection) = collections.get(source.0) else { continue };
+        'batch: for (key, places) in by_collection {
+            let Some(collection) = collections.iter().find(|collection| collection.is(key)) else {
+                let outcome = match self.lost(key).await {
+                    Lost::Gone => Outcome::Absent,
+                    Lost::NotOurs(why) => Outcome::Failed(why),
+                };
+                set(&mut outcomes, &places, &outcome);
+                continue;
+            };
             for chunk in places.chunks(collection.courses_a_filter()) {
-                if self.delete_chunk(collection, chunk, batch, &mut outcomes).await.is_err() {
-                    break 'batch;
+                if self.delete_chunk(collection, chunk, batch, &mut outcomes).await.is_ok() {
+                    continue;
                 }
+                if collection.claim == Claim::Matched && self.lost(key).await == Lost::Gone {
+                    set(&mut outcomes, chunk, &Outcome::Absent);
+                    continue;
+                }
+                break 'batch;
             }
         }
         Removed { outcomes }
-    }
-
-    /// The collections, if the configured names still stand for those in which the batch was located.
-    pub(super) async fn still_located(&self) -> Result<Vec<Collection>, StoreError> {
-        let Some(located) = self.located() else {
-            return Err(self.unusable("nothing was located yet, so nothing is deleted"));
-        };
-        let collections = self.collections().await?;
-        for ((name, before), now) in self.names.iter().zip(&located).zip(&collections) {
-            if *before != now.physical {
-                let now = &now.physical;
-                return Err(self.unusable(&format!(
-                    "`{name}` stood for collection `{before}` when its points were located, and for `{now}` now: nothing \
-                     was deleted, the next run looks again"
-                )));
-            }
-        }
-        Ok(collections)
     }
 
     /// Deletes what was copied, in parts, each of which is sent only while the confirmation is fresh; and makes sure that it went.
@@ -121,7 +124,7 @@ impl QdrantStore {
     async fn delete_chunk(
         &self,
         collection: &Collection,
-        chunk: &[Place],
+        chunk: &[InBatch],
         batch: &Condemned,
         outcomes: &mut [Outcome],
     ) -> Result<(), Stop> {
@@ -140,7 +143,7 @@ impl QdrantStore {
             }
         };
         let had = |course: &CourseId| before.get(course).copied().unwrap_or(0);
-        let (there, absent): (Vec<Place>, Vec<Place>) = chunk.iter().partition(|(_, course)| had(course) > 0);
+        let (there, absent): (Vec<InBatch>, Vec<InBatch>) = chunk.iter().partition(|(_, course)| had(course) > 0);
         absent.iter().for_each(|(place, _)| set(*place, Outcome::Absent));
         if there.is_empty() {
             return Ok(());

@@ -15,13 +15,9 @@ use crate::stores::StoreError;
 const FACET: u64 = 2048;
 
 impl QdrantStore {
-    /// Lists one source.
-    pub(super) async fn take_inventory(
-        &self,
-        collection: &Collection,
-        source: SourceIndex,
-        census: &mut Census,
-    ) -> Result<(), StoreError> {
+    /// Lists one collection.
+    pub(super) async fn take_inventory(&self, collection: &Collection, census: &mut Census) -> Result<(), StoreError> {
+        let source = collection.source;
         if collection.lists_values()
             && let Some(values) = self.distinct(collection).await?
         {
@@ -29,6 +25,19 @@ impl QdrantStore {
         } else {
             self.observe_points(collection, source, census).await
         }
+    }
+
+    /// Says that a pattern's match came after the store was adopted, and is held.
+    pub(super) fn tell_of(&self, held: &Collection, census: &mut Census) {
+        let Collection { source, physical, points, .. } = held;
+        tracing::warn!(
+            store = %self.name,
+            collection = physical,
+            points,
+            "it matches a pattern, and came after the store was adopted: it is held until `course-gc adopt` is confirmed again"
+        );
+        let told = format!("(collection {physical}, which is not adopted: adopt the store again)");
+        census.unrecognised(*source, told.as_bytes(), *points);
     }
 
     /// All distinct values of the key with approximate counts, or `None` if strict mode does not let us ask for so many.

@@ -11,64 +11,136 @@
 //! one that was made anew behind an alias) makes the store one that nobody adopted, until its one owner adopts it again;
 //! where several share it, somebody must first take away what is left. Any other difference is an error.
 //!
+//! Collections that a pattern matches come and go. Once every named one and at least one match carry the marker, a match without one
+//! is not what was adopted: the rest is the store, and the match is held until [`Store::mark_newcomers`](crate::stores::Store::mark_newcomers). Whoever adopts it adopts it
+//! for everybody who shares the store, since they ask the same truths. If no match is left that carries the marker, and nothing is
+//! named, nobody adopted the store.
+//!
 //! Servers before 1.16 keep no metadata, and cannot be adopted.
 
+use futures::{StreamExt, TryStreamExt};
 use qdrant_client::qdrant::CollectionInfo;
 
 use super::QdrantStore;
+use super::names::{Claim, Place};
+use super::places::{CONCURRENT, Marked, Others};
 use crate::stores::{Marker, StoreError};
 
 /// The key in the metadata. Other keys are others'.
 const KEY: &str = "course_gc";
 
 impl QdrantStore {
-    /// The one marker of all collections.
+    /// The one marker of the store's collections.
     pub(super) async fn read_marker(&self) -> Result<Option<Marker>, StoreError> {
-        let physical = self.resolve().await?;
-        super::note(&self.marked, physical.clone());
-        let markers = self.markers(&physical).await?;
-        agreed(&markers).map_err(|()| self.unusable(&disagreement(&physical, &markers)))
+        let (ours, others) = self.carriers().await?;
+        let places = ours.iter().map(|carrier| carrier.place.clone()).collect();
+        self.note(Marked { places, others: if is_adopted(&ours) { Others::Held } else { Others::Shown } });
+        tracing::debug!(store = %self.name, marked = ours.len(), held = others.len(), "read the marker");
+        agreed(&markers(&ours)).map_err(|()| self.unusable(&disagreement(&ours)))
     }
 
     /// Replaces `from` by `to` wherever `to` is not yet; `false` if a collection has neither, nor what an interrupted move left.
     pub(super) async fn replace_marker(&self, from: Option<&Marker>, to: &Marker) -> Result<bool, StoreError> {
-        let json = serde_json::to_value(to)
-            .map_err(|error| StoreError::server(format!("store `{}`: could not write its marker", self.name), error))?;
-        let physical = self.resolve().await?;
-        let before = self.markers(&physical).await?;
-        if !may_move(&before, from, to) {
-            let is_part = from.is_none() && before.contains(&None) && before.iter().any(Option::is_some);
-            return if is_part { Err(self.unusable(&disagreement(&physical, &before))) } else { Ok(false) };
-        }
-        for (collection, marker) in physical.iter().zip(&before) {
-            if marker.as_ref() != Some(to) {
-                self.client.set_metadata(collection, KEY, json.clone().into()).await?;
-            }
-        }
-        let after = self.markers(&physical).await?;
-        if let Some((collection, _)) = physical.iter().zip(&after).find(|(_, marker)| marker.is_none()) {
+        let (before, _) = self.carriers().await?;
+        if before.is_empty() {
             return Err(self.unusable(&format!(
-                "collection `{collection}` did not keep the marker that was written into its metadata: Qdrant keeps \
-                 metadata from version 1.16 on"
+                "no collection matches {}, so there is nothing that could be adopted",
+                self.names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ")
             )));
         }
-        Ok(after.iter().all(|marker| marker.as_ref() == Some(to)))
+        let there = markers(&before);
+        if !may_move(&there, from, to) {
+            let is_part = from.is_none() && there.contains(&None) && there.iter().any(Option::is_some);
+            return if is_part { Err(self.unusable(&disagreement(&before))) } else { Ok(false) };
+        }
+        let behind = before.iter().filter(|carrier| carrier.marker.as_ref() != Some(to));
+        self.write_marker(behind.map(|carrier| &carrier.place), to).await?;
+        let after = self.carried(before.into_iter().map(|carrier| carrier.place).collect()).await?;
+        self.kept(&after)?;
+        Ok(after.iter().all(|carrier| carrier.marker.as_ref() == Some(to)))
     }
 
-    /// What each of the collections carries.
-    async fn markers(&self, physical: &[String]) -> Result<Vec<Option<Marker>>, StoreError> {
-        let mut markers = Vec::with_capacity(physical.len());
-        for collection in physical {
-            let info = self.client.info(collection).await?;
-            markers.push(marker_in(info).map_err(|why| {
-                self.unusable(&format!(
-                    "the metadata of collection `{collection}` holds no marker under `{KEY}` ({why}): it is course-gc's \
-                     own; find out what wrote it, then remove it and adopt the store again"
-                ))
-            })?);
-        }
-        Ok(markers)
+    /// Writes the store's marker into the matches that came since it was adopted.
+    pub(super) async fn mark_others(&self) -> Result<(), StoreError> {
+        let (ours, others) = self.carriers().await?;
+        let marker = agreed(&markers(&ours)).map_err(|()| self.unusable(&disagreement(&ours)))?;
+        let Some(marker) = marker else { return Ok(()) };
+        self.write_marker(others.iter().map(|carrier| &carrier.place), &marker).await?;
+        self.kept(&self.carried(others.into_iter().map(|carrier| carrier.place).collect()).await?)
     }
+
+    /// The collections whose markers are the store's, and matches of patterns that came since it was adopted.
+    async fn carriers(&self) -> Result<(Vec<Carrier>, Vec<Carrier>), StoreError> {
+        let all = self.carried(self.resolve().await?).await?;
+        Ok(match is_adopted(&all) {
+            true => all.into_iter().partition(|carrier| carrier.marker.is_some()),
+            false => (all, Vec::new()),
+        })
+    }
+
+    /// What each of the collections carries, in the same order, without matches that have gone.
+    async fn carried(&self, places: Vec<Place>) -> Result<Vec<Carrier>, StoreError> {
+        let read = |place: Place| async move {
+            let info = self.client.info(&place.physical).await;
+            let Some(info) = self.unless_gone(place.claim, &place.physical, info).await? else { return Ok(None) };
+            match marker_in(info) {
+                Ok(marker) => Ok(Some(Carrier { place, marker })),
+                Err(why) => Err(self.unusable(&format!(
+                    "the metadata of collection `{}` holds no marker under `{KEY}` ({why}): it is course-gc's own; find out \
+                     what wrote it, then remove it and adopt the store again",
+                    place.physical
+                ))),
+            }
+        };
+        let reads: Vec<_> = places.into_iter().map(read).collect();
+        let read = futures::stream::iter(reads).buffered(CONCURRENT);
+        read.try_filter_map(|found| async { Ok(found) }).try_collect().await
+    }
+
+    /// Writes a marker into collections, one after the other.
+    async fn write_marker(
+        &self,
+        places: impl Iterator<Item = &Place> + Send,
+        marker: &Marker,
+    ) -> Result<(), StoreError> {
+        let json = serde_json::to_value(marker)
+            .map_err(|error| StoreError::server(format!("store `{}`: could not write its marker", self.name), error))?;
+        for Place { claim, physical, .. } in places {
+            let written = self.client.set_metadata(physical, KEY, json.clone().into()).await;
+            self.unless_gone(*claim, physical, written).await?;
+        }
+        Ok(())
+    }
+
+    /// That a marker which was written is there.
+    fn kept(&self, carriers: &[Carrier]) -> Result<(), StoreError> {
+        match carriers.iter().find(|carrier| carrier.marker.is_none()) {
+            Some(Carrier { place, .. }) => Err(self.unusable(&format!(
+                "collection `{}` did not keep the marker that was written into its metadata: Qdrant keeps metadata from \
+                 version 1.16 on",
+                place.physical
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A collection and what it carries.
+#[derive(Debug)]
+struct Carrier {
+    place: Place,
+    marker: Option<Marker>,
+}
+
+/// True if every named collection carries a marker, and at least one collection does.
+fn is_adopted(carriers: &[Carrier]) -> bool {
+    let mut carriers = carriers.iter();
+    carriers.clone().any(|carrier| carrier.marker.is_some())
+        && carriers.all(|carrier| carrier.marker.is_some() || carrier.place.claim == Claim::Matched)
+}
+
+fn markers(carriers: &[Carrier]) -> Vec<Option<Marker>> {
+    carriers.iter().map(|carrier| carrier.marker.clone()).collect()
 }
 
 fn marker_in(info: CollectionInfo) -> Result<Option<Marker>, serde_json::Error> {
@@ -107,8 +179,8 @@ fn may_move(markers: &[Option<Marker>], from: Option<&Marker>, to: &Marker) -> b
     markers.iter().any(|marker| marker.as_ref() == from) && markers.iter().all(may_go)
 }
 
-fn disagreement(physical: &[String], markers: &[Option<Marker>]) -> String {
-    let each = physical.iter().zip(markers).map(|(collection, marker)| match marker {
+fn disagreement(carriers: &[Carrier]) -> String {
+    let each = carriers.iter().map(|Carrier { place: Place { physical: collection, .. }, marker }| match marker {
         Some(marker) => {
             let owners = marker.owners().iter();
             let owners = owners.map(|owner| format!("installation {} at {}", owner.installation, owner.counter));

@@ -9,6 +9,8 @@
 //!   in the delete itself: the filter asks for the ids and for fewer than two values (S5).
 //! - A configured name may be an alias. Requests name the collection behind it, which must be the same when the marker is read,
 //!   when it is listed, when a batch is located, and when it is deleted: nobody adopted what is behind it afterwards (S7).
+//! - A pattern is one source, of all collections that it matches at the moment (`names`); a handle tells which of them it is in. A
+//!   match that came after the store was adopted is told and held until it is adopted, too; one that goes is no error (`places`).
 //! - Strict mode's limits are respected, never changed.
 //! - Of the metadata of collections, only the marker's key is written (`marker`, which also tells what Qdrant's lack of
 //!   a compare-and-set means).
@@ -26,12 +28,14 @@ mod copy;
 mod delete;
 mod inventory;
 mod marker;
+mod names;
+mod places;
 #[cfg(test)]
 mod tests;
 mod values;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -43,6 +47,7 @@ use tokio::sync::mpsc;
 
 use self::client::{Client, Page};
 use self::collection::Collection;
+use self::places::Marked;
 use self::values::{Owner, Which};
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Census, SourceIndex};
@@ -53,10 +58,10 @@ use crate::sweep::Condemned;
 /// How many exact counts are under way at once.
 const CONCURRENT_COUNTS: usize = 8;
 
-/// One source: a collection, and the payload key that names the course.
+/// One source: a collection or those of a pattern, and the payload key that names the course.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QdrantCollection {
-    /// The collection's name, or an alias of it.
+    /// The collection's name, or an alias of it; or a pattern of names, with `*` for any text.
     pub name: String,
     /// The payload key, dotted if it lies within objects.
     pub key: String,
@@ -89,10 +94,8 @@ pub struct QdrantStore {
     keys: Vec<String>,
     id_type: IdType,
     batch_limit: usize,
-    /// The collections whose marker was read last, by source.
-    marked: Mutex<Option<Vec<String>>>,
-    /// The collections in which the last [`Store::locate`] looked, by source.
-    located: Mutex<Option<Vec<String>>>,
+    /// Where the marker was read last.
+    marked: Mutex<Option<Marked>>,
 }
 
 impl QdrantStore {
@@ -110,36 +113,7 @@ impl QdrantStore {
             )));
         }
         let (names, keys) = collections.into_iter().map(|collection| (collection.name, collection.key)).unzip();
-        let (marked, located) = (Mutex::new(None), Mutex::new(None));
-        Ok(Self { name, client, names, keys, id_type, batch_limit: batch_limit.max(1), marked, located })
-    }
-
-    /// The names of the collections behind the configured names, as they are now.
-    async fn resolve(&self) -> Result<Vec<String>, StoreError> {
-        collection::resolve(&self.names, &self.client.aliases().await?).map_err(|what| self.unusable(&what))
-    }
-
-    /// The collections behind the configured names, as they are now.
-    async fn collections(&self) -> Result<Vec<Collection>, StoreError> {
-        let mut collections = Vec::with_capacity(self.names.len());
-        for (physical, key) in self.resolve().await?.into_iter().zip(&self.keys) {
-            let info = self.client.info(&physical).await?;
-            collections.push(Collection::new(physical, key, self.id_type, &info));
-        }
-        Ok(collections)
-    }
-
-    /// As [`Self::collections`], for looking for courses by filter: those of which something is wanted must allow it.
-    async fn searchable(&self, targets: &Targets) -> Result<Vec<Collection>, StoreError> {
-        let collections = self.collections().await?;
-        for (index, collection) in collections.iter().enumerate() {
-            if let Some(why) = collection.unsearchable()
-                && targets.of(SourceIndex(index)).next().is_some()
-            {
-                return Err(self.unusable(&why));
-            }
-        }
-        Ok(collections)
+        Ok(Self { name, client, names, keys, id_type, batch_limit: batch_limit.max(1), marked: Mutex::new(None) })
     }
 
     /// How many points each of the courses has, exactly; in no order. At most [`Collection::courses_a_filter`] courses.
@@ -202,33 +176,6 @@ impl QdrantStore {
     fn unusable(&self, what: &str) -> StoreError {
         StoreError::Unusable(format!("store `{}` at {}: {what}", self.name, self.client.url()))
     }
-
-    fn located(&self) -> Option<Vec<String>> {
-        read(&self.located)
-    }
-
-    /// That the names stand for the collections whose marker was read, if one was.
-    fn still_marked(&self, collections: &[Collection]) -> Result<(), StoreError> {
-        let marked = read(&self.marked).unwrap_or_default();
-        let names = self.names.iter().zip(collections.iter().zip(&marked));
-        match names.into_iter().find(|(_, (now, then))| now.physical != **then) {
-            Some((name, (now, then))) => Err(self.unusable(&format!(
-                "`{name}` stood for collection `{then}` when its marker was read, and stands for `{}` now; the next run asks \
-                 whether that is ours",
-                now.physical
-            ))),
-            None => Ok(()),
-        }
-    }
-}
-
-/// The collections that were noted.
-fn read(noted: &Mutex<Option<Vec<String>>>) -> Option<Vec<String>> {
-    noted.lock().unwrap_or_else(PoisonError::into_inner).clone()
-}
-
-fn note(noted: &Mutex<Option<Vec<String>>>, collections: Vec<String>) {
-    *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(collections);
 }
 
 #[async_trait]
@@ -251,10 +198,10 @@ impl Store for QdrantStore {
 
     async fn identity(&self) -> Result<String, StoreError> {
         let version = self.client.version().await?;
-        let collections = self.collections().await?;
-        let names: Vec<_> =
-            collections.iter().map(|collection| format!("collection {}", collection.physical)).collect();
-        Ok(format!("qdrant {version} at {}, {}", self.client.url(), names.join(", ")))
+        let (ours, held) = self.still_marked(self.collections().await?)?;
+        let ours = ours.iter().map(|collection| format!("collection {}", collection.physical));
+        let held = held.iter().map(|collection| format!("collection {}, which is not adopted", collection.physical));
+        Ok(format!("qdrant {version} at {}, {}", self.client.url(), ours.chain(held).collect::<Vec<_>>().join(", ")))
     }
 
     async fn marker(&self) -> Result<Option<Marker>, StoreError> {
@@ -265,26 +212,32 @@ impl Store for QdrantStore {
         self.replace_marker(from, to).await
     }
 
+    async fn mark_newcomers(&self) -> Result<(), StoreError> {
+        self.mark_others().await
+    }
+
     async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {
-        let collections = self.collections().await?;
-        self.still_marked(&collections)?;
-        for (index, collection) in collections.iter().enumerate() {
-            self.take_inventory(collection, SourceIndex(index), census).await?;
+        let (ours, held) = self.still_marked(self.collections().await?)?;
+        for collection in &ours {
+            let taken = self.take_inventory(collection, census).await;
+            // What was counted of one that went meanwhile is looked for, and not found, before anything is deleted.
+            self.unless_gone(collection.claim, &collection.physical, taken).await?;
         }
+        held.iter().for_each(|collection| self.tell_of(collection, census));
         Ok(())
     }
 
     async fn locate(&self, targets: &Targets, handles: mpsc::Sender<Handle>) -> Result<(), StoreError> {
-        let collections = self.searchable(targets).await?;
-        self.still_marked(&collections)?;
-        note(&self.located, collections.iter().map(|collection| collection.physical.clone()).collect());
-        for (index, collection) in collections.iter().enumerate() {
-            let courses: Vec<_> = targets.of(SourceIndex(index)).collect();
+        let (ours, _) = self.still_marked(self.searchable(targets).await?)?;
+        for collection in &ours {
+            let courses: Vec<_> = targets.of(collection.source).collect();
             for courses in courses.chunks(collection.courses_a_filter()) {
-                for (owner, count) in self.counts(collection, Which::Owned, courses).await? {
+                let counts = self.counts(collection, Which::Owned, courses).await;
+                let counts = self.unless_gone(collection.claim, &collection.physical, counts).await?;
+                for (owner, count) in counts.into_iter().flatten() {
                     if count > 0 {
-                        let handle =
-                            Handle { source: SourceIndex(index), owner, mentions: Vec::new(), key: Bytes::new() };
+                        let key = Bytes::copy_from_slice(collection.physical.as_bytes());
+                        let handle = Handle { source: collection.source, owner, mentions: Vec::new(), key };
                         handles.send(handle).await.map_err(|_| StoreError::Stopped)?;
                     }
                 }
@@ -306,14 +259,18 @@ impl Store for QdrantStore {
     }
 
     async fn remaining(&self, targets: &Targets) -> Result<Vec<(SourceIndex, CourseId, u64)>, StoreError> {
-        let mut remaining = Vec::new();
-        for (index, collection) in self.searchable(targets).await?.iter().enumerate() {
-            let courses: Vec<_> = targets.of(SourceIndex(index)).collect();
+        let mut remaining: BTreeMap<(SourceIndex, CourseId), u64> = BTreeMap::new();
+        // Also of what is held: it is there.
+        for collection in &self.searchable(targets).await? {
+            let courses: Vec<_> = targets.of(collection.source).collect();
             for courses in courses.chunks(collection.courses_a_filter()) {
-                let counts = self.counts(collection, Which::All, courses).await?;
-                remaining.extend(counts.into_iter().map(|(course, count)| (SourceIndex(index), course, count)));
+                let counts = self.counts(collection, Which::All, courses).await;
+                let counts = self.unless_gone(collection.claim, &collection.physical, counts).await?;
+                for (course, count) in counts.into_iter().flatten() {
+                    *remaining.entry((collection.source, course)).or_default() += count;
+                }
             }
         }
-        Ok(remaining)
+        Ok(remaining.into_iter().map(|((source, course), count)| (source, course, count)).collect())
     }
 }

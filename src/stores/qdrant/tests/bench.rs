@@ -32,9 +32,13 @@ pub(super) struct Plan {
     pub(super) strict: Option<StrictModeConfig>,
 }
 
-/// A place with two collections, the second behind an alias, and the store over both.
+/// The collections behind each source of a [`World`].
+type Behind = Vec<Vec<&'static str>>;
+
+/// A place with two sources, the second of which is one collection behind an alias, and the store over both.
 pub(super) struct World {
     plan: Plan,
+    behind: Behind,
     pub(super) place: Collections,
     pub(super) client: Qdrant,
     pub(super) store: QdrantStore,
@@ -68,14 +72,30 @@ impl Plan {
         Self { strict: Some(strict()), ..self }
     }
 
+    /// The first source is a collection.
     pub(super) async fn build(self) -> World {
+        self.build_over("notes", vec!["notes"]).await
+    }
+
+    /// The first source is a pattern of three collections, with an alias of one that it matches as well, beside one that it does
+    /// not.
+    pub(super) async fn build_over_a_pattern(self) -> World {
+        let world = self.build_over("materials-*", vec!["materials-a", "materials-b", "materials-c"]).await;
+        alias(&world.client, &world.place.name("materials-b"), &world.place.name("materials-now")).await;
+        create(&world.client, &world.place.name("material"), &world.plan).await;
+        world
+    }
+
+    async fn build_over(self, first: &str, behind: Vec<&'static str>) -> World {
         let place = Collections::create().await.expect("a server");
         let client = connect(place.url(), place.api_key());
-        create(&client, &place.name("notes"), &self).await;
-        create(&client, &place.name("chunks_v1"), &self).await;
+        let behind = vec![behind, vec!["chunks_v1"]];
+        for name in behind.iter().flatten() {
+            create(&client, &place.name(name), &self).await;
+        }
         alias(&client, &place.name("chunks_v1"), &place.name("chunks")).await;
-        let store = open(&place, self.id_type, &["notes", "chunks"]).expect("a store");
-        World { plan: self, place, client, store, next: AtomicU64::new(0) }
+        let store = open(&place, self.id_type, &[first, "chunks"]).expect("a store");
+        World { plan: self, behind, place, client, store, next: AtomicU64::new(0) }
     }
 }
 
@@ -123,9 +143,9 @@ pub(super) fn open(
 }
 
 impl World {
-    /// The name on the server of the collection behind a source.
+    /// The name on the server of the collection behind a source, the first one of several.
     pub(super) fn physical(&self, source: SourceIndex) -> String {
-        self.place.name(if source.0 == 0 { "notes" } else { "chunks_v1" })
+        self.place.name(self.behind[source.0][0])
     }
 
     /// Writes a point and returns its name in [`Bench::contents`].
@@ -133,11 +153,13 @@ impl World {
         self.write_all(source, vec![payload]).await.remove(0)
     }
 
-    /// Writes points, whose ids are numbers and UUIDs in turn.
+    /// Writes points, whose ids are numbers and UUIDs in turn, into the collections of the source in turn.
     pub(super) async fn write_all(&self, source: SourceIndex, payloads: Vec<Value>) -> Vec<Vec<u8>> {
-        let collection = self.physical(source);
         let mut names = Vec::new();
-        for payloads in payloads.chunks(100) {
+        for (n, payloads) in payloads.chunks(100).enumerate() {
+            let behind = &self.behind[source.0];
+            let first = self.next.load(Ordering::Relaxed) as usize;
+            let collection = self.place.name(behind[(first + n) % behind.len()]);
             let mut points = Vec::new();
             for payload in payloads {
                 let n = self.next.fetch_add(1, Ordering::Relaxed);
@@ -218,8 +240,8 @@ impl Bench for World {
 
     async fn contents(&self) -> Contents {
         let mut contents = Contents::new();
-        for source in [SourceIndex(0), SourceIndex(1)] {
-            contents.extend(whole(&self.client, &self.physical(source)).await);
+        for behind in self.behind.iter().flatten() {
+            contents.extend(whole(&self.client, &self.place.name(behind)).await);
         }
         contents
     }

@@ -1,5 +1,6 @@
 //! What is missing, changed, forbidden or out of reach.
 
+use bytes::Bytes;
 use sandbox::{Qdrant, QdrantOptions};
 use secrecy::SecretString;
 
@@ -122,11 +123,17 @@ async fn a_collection_that_vanished_since_locate_fails_the_batch() {
 }
 
 #[tokio::test]
-async fn nothing_is_deleted_that_this_store_did_not_locate() {
+async fn nothing_is_deleted_from_where_nothing_was_located() {
     let (world, handles) = with_handles(Plan::new(IdType::Uuid, Some(FieldType::Keyword))).await;
-    let store = open(&world.place, IdType::Uuid, &["notes", "chunks"]).unwrap();
-    let outcomes = delete(&store, handles).await;
-    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Failed(_))), "{outcomes:?}");
+    let before = world.contents().await;
+    for key in [Bytes::new(), world.physical(CHUNKS).into()] {
+        let astray: Vec<Handle> = handles.iter().map(|handle| Handle { key: key.clone(), ..handle.clone() }).collect();
+        for outcome in delete(&world.store, astray).await {
+            let Outcome::Failed(cause) = outcome else { panic!("{outcome:?}") };
+            assert!(cause.contains("nothing was deleted"), "{cause}");
+        }
+    }
+    assert_eq!(world.contents().await, before);
 }
 
 #[tokio::test]

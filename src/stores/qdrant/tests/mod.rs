@@ -3,6 +3,7 @@
 mod bench;
 mod failures;
 mod markers;
+mod patterns;
 mod vectors;
 
 use std::collections::BTreeSet;
@@ -68,6 +69,11 @@ async fn uuids_without_an_index_keep_the_contract() {
 #[tokio::test]
 async fn an_index_of_another_type_keeps_the_contract() {
     keeps_the_contract(Plan::new(IdType::Uuid, Some(FieldType::Integer))).await;
+}
+
+#[tokio::test]
+async fn a_pattern_of_collections_keeps_the_contract() {
+    contract::keeps(&Plan::new(IdType::Uuid, Some(FieldType::Keyword)).build_over_a_pattern().await).await;
 }
 
 #[tokio::test]
