@@ -17,6 +17,7 @@ use crate::domain::ids::IdType;
 use crate::domain::plan::Limits;
 use crate::http::access::{Access, Jwt, JwtSettings, KeySource, Rates, RoleSettings, Scope, Token, Tokens};
 use crate::http::api::Api;
+use crate::http::tls::{Certificate, CertificateFiles, TlsError};
 use crate::ledger::{LedgerError, PostgresLedger};
 use crate::liveness::{LivenessSource, PostgresSources, Risk};
 use crate::office::Office;
@@ -55,6 +56,9 @@ pub enum AssemblyError {
     /// The identity provider.
     #[error("no client can be made for the keys of `api.jwt`")]
     Keys(#[source] reqwest::Error),
+    /// The certificate.
+    #[error("`http.tls` has no certificate that can be served")]
+    Tls(#[source] TlsError),
     /// A key template.
     #[error("store {name} has a template that cannot be used")]
     Template {
@@ -131,6 +135,7 @@ pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
         refuse_below: limits.refuse_below,
         refuse_drop: limits.refuse_drop.get(),
         confirmation: limits.confirmation,
+        live_cleanups: config.api.as_ref().and_then(|api| api.live_cleanups_per_hour),
         schedule: config.schedule.schedule(),
         clock: Arc::new(MachineClock),
     })
@@ -148,7 +153,13 @@ pub fn serving(config: &Config, metrics: Arc<Metrics>) -> Result<Serving, Assemb
         Ok(Arc::new(Api::new(office, access(api)?, Arc::clone(&metrics), Arc::new(MachineClock))))
     });
     let api = api.transpose()?;
-    Ok(Serving { collector, metrics, bell, api, runs: Runs::Here })
+    let certificate = config.http.tls.as_ref().map(|tls| {
+        let files = CertificateFiles { certificate: tls.certificate_file.clone(), key: tls.key_file.clone() };
+        Certificate::read(files).map(Arc::new).map_err(AssemblyError::Tls)
+    });
+    let heard = watched(config).into_iter().map(|(_, tombstones)| tombstones).filter(|tombstones| tombstones.notify);
+    let heard = heard.collect();
+    Ok(Serving { collector, metrics, bell, api, certificate: certificate.transpose()?, heard, runs: Runs::Here })
 }
 
 /// Who may use the API. Connects to nothing.
@@ -236,6 +247,7 @@ fn tombstones(config: &Config, name: &str, source: &config::LivenessSource) -> O
         schema: schema.to_owned(),
         table: table.to_owned(),
         column: settings.column.clone(),
+        notify: settings.notify,
     })
 }
 

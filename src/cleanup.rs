@@ -41,6 +41,15 @@ const SAMPLES: usize = 5;
 /// How long the row of a course is waited for that was said to go, before nobody believes it any more.
 pub const PROMISE: Duration = Duration::from_secs(24 * 3600);
 
+/// What becomes of a course whose row is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Haste {
+    /// It goes with its row.
+    WithTheRow,
+    /// It goes in the next run though it lives, if a person switched that on (S1).
+    AtOnce,
+}
+
 /// What a caller asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
@@ -48,6 +57,8 @@ pub struct Call {
     pub course: CourseId,
     /// Seen from its row.
     pub timing: Timing,
+    /// If its row is still there.
+    pub haste: Haste,
     /// Who asks: a token's name, a person.
     pub by: String,
     /// Whoever asks again with the same key gets what it got the first time.
@@ -63,6 +74,21 @@ pub enum CleanupError {
     /// Somebody used the key for something else.
     #[error("this key was used for another course, or with another intent (request {0}); use a new one")]
     KeyReused(Uuid),
+    /// Nobody switched it on.
+    #[error(
+        "what a live course has is not deleted here (`api.live_cleanups_per_hour`); without `at_once` it goes as soon as the row is gone"
+    )]
+    NotAtOnce,
+    /// As many were deleted at once as may be.
+    #[error(
+        "{per_hour} live courses were authorised to be deleted within the last hour, and no more may be; request {request} is promised, and goes as soon as its row is gone"
+    )]
+    TooMany {
+        /// The request.
+        request: Uuid,
+        /// How many may be.
+        per_hour: u32,
+    },
     /// What is live cannot be known.
     #[error("what is live cannot be known, so nothing was requested")]
     Liveness(#[source] PostgresError),
@@ -76,11 +102,16 @@ pub enum CleanupError {
 /// # Errors
 /// If nothing is promised.
 pub async fn request(collector: &Collector, call: &Call) -> Result<Request, CleanupError> {
+    if call.haste == Haste::AtOnce && collector.live_cleanups.is_none() {
+        return Err(CleanupError::NotAtOnce);
+    }
     let live = collector.liveness.glance(&[call.course].into()).await.map_err(CleanupError::Liveness)?;
     let seen_live = live.contains(call.course);
     let waiting = match (call.timing, seen_live) {
         (Timing::AfterDelete, true) => return Err(CleanupError::Live(call.course)),
-        (Timing::BeforeDelete, true) => Some((count(collector, call.course).await, PROMISE)),
+        // A run answers.
+        (Timing::BeforeDelete, true) if call.haste == Haste::AtOnce => Some((None, PROMISE)),
+        (Timing::BeforeDelete, true) => Some((Some(count(collector, call.course).await), PROMISE)),
         (_, false) => None,
     };
     let asked = NewRequest {
@@ -94,6 +125,13 @@ pub async fn request(collector: &Collector, call: &Call) -> Result<Request, Clea
     let request = collector.ledger.request(&asked).await?;
     if (request.course_id, request.timing) != (call.course, call.timing) {
         return Err(CleanupError::KeyReused(request.id));
+    }
+    if let (Haste::AtOnce, Some(per_hour)) = (call.haste, collector.live_cleanups)
+        && seen_live
+        && request.answer.is_none()
+        && !collector.ledger.authorise(&request, per_hour).await?
+    {
+        return Err(CleanupError::TooMany { request: request.id, per_hour });
     }
     tracing::info!(
         request = %request.id,
@@ -236,7 +274,7 @@ impl Desk {
     }
 }
 
-/// True if a run is wanted before the next one is due: somebody asked, and no run has looked at it; a course has gone whose end was
+/// True if a run is wanted before the next one is due: somebody asked, or was authorised, and no run has looked at it; a course has gone whose end was
 /// waited for; a death was recorded that no run has seen, `seldom` enough to begin one for it; or what died so has waited long enough.
 ///
 /// # Errors
@@ -244,6 +282,9 @@ impl Desk {
 pub async fn is_wanted(collector: &Collector, seldom: bool) -> Result<bool, LedgerError> {
     let [gone, going] = collector.ledger.unanswered().await?;
     if !gone.is_empty() || collector.ledger.grace_is_over(collector.limits.graces.tombstoned).await? {
+        return Ok(true);
+    }
+    if collector.live_cleanups.is_some() && collector.ledger.are_authorised().await? {
         return Ok(true);
     }
     let hints = async {

@@ -23,6 +23,7 @@ use crate::domain::report::Mode;
 use crate::errors::chain;
 use crate::ledger::{Ledger, Pauses};
 use crate::reconcile::{RunError, reconcile};
+use crate::schedule::Due;
 use crate::serve::Runs;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{events, subscriber};
@@ -71,6 +72,10 @@ enum Command {
     Plan,
     /// Look, decide and sweep, once.
     Run {
+        /// Only if `serve` would begin a run now: the schedule says so, somebody asked, or a recorded death has waited long enough. For
+        /// a job that is started every few minutes.
+        #[arg(long)]
+        due: bool,
         /// End with 0 also where it is held (3), for a scheduler to which anything else is a failure. What waits, and for what, is
         /// in the report, and `holds` shows it.
         #[arg(long)]
@@ -156,7 +161,7 @@ pub async fn main(cli: Cli) -> ExitCode {
         }
     };
     match (cli.command, code) {
-        (Command::Run { held_is_done: true }, HELD) => ExitCode::SUCCESS,
+        (Command::Run { held_is_done: true, .. }, HELD) => ExitCode::SUCCESS,
         _ => ExitCode::from(code),
     }
 }
@@ -176,7 +181,13 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
     subscriber::init(config.log.format, config.log.level);
     match cli.command {
         Command::Plan => activate(cli, &config, Mode::Plan).await,
-        Command::Run { .. } => activate(cli, &config, Mode::Run).await,
+        Command::Run { due, .. } => match if due { serve::due_now(&app::collector(&config)?).await? } else { Due::Now }
+        {
+            Due::Now => activate(cli, &config, Mode::Run).await,
+            Due::At(next) => {
+                answer(cli.output, &render::nothing_due(next), || serde_json::json!({ "due": false, "next": next }))
+            }
+        },
         Command::Serve { without_runs } => {
             let mut serving = app::serving(&config, Arc::new(metrics(&config)?))?;
             if without_runs {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::approve::{self, ApproveError, Holds};
-use crate::cleanup::{Bell, Call, CleanupError, Desk};
+use crate::cleanup::{Bell, Call, CleanupError, Desk, Haste};
 use crate::domain::approvals::{Digest, Terms};
 use crate::domain::cleanup::{Request, Trace};
 use crate::domain::holds::HoldReport;
@@ -82,6 +82,11 @@ impl Office {
             Answering::Promised => self.desk.ask(call).await,
         };
         events::cleanup_answered(&self.metrics, &asked);
+        if let (Haste::AtOnce, Ok(asked)) = (call.haste, &asked)
+            && asked.expires_at.is_some()
+        {
+            events::live_cleanup_authorised(&self.metrics, asked);
+        }
         asked
     }
 

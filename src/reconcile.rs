@@ -1,5 +1,6 @@
 //! The story of a run, a call a step. Read [`reconcile`] as the specification.
 
+mod authorised;
 mod copies;
 mod graves;
 mod living;
@@ -34,6 +35,7 @@ use crate::quarantine::Quarantine;
 use crate::schedule::Schedule;
 use crate::stores::Store;
 
+use authorised::Excepting;
 use graves::Graves;
 use living::Living;
 use requests::Requests;
@@ -62,6 +64,8 @@ pub struct Collector {
     pub refuse_drop: u8,
     /// How long a confirmation is good.
     pub confirmation: Duration,
+    /// How many courses an hour callers may have deleted at once though they live; none at all unless a person said so (S1).
+    pub live_cleanups: Option<u32>,
     /// When runs are due; an orphan's clock gains at most two intervals between runs.
     pub schedule: Schedule,
     /// The clock that confirmations age by.
@@ -189,7 +193,14 @@ impl<'a> Pass<'a> {
         let locks = Locks::take(collector).await?;
         let run = Uuid::now_v7();
         let started_at = collector.ledger.begin(run, mode).await?;
-        let report = RunReport::begin(run, mode, &collector.installation, started_at);
+        let mut report = RunReport::begin(run, mode, &collector.installation, started_at);
+        let mut locks = locks;
+        if mode == Mode::Run
+            && let Some(authorised) = authorised::take(collector, run).await?
+        {
+            report.authorised = authorised.courses().iter().copied().collect();
+            locks.liveness = Box::new(Excepting::new(locks.liveness, authorised, collector.id_type));
+        }
         let live = Arc::new(LiveSet::empty(collector.id_type));
         Ok(Self {
             collector,
@@ -244,7 +255,10 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// If the ledger does not answer. What went wrong in a store is in the report.
     pub async fn sweep(&mut self, plan: &Plan, stop: &CancellationToken) -> Result<(), RunError> {
-        copies::purge(self.collector, &self.locks, &mut self.report).await?;
+        // Copies of who is live do not expire, and this run does not know of everybody who is.
+        if self.report.authorised.is_empty() {
+            copies::purge(self.collector, &self.locks, &mut self.report).await?;
+        }
         self.watch.stage(&mut self.report, "purge");
         let living =
             Living { collector: self.collector, locks: &self.locks, requests: &self.requests, graves: &self.graves };
@@ -268,8 +282,8 @@ impl<'a> Pass<'a> {
         let run = report.run;
         if report.mode == Mode::Run {
             match (&ended, &report.halt) {
-                (Err(error), _) => requests.postpone(collector, "failed", &chain(error)).await,
-                (Ok(()), Some(halt)) => requests.postpone(collector, "halted", halt).await,
+                (Err(error), _) => requests.postpone(collector, run, ("failed", &chain(error))).await,
+                (Ok(()), Some(halt)) => requests.postpone(collector, run, ("halted", halt)).await,
                 (Ok(()), None) => {}
             }
         }

@@ -29,12 +29,14 @@ use crate::clock;
 use crate::domain::report::{Mode, RunReport};
 use crate::errors::chain;
 use crate::http::api::Api;
+use crate::http::tls::Certificate;
 use crate::http::{self, Health, Site, Unwell};
 use crate::ledger::LedgerError;
 use crate::reconcile::{Collector, RunError, reconcile};
-use crate::schedule::Ticker;
+use crate::schedule::{Due, Ticker, due};
 use crate::telemetry::events;
 use crate::telemetry::metrics::Metrics;
+use crate::tombstones::Tombstones;
 
 use next::{Known, LOOK_AGAIN, PAUSE_FAILED, PAUSE_LOCKED, Step, View, next};
 
@@ -84,6 +86,10 @@ pub struct Serving {
     pub bell: Arc<Bell>,
     /// The API, if there is one.
     pub api: Option<Arc<Api>>,
+    /// What callers are shown, if they are to speak TLS.
+    pub certificate: Option<Arc<Certificate>>,
+    /// Where somebody tells of new tombstones.
+    pub heard: Vec<Tombstones>,
     /// Who begins runs.
     pub runs: Runs,
 }
@@ -106,13 +112,20 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 /// # Errors
 /// As [`serve`].
 pub async fn serve_on(serving: Serving, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
-    let Serving { collector, metrics, bell, api, runs } = serving;
+    let Serving { collector, metrics, bell, api, certificate, heard, runs } = serving;
     events::listening(listener.local_addr().map_err(ServeError::Http)?);
     let health = Arc::new(Health::new(Arc::clone(&collector.clock)));
     let close = CancellationToken::new();
-    let site = Site { metrics: Arc::clone(&metrics), health: Arc::clone(&health), api };
+    let site = Site { metrics: Arc::clone(&metrics), health: Arc::clone(&health), api, certificate };
     let answering = http::answer(listener, site, close.clone());
     let mut http = AbortOnDropHandle::new(tokio::spawn(answering));
+    let _listening: Vec<AbortOnDropHandle<()>> = heard
+        .into_iter()
+        .map(|tombstones| {
+            let bell = Arc::clone(&bell);
+            AbortOnDropHandle::new(tokio::spawn(async move { tombstones.listen(|| bell.ring()).await }))
+        })
+        .collect();
     let ticker = Ticker::start().await.map_err(ServeError::Ticker)?;
     let mut activator = Activator::new((collector, metrics), health, bell, stop);
     if runs == Runs::Elsewhere {
@@ -279,6 +292,16 @@ impl Activator {
     fn now(&self) -> Duration {
         self.collector.clock.since_boot()
     }
+}
+
+/// Whether a run would begin now if the program served: the schedule says so, somebody asked, or a recorded death has waited long enough. For
+/// whoever is started every few minutes instead.
+///
+/// # Errors
+/// If the ledger does not answer.
+pub async fn due_now(collector: &Collector) -> Result<Due, LedgerError> {
+    let (last_start, now, wanted) = look(collector).await?;
+    Ok(if wanted { Due::Now } else { due(&collector.schedule, last_start, now) })
 }
 
 /// Makes sure that the ledger is the one that this program knows, and asks when the last run started, and whether one is wanted.

@@ -3,10 +3,11 @@
 //! - They are evidence and no more: a tombstone makes nothing dead, liveness is asked as always.
 //! - They are read before the live set, over a connection of their own: an error here costs the evidence, never the run.
 //! - Our role needs SELECT and DELETE on `course_gc.tombstones` in the source's database, and USAGE on its schema.
+//! - They are polled. NOTIFY, where it is asked for, is a hint that only makes the next look sooner: it is lost while nobody listens.
 //!
-//! Rejected: NOTIFY (lost while nobody listens; polling is needed anyway), and a logical replication slot (it holds the write-ahead
-//! log of a collector that is down).
+//! Rejected: a logical replication slot (it holds the write-ahead log of a collector that is down).
 
+mod listen;
 mod manage;
 mod sql;
 
@@ -33,6 +34,8 @@ pub struct Tombstones {
     pub table: String,
     /// The column with the course's id.
     pub column: String,
+    /// The trigger gives a hint, and `serve` listens for it.
+    pub notify: bool,
 }
 
 impl Tombstones {

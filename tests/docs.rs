@@ -138,7 +138,14 @@ fn status() -> Value {
     };
     let pause = Pause { reason: String::new(), paused_by: String::new(), paused_at: DateTime::UNIX_EPOCH };
     let relation = Relation { name: String::new(), coverage: Coverage::Missing };
-    let tombstones = Status { relations: vec![relation], table: true, readable: true, tombstones: None, newest: None };
+    let tombstones = Status {
+        relations: vec![relation],
+        table: true,
+        readable: true,
+        notifies: false,
+        tombstones: None,
+        newest: None,
+    };
     let source = json!({ "source": "", "statements": [], "done": true, "installed": true, "status": tombstones });
     json!({ "paused": pause, "runs": [run], "sources": [source] })
 }

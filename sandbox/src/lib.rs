@@ -16,6 +16,7 @@
 mod bullmq;
 mod callers;
 pub mod campus;
+mod certificates;
 mod cleanup;
 pub mod config;
 mod objects;
@@ -39,6 +40,7 @@ use self::bullmq::QUEUE_PREFIX;
 pub use self::{
     bullmq::Bullmq,
     callers::Callers,
+    certificates::certificates,
     objects::{Bucket, Conditions, Objects},
     pgbouncer::{PgBouncer, Pooling},
     ports::free_port,

@@ -4,7 +4,6 @@ use std::{
     ffi::OsString,
     ops::Deref,
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
@@ -14,9 +13,9 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::{
+    certificates::certificates,
     cleanup::finish,
     program::program,
-    python::python_part,
     redis_cluster,
     server::{Kind, Server},
 };
@@ -102,16 +101,6 @@ impl Redis {
     pub fn other_authority(&self) -> PathBuf {
         self.server.folder().join("other-ca.pem")
     }
-}
-
-/// Makes the certificates of a server with TLS.
-fn certificates(folder: &Path) -> Result<()> {
-    let made =
-        Command::new(python_part("python")?).args(["-c", include_str!("certificate.py")]).arg(folder).output()?;
-    if !made.status.success() {
-        bail!("the certificates were not made: {}", String::from_utf8_lossy(&made.stderr));
-    }
-    Ok(())
 }
 
 impl Deref for Redis {

@@ -10,7 +10,7 @@ use super::quarantine::BadUsage;
 use super::render::table;
 use super::{HELD, Output, PARTLY, answer};
 use crate::app;
-use crate::cleanup::{self, Call};
+use crate::cleanup::{self, Call, Haste};
 use crate::config::Config;
 use crate::domain::cleanup::{Cleanup, Request, Timing, Trace};
 use crate::domain::ids::{CourseId, IdType};
@@ -39,7 +39,7 @@ pub(super) async fn cleanup(
     let collector = app::collector(config)?;
     let timing = if arguments.before_delete { Timing::BeforeDelete } else { Timing::AfterDelete };
     let course = course(collector.id_type, &arguments.course)?;
-    let call = Call { course, timing, by: "command line".to_owned(), key: None };
+    let call = Call { course, timing, haste: Haste::WithTheRow, by: "command line".to_owned(), key: None };
     let request = cleanup::cleanup_course_resources(&collector, &call, stop).await?;
     answer(output, &told(&request), || json!(request))?;
     let (verified, success) = request.answer.as_ref().map_or((false, true), |answer| (answer.verified, answer.success));

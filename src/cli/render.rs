@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use chrono::{DateTime, Utc};
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
 use crate::adopt::Adopted;
@@ -152,6 +153,14 @@ pub(super) fn adopted(adopted: &Adopted) -> String {
 pub(super) fn pause(pause: &Pause) -> String {
     let since = pause.paused_at.format("%Y-%m-%d %H:%M:%S UTC");
     format!("paused by {} since {since}: {}", pause.paused_by, pause.reason)
+}
+
+/// What `run --due` says when it has nothing to do.
+pub(super) fn nothing_due(next: DateTime<Utc>) -> String {
+    let next = next.format("%Y-%m-%d %H:%M:%S UTC");
+    format!(
+        "nothing is due: no request waits for a run, no recorded death either, and the schedule's next one comes at {next}"
+    )
 }
 
 /// The latest runs, and a pause if one is in force.

@@ -101,5 +101,8 @@ fn describe(status: &Status) -> String {
         };
         let _ = write!(text, "\n  deletes from {}: {coverage}", relation.name);
     }
+    if status.notifies {
+        text.push_str("\n  whoever listens is told at once");
+    }
     text
 }

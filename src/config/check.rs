@@ -49,8 +49,13 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
     check.limits(&config.limits);
     check.grace(&config.grace, &config.limits);
     check.quarantine(&config.quarantine, &config.limits);
+    if let Some(tls) = &config.http.tls {
+        check.absolute("http.tls.certificate_file", &tls.certificate_file);
+        check.absolute("http.tls.key_file", &tls.key_file);
+    }
     if let Some(api) = &config.api {
         check.api(api);
+        check.live_cleanups(api, &config.stores);
     }
     let mut places = Vec::new();
     for (name, store) in config.stores.iter() {
@@ -99,6 +104,12 @@ impl Check<'_> {
     fn refuse(&mut self, path: &str, message: impl Into<String>) {
         let origin = self.reader.origin_of(path);
         self.reader.problem(&origin, path, message);
+    }
+
+    fn absolute(&mut self, path: &str, file: &Path) {
+        if !file.is_absolute() {
+            self.refuse(path, format!("`{}` is not absolute; write the file's whole path", file.display()));
+        }
     }
 
     fn range<T: PartialOrd + Display>(&mut self, path: &str, value: T, least: T, most: T) {
@@ -236,6 +247,16 @@ impl Check<'_> {
         }
     }
 
+    fn live_cleanups(&mut self, api: &Api, stores: &Named<StoreConfig>) {
+        let Some(per_hour) = api.live_cleanups_per_hour else { return };
+        self.range("api.live_cleanups_per_hour", per_hour, 1, 1000);
+        for (name, _) in stores.iter().filter(|(_, store)| !store.quarantine()) {
+            let message = "is false, and api.live_cleanups_per_hour lets what live courses have be deleted, of which a copy is \
+                           always kept; leave out one of the two";
+            self.refuse(&format!("stores.{name}.quarantine"), message);
+        }
+    }
+
     fn api(&mut self, api: &Api) {
         let second = Duration::from_secs(1);
         self.duration("api.wait", api.wait, second, LONGEST_WAIT);
@@ -245,10 +266,7 @@ impl Check<'_> {
         }
         for (name, token) in api.tokens.iter().flat_map(Named::iter) {
             let path = format!("api.tokens.{name}");
-            if !token.file.is_absolute() {
-                let message = format!("`{}` is not absolute; write the file's whole path", token.file.display());
-                self.refuse(&format!("{path}.file"), message);
-            }
+            self.absolute(&format!("{path}.file"), &token.file);
             if token.scopes.is_empty() {
                 self.refuse(
                     &format!("{path}.scopes"),
@@ -265,9 +283,8 @@ impl Check<'_> {
             let message = format!("is too short to be safe; use at least {LEAST_SECRET} characters");
             self.refuse("api.jwt.secret", message);
         }
-        if let Some(file) = jwt.jwks_file.as_ref().filter(|file| !file.is_absolute()) {
-            let message = format!("`{}` is not absolute; write the file's whole path", file.display());
-            self.refuse("api.jwt.jwks_file", message);
+        if let Some(file) = &jwt.jwks_file {
+            self.absolute("api.jwt.jwks_file", file);
         }
         if let Some(url) = &jwt.jwks_url {
             self.scheme("api.jwt.jwks_url", url, &["https", "http"]);

@@ -112,6 +112,9 @@ section! {
         table: String, example "public.courses";
         /// Its column with the course's id.
         column: String = "id";
+        /// Whether the trigger also notifies, and course-gc serve listens, so that a death is looked at within a
+        /// second instead of a quarter of a minute. Install the trigger anew when this changes.
+        notify: bool = "false";
     }
 }
 
@@ -187,6 +190,20 @@ impl StoreConfig {
             Self::Files(_) => "files",
             Self::Objects(_) => "objects",
             Self::Table(_) => "table",
+        }
+    }
+}
+
+impl StoreConfig {
+    /// Whether what goes from it is copied first.
+    pub fn quarantine(&self) -> bool {
+        match self {
+            Self::Qdrant(store) => store.quarantine,
+            Self::Redis(store) => store.quarantine,
+            Self::Bullmq(store) => store.quarantine,
+            Self::Files(store) => store.quarantine,
+            Self::Objects(store) => store.quarantine,
+            Self::Table(store) => store.quarantine,
         }
     }
 }
@@ -490,6 +507,18 @@ section! {
     pub struct Http {
         /// The address and port to listen on.
         listen: SocketAddr = "127.0.0.1:9090";
+        /// TLS for all that is answered there, health and metrics as well. Default: none.
+        tls: Option<Tls>, mention "";
+    }
+}
+
+section! {
+    /// A certificate. Both files are read anew when they change.
+    pub struct Tls {
+        /// The file with the certificate, as PEM, and with those between it and the authority that callers trust.
+        certificate_file: PathBuf, example "/run/secrets/course-gc-tls/tls.crt";
+        /// The file with its key, as PEM, not encrypted.
+        key_file: PathBuf, example "/run/secrets/course-gc-tls/tls.key";
     }
 }
 
@@ -501,6 +530,9 @@ section! {
         wait: Duration = "20s";
         /// How many requests a minute each caller may send; those without a valid token share one such number.
         requests_per_minute: u32 = "600";
+        /// How many courses an hour may be deleted at once while they are live, by callers who ask for that. Every store
+        /// must be quarantined. Default: none, what they ask for waits for the course's row.
+        live_cleanups_per_hour: Option<u32>, mention "5";
         /// Who may come with a token, by name. Several at once let a token be replaced without a gap.
         tokens: Option<Named<ApiToken>>, example "web";
         /// The identity provider whose JSON Web Tokens are good. Default: none.

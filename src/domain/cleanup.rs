@@ -103,7 +103,7 @@ pub struct Cleanup {
     pub pending: Vec<Pending>,
     /// By store.
     pub stores: Vec<StoreCleanup>,
-    /// The run that did it; none if nothing was done, only counted.
+    /// The run that looked at it; none if nothing was done, only counted.
     pub run: Option<Uuid>,
     /// Seconds that it took.
     pub seconds: f64,

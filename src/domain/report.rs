@@ -308,6 +308,8 @@ pub struct RunReport {
     pub stores: Vec<StoreReport>,
     /// What is in quarantine; none unless it was a run that came so far.
     pub quarantine: Option<QuarantineReport>,
+    /// Courses that a caller was authorised to have deleted though they live (S1).
+    pub authorised: Vec<CourseId>,
     /// True if it was asked to stop before it was through.
     pub stopped: bool,
     /// Seconds by stage.
@@ -331,6 +333,7 @@ impl RunReport {
             live: Vec::new(),
             stores: Vec::new(),
             quarantine: None,
+            authorised: Vec::new(),
             stopped: false,
             stages: BTreeMap::new(),
         }

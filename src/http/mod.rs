@@ -16,8 +16,11 @@ pub mod access;
 pub mod api;
 mod health;
 mod patience;
+pub mod tls;
 pub mod trpc;
+mod watched;
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +30,7 @@ use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::Listener;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +40,7 @@ use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
 use api::{Api, Problem};
 
 use patience::Patient;
+use tls::{Certificate, Secured};
 
 pub use health::{Health, Unwell};
 
@@ -53,6 +58,8 @@ pub struct Site {
     pub health: Arc<Health>,
     /// The API, if there is one.
     pub api: Option<Arc<Api>>,
+    /// What is shown to callers, if they are to speak TLS; all of them, those who probe and scrape, too.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 /// Answers on `listener` until `close` is cancelled and what is under way is answered.
@@ -60,10 +67,18 @@ pub struct Site {
 /// # Errors
 /// If the server ends by itself.
 pub async fn answer(listener: TcpListener, site: Site, close: CancellationToken) -> std::io::Result<()> {
-    answer_patiently(Patient::new(listener, PATIENCE), router(site), close).await
+    let (listener, certificate) = (Patient::new(listener, PATIENCE), site.certificate.clone());
+    match certificate {
+        Some(certificate) => answer_on(Secured::new(listener, certificate), router(site), close).await,
+        None => answer_on(listener, router(site), close).await,
+    }
 }
 
-async fn answer_patiently(listener: Patient, router: Router, close: CancellationToken) -> std::io::Result<()> {
+async fn answer_on<L>(listener: L, router: Router, close: CancellationToken) -> std::io::Result<()>
+where
+    L: Listener,
+    L::Addr: Debug,
+{
     axum::serve(listener, router).with_graceful_shutdown(close.cancelled_owned()).await
 }
 

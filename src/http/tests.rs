@@ -48,8 +48,8 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let health = Arc::new(Health::new(Arc::new(MachineClock)));
         let metrics = Arc::new(Metrics::new(&[("cache", "redis")]).unwrap());
-        let app = router(Site { metrics, health: Arc::clone(&health), api: None });
-        let task = tokio::spawn(answer_patiently(Patient::new(listener, patience), app, CancellationToken::new()));
+        let app = router(Site { metrics, health: Arc::clone(&health), api: None, certificate: None });
+        let task = tokio::spawn(answer_on(Patient::new(listener, patience), app, CancellationToken::new()));
         Self { address, health, _task: AbortOnDropHandle::new(task) }
     }
 
@@ -126,7 +126,7 @@ async fn closing_lets_an_answer_end_and_takes_no_more() {
         "late"
     });
     let app = Router::new().route("/slow", slow);
-    let server = tokio::spawn(answer_patiently(Patient::new(listener, PATIENCE), app, close.clone()));
+    let server = tokio::spawn(answer_on(Patient::new(listener, PATIENCE), app, close.clone()));
     let answer = tokio::spawn(ask(address, "GET", "/slow"));
     asked.notified().await;
     close.cancel();

@@ -35,6 +35,7 @@ pub(crate) async fn keeps(ledger: &dyn Ledger) {
     suite.a_pause_keeps_batches_from_beginning().await;
     suite.what_was_recorded_and_has_waited_long_enough_wants_a_run().await;
     suite.a_request_is_open_until_it_is_answered_for_good().await;
+    suite.s1_what_is_authorised_is_good_for_one_run_and_at_most_so_much_is_within_an_hour().await;
     suite.the_highest_population_is_remembered().await;
     suite.what_was_adopted_moves_in_two_steps().await;
     suite.a_lock_has_one_holder().await;
@@ -220,6 +221,15 @@ impl Suite<'_> {
         let decided = |decision| [Decided { orphan: tombstoned.clone(), decision }];
         ledger.record_decisions(self.place(), &decided(waits)).await.unwrap();
         assert_eq!([is_over(Duration::ZERO).await, is_over(60 * MINUTE).await], [true, false]);
+        self.begin(Mode::Plan).await;
+        assert!(is_over(Duration::ZERO).await, "a plan takes nothing");
+        self.begin(Mode::Run).await;
+        assert!(!is_over(Duration::ZERO).await, "the run that it wanted has begun, whatever comes of it");
+        let (run, started_at) = self.begin(Mode::Run).await;
+        ledger.record_orphans(run, self.place(), std::slice::from_ref(&tombstoned), &[]).await.unwrap();
+        self.finish(run, started_at, true).await;
+        ledger.record_decisions(self.place(), &decided(waits)).await.unwrap();
+        assert!(is_over(Duration::ZERO).await, "seen again, and over since");
         ledger.record_decisions(self.place(), &decided(Decision::Held(Hold::Referenced))).await.unwrap();
         assert!(!is_over(Duration::ZERO).await, "it does not wait for time");
         ledger.close_orphans(self.place(), &[(tombstoned.source, tombstoned.course)]).await.unwrap();
@@ -257,7 +267,8 @@ impl Suite<'_> {
             by: "platform".into(),
             key: key.map(str::to_owned),
             seen_live: timing == Timing::BeforeDelete,
-            waiting: (timing == Timing::BeforeDelete).then(|| (Cleanup::waiting("x", "it lives", Vec::new()), MINUTE)),
+            waiting: (timing == Timing::BeforeDelete)
+                .then(|| (Some(Cleanup::waiting("x", "it lives", Vec::new())), MINUTE)),
         };
         let gone = ledger.request(&ask(81, Timing::AfterDelete, Some("a"))).await.unwrap();
         assert_eq!((gone.course_id, gone.state, gone.expires_at), (id(81), RequestState::Open, None));
@@ -293,6 +304,39 @@ impl Suite<'_> {
         let open: Vec<_> = ledger.open_requests().await.unwrap().iter().map(|request| request.id).collect();
         assert_eq!(open, [other.id, since.id]);
         assert_eq!(ledger.request_of(Uuid::nil()).await.unwrap(), None);
+    }
+
+    async fn s1_what_is_authorised_is_good_for_one_run_and_at_most_so_much_is_within_an_hour(&self) {
+        let ledger = self.ledger;
+        let ask = |course| NewRequest {
+            course: id(course),
+            timing: Timing::BeforeDelete,
+            by: "platform".into(),
+            key: None,
+            seen_live: true,
+            waiting: Some((None, MINUTE)),
+        };
+        let mut requests = Vec::new();
+        for course in [111, 112, 113] {
+            requests.push(ledger.request(&ask(course)).await.unwrap());
+        }
+        assert!(requests.iter().all(|request| request.answer.is_none() && request.expires_at.is_some()));
+        assert!(!ledger.are_authorised().await.unwrap());
+        let authorise = async |nth: usize| ledger.authorise(&requests[nth], 2).await.unwrap();
+        let authorised = [authorise(0).await, authorise(1).await, authorise(2).await, authorise(0).await];
+        assert_eq!(authorised, [true, true, false, true], "two an hour, and one a request");
+        assert!(ledger.are_authorised().await.unwrap());
+        let (run, _) = self.begin(Mode::Run).await;
+        assert_eq!(*ledger.take_authorised(run).await.unwrap().courses(), ids(&[111, 112]));
+        assert!(!ledger.are_authorised().await.unwrap());
+        assert!(authorise(0).await, "it was");
+        let (run, _) = self.begin(Mode::Run).await;
+        assert_eq!(*ledger.take_authorised(run).await.unwrap().courses(), ids(&[]), "each is good for one run");
+        assert!(!authorise(2).await, "whether used or not");
+        for request in requests {
+            let answer = Cleanup::waiting("x", "done", Vec::new());
+            ledger.answer_requests(&[(request.id, RequestState::Done, answer)]).await.unwrap();
+        }
     }
 
     async fn the_highest_population_is_remembered(&self) {

@@ -41,7 +41,8 @@ pub trait Graves: Send + Sync {
     async fn seen_tombstones(&self) -> Result<BTreeMap<String, i64>, LedgerError>;
 
     /// True if, by the database's time, the grace is over of something whose death was recorded, and which only grace held in the last
-    /// run or plan.
+    /// run or plan; and no run has begun since it was over. What that one left, since it halted or a store did not answer, waits for the
+    /// next that is due.
     ///
     /// # Errors
     /// If the ledger does not answer.
@@ -97,8 +98,10 @@ impl Graves for PostgresLedger {
 
     async fn grace_is_over(&self, tombstoned: Duration) -> Result<bool, LedgerError> {
         let select = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM course_gc.orphans WHERE evidence = 'tombstoned' AND decision = 'grace' \
-             AND counted_at + make_interval(secs => $1 - accrued_ms / 1000.0) <= clock_timestamp())",
+            "SELECT EXISTS (SELECT FROM course_gc.orphans, \
+                 LATERAL (SELECT counted_at + make_interval(secs => $1 - accrued_ms / 1000.0)) AS grace(over_at) \
+             WHERE evidence = 'tombstoned' AND decision = 'grace' AND over_at <= clock_timestamp() \
+             AND over_at >= (SELECT coalesce(max(started_at), '-infinity') FROM course_gc.runs WHERE mode = 'run'))",
         )
         .bind(tombstoned.as_secs_f64())
         .fetch_one(&self.pool);

@@ -7,6 +7,7 @@
 mod adoption;
 mod approvals;
 mod audit;
+mod authorisations;
 #[cfg(test)]
 pub(crate) mod contract;
 mod exemptions;
@@ -33,6 +34,7 @@ use crate::postgres::{AdvisoryLock, LOCK_CLASS, Lock, LockSession, Postgres, Pos
 pub use adoption::{Adoption, Adoptions, Move};
 pub use approvals::{AcceptedSize, Approval, Approvals};
 pub use audit::Audited;
+pub use authorisations::{Authorisations, Authorised, GOOD_FOR};
 pub use exemptions::Exemptions;
 pub use graves::Graves;
 pub use intents::{AskedAgain, BatchOutcome, Intent, Intents, Interrupted, OpenIntent};
@@ -86,7 +88,18 @@ pub enum LedgerError {
 /// The memory that a collector works with. What it says is committed when it returns.
 #[async_trait]
 pub trait Ledger:
-    Adoptions + Approvals + Exemptions + Graves + Intents + Known + Organizations + Orphans + Pauses + Requests + Runs
+    Adoptions
+    + Approvals
+    + Authorisations
+    + Exemptions
+    + Graves
+    + Intents
+    + Known
+    + Organizations
+    + Orphans
+    + Pauses
+    + Requests
+    + Runs
 {
     /// Makes sure that the tables are those that this program knows.
     ///

@@ -28,8 +28,8 @@ pub struct NewRequest {
     pub key: Option<String>,
     /// The course was seen live a moment ago: then we know that it existed.
     pub seen_live: bool,
-    /// The first answer, if nothing but waiting is left to do, and how long its row's end is waited for.
-    pub waiting: Option<(Cleanup, Duration)>,
+    /// How long its row's end is waited for, if it is, and the first answer, if nothing but waiting is left to do.
+    pub waiting: Option<(Option<Cleanup>, Duration)>,
 }
 
 /// What the delete path asks for.
@@ -86,7 +86,7 @@ impl Requests for PostgresLedger {
             .bind(timing.as_str())
             .bind(by)
             .bind(key)
-            .bind(waiting.as_ref().map(|(answer, _)| Json(answer)))
+            .bind(waiting.as_ref().and_then(|(answer, _)| answer.as_ref()).map(Json))
             .bind(lasts)
             .bind(seen_live)
             .fetch_one(&self.pool);

@@ -205,6 +205,9 @@ impl Runs for PostgresLedger {
             .execute(&self.pool)
             .await?;
             // An audit looks back over a year.
+            sqlx::query("DELETE FROM course_gc.authorisations WHERE authorised_at < now() - interval '400 days'")
+                .execute(&self.pool)
+                .await?;
             sqlx::query("DELETE FROM course_gc.audit WHERE began_at < now() - interval '400 days'")
                 .execute(&self.pool)
                 .await

@@ -49,12 +49,22 @@ impl Requests {
         Ok(())
     }
 
-    /// Nothing was done: says why to whoever waits for an answer. What was asked for stays promised.
-    pub(super) async fn postpone(&self, collector: &Collector, reason: &str, detail: &str) {
-        let unanswered = self.open.iter().filter(|request| request.answer.is_none());
-        let answers: Vec<_> = unanswered
-            .map(|request| (request.id, RequestState::Open, Cleanup::waiting(reason, detail, Vec::new())))
-            .collect();
+    /// Nothing was done: says why to whoever waits for an answer, and of whom the row has gone that was waited for. What was asked for
+    /// stays promised; the next run that is due goes on with it.
+    pub(super) async fn postpone(&self, collector: &Collector, run: Uuid, (reason, detail): (&str, &str)) {
+        let promised = |request: &&Request| request.answer.is_some() && request.timing == Timing::BeforeDelete;
+        let going: BTreeSet<CourseId> = self.open.iter().filter(promised).map(|request| request.course_id).collect();
+        let live = if going.is_empty() { None } else { collector.liveness.glance(&going).await.ok() };
+        let has_gone = |request: &&Request| live.as_ref().is_some_and(|live| !live.contains(request.course_id));
+        let waiting = || Cleanup::waiting(reason, detail, Vec::new());
+        let answer = |request: &Request| match request.answer {
+            None => Some(waiting()),
+            // A run has looked at it: it wants no other one before the next is due.
+            Some(_) if promised(&request) && has_gone(&request) => Some(Cleanup { run: Some(run), ..waiting() }),
+            Some(_) => None,
+        };
+        let answers: Vec<_> =
+            self.open.iter().filter_map(|request| Some((request.id, RequestState::Open, answer(request)?))).collect();
         note(collector, &answers).await;
     }
 

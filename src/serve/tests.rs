@@ -203,6 +203,7 @@ impl Serving {
             refuse_below: 1,
             refuse_drop: 50,
             confirmation: Duration::from_secs(5),
+            live_cleanups: None,
             schedule: Schedule::new(cron, chrono_tz::UTC).unwrap(),
             clock: Arc::new(MachineClock),
         };
@@ -229,6 +230,8 @@ impl Serving {
             bell: Arc::default(),
             api: None,
             runs: Runs::Here,
+            certificate: None,
+            heard: Vec::new(),
         };
         let task = tokio::spawn(serve_on(serving, listener, stop.clone()));
         Self { address, stop, task, shelf, open }

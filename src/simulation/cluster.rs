@@ -96,6 +96,8 @@ pub struct Tables {
     pub exempt: BTreeMap<CourseId, DateTime<Utc>>,
     /// What the delete path asked for, its key, and whether a run has found its course dead.
     pub requests: Vec<(Request, Option<String>, bool)>,
+    /// By request: of which course everything may go though it lives, since when, and whether a run has taken it.
+    pub authorisations: Vec<(Uuid, CourseId, DateTime<Utc>, bool)>,
     /// What was adopted.
     pub adoption: Option<Adoption>,
     /// Liveness sources whose tombstones are younger than every sighting.

@@ -22,8 +22,9 @@ use crate::domain::live_set::{LiveSet, Population};
 use crate::domain::plan::{Decided, Decision, Hold};
 use crate::domain::report::{Mode, RunReport};
 use crate::ledger::{
-    AskedAgain, BatchOutcome, Exemptions, Graves, Intent as Meant, Intents, Interrupted, Known, KnownIds, Ledger,
-    LedgerError, NewRequest, OpenIntent, Organizations, Orphans, Pause, Pauses, Place, Requests, Runs,
+    AskedAgain, Authorisations, Authorised, BatchOutcome, Exemptions, GOOD_FOR, Graves, Intent as Meant, Intents,
+    Interrupted, Known, KnownIds, Ledger, LedgerError, NewRequest, OpenIntent, Organizations, Orphans, Pause, Pauses,
+    Place, Requests, Runs,
 };
 use crate::postgres::{AdvisoryLock, Lock};
 
@@ -115,6 +116,43 @@ impl Exemptions for MemoryLedger {
         self.write(|tables| {
             tables.exempt.retain(|_, until| *until > now);
             tables.exempt.keys().copied().collect()
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Authorisations for MemoryLedger {
+    async fn authorise(&self, request: &Request, per_hour: u32) -> Result<bool, LedgerError> {
+        let now = self.now();
+        self.write(|tables| {
+            let all = &mut tables.authorisations;
+            let is_there = all.iter().any(|(id, ..)| *id == request.id);
+            let recent = all.iter().filter(|(.., at, _)| *at > now - TimeDelta::hours(1)).count();
+            let may = is_there || recent < per_hour as usize;
+            if may && !is_there {
+                all.push((request.id, request.course_id, now, false));
+            }
+            may
+        })
+        .await
+    }
+
+    async fn are_authorised(&self) -> Result<bool, LedgerError> {
+        let since = self.now() - GOOD_FOR;
+        self.read(|tables| tables.authorisations.iter().any(|(.., at, used)| !used && *at > since)).await
+    }
+
+    async fn take_authorised(&self, _: Uuid) -> Result<Authorised, LedgerError> {
+        let since = self.now() - GOOD_FOR;
+        self.write(|tables| {
+            let mut courses = BTreeSet::new();
+            for (_, course, at, used) in &mut tables.authorisations {
+                if !std::mem::replace(used, true) && *at > since {
+                    courses.insert(*course);
+                }
+            }
+            Authorised::for_test(courses)
         })
         .await
     }
@@ -313,12 +351,17 @@ impl Graves for MemoryLedger {
 
     async fn grace_is_over(&self, tombstoned: std::time::Duration) -> Result<bool, LedgerError> {
         let now = self.now();
-        let is_over = |row: &OrphanRow| {
+        let over_at = |row: &OrphanRow| {
             let OrphanClock { accrued, counted_at } = row.orphan.clock;
             let is_held = row.orphan.evidence == Evidence::Tombstoned && row.in_grace;
-            is_held && counted_at.is_some_and(|then| then + tombstoned.saturating_sub(accrued) <= now)
+            let over_at = counted_at.map(|then| then + tombstoned.saturating_sub(accrued));
+            over_at.filter(|over_at| is_held && *over_at <= now)
         };
-        self.read(|tables| tables.orphans.values().any(is_over)).await
+        self.read(|tables| {
+            let last = tables.runs.iter().filter(|run| run.mode == Mode::Run).map(|run| run.started_at).max();
+            tables.orphans.values().filter_map(over_at).any(|over_at| last.is_none_or(|last| over_at >= last))
+        })
+        .await
     }
 
     async fn remaining(&self, courses: &BTreeSet<CourseId>) -> Result<BTreeSet<CourseId>, LedgerError> {
@@ -512,7 +555,7 @@ impl Requests for MemoryLedger {
                 tables.known.entry(course).or_default();
             }
             let expires_at = waiting.as_ref().map(|(_, lasts)| now + *lasts);
-            let (id, state, answer) = (Uuid::now_v7(), RequestState::Open, waiting.map(|(answer, _)| answer));
+            let (id, state, answer) = (Uuid::now_v7(), RequestState::Open, waiting.and_then(|(answer, _)| answer));
             let (course_id, requested_by, requested_at) = (course, by, now);
             let request = Request { id, course_id, timing, requested_by, requested_at, expires_at, state, answer };
             tables.requests.push((request.clone(), key, false));

@@ -149,6 +149,7 @@ impl Stage {
             refuse_below: 1,
             refuse_drop: if lax(Safeguard::RefuseDrop) { 100 } else { CONTRACT.refuse_drop_percent as u8 },
             confirmation: if without == Some(Safeguard::Freshness) { 1000 * INTERVAL } else { CONTRACT.confirmation },
+            live_cleanups: None,
             schedule: self.schedule.clone(),
             clock: Arc::new(WorldClock(world)),
         }

@@ -25,7 +25,8 @@ use crate::clock::{Clock, Deadline};
 use crate::stores::copies::Safe;
 use crate::stores::{Handle, Referenced};
 
-/// Handles whose owners, and all ids that their names hold, were dead when they were confirmed.
+/// Handles whose owners, and all ids that their names hold, were dead when they were confirmed, or authorised to be taken for dead
+/// ([`Authorised`](crate::ledger::Authorised)).
 pub struct Condemned {
     handles: Vec<Handle>,
     safe: Option<Safe>,

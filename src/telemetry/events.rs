@@ -33,6 +33,12 @@ pub fn listening(address: SocketAddr) {
     tracing::info!(%address, "listening");
 }
 
+/// A caller may have deleted at once what a live course has.
+pub fn live_cleanup_authorised(metrics: &Metrics, asked: &Request) {
+    tracing::warn!(request = %asked.id, course = %asked.course_id, by = asked.requested_by, "authorised: what a live course has is deleted at once");
+    metrics.live_cleanups.inc();
+}
+
 /// A run, or a plan, ended with a report: one line for it and one for each store.
 pub fn run_finished(metrics: &Metrics, report: &RunReport, now: DateTime<Utc>) {
     metrics.record(report, now.timestamp_millis() as f64 / 1000.0);
@@ -163,7 +169,7 @@ pub fn cleanup_answered(metrics: &Metrics, asked: &Result<Request, CleanupError>
         Ok(Request { answer: Some(answer), .. }) if !answer.success => "failed",
         Ok(_) => "promised",
         Err(CleanupError::Live(_)) => "live",
-        Err(CleanupError::KeyReused(_)) => "refused",
+        Err(CleanupError::KeyReused(_) | CleanupError::NotAtOnce | CleanupError::TooMany { .. }) => "refused",
         Err(CleanupError::Liveness(_) | CleanupError::Ledger(_)) => "failed",
     };
     metrics.cleanup_requests.with_label_values(&[outcome]).inc();

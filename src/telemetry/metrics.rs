@@ -130,6 +130,8 @@ metrics! {
         quarantine_errors: IntCounter = "course_gc_quarantine_errors_total" [];
         /// Calls of the delete path by their answer: done, promised, live (refused, since the course is), refused, failed.
         cleanup_requests: IntCounterVec = "course_gc_cleanup_requests_total" ["outcome"];
+        /// Calls that were let through, to have deleted at once what a live course has: look at each.
+        live_cleanups: IntCounter = "course_gc_live_course_cleanups_total" [];
         /// Requests to the API by route, method and class of status.
         http_requests: IntCounterVec = "course_gc_http_requests_total" ["route", "method", "status"];
         /// How long the API took to answer.

@@ -48,6 +48,8 @@ pub struct Status {
     pub table: bool,
     /// Our role may read and remove tombstones.
     pub readable: bool,
+    /// The trigger gives a hint, too, as it was last installed.
+    pub notifies: bool,
     /// How many there are; `None` if they cannot be read.
     pub tombstones: Option<u64>,
     /// When the newest was written, in the database's time.
@@ -131,6 +133,7 @@ impl Tombstones {
             relations: relations.into_iter().map(|relation| relation.name).collect(),
             role: options.get_username(),
             has_schema,
+            notify: self.notify,
         });
         Ok(Prepared { postgres: self.postgres.clone(), statements })
     }
@@ -163,11 +166,13 @@ impl Tombstones {
         let rights = sqlx::query_as(
             "SELECT t.oid IS NOT NULL, \
                     coalesce(has_schema_privilege(to_regnamespace('course_gc')::oid, 'USAGE') \
-                             AND has_table_privilege(t.oid, 'SELECT') AND has_table_privilege(t.oid, 'DELETE'), false) \
+                             AND has_table_privilege(t.oid, 'SELECT') AND has_table_privilege(t.oid, 'DELETE'), false), \
+                    coalesce((SELECT p.prosrc LIKE '%pg_notify%' FROM pg_proc p \
+                              WHERE p.proname = 'bury' AND p.pronamespace = to_regnamespace('course_gc')), false) \
              FROM (SELECT) AS one LEFT JOIN pg_class t ON t.relname = 'tombstones' AND t.relnamespace = to_regnamespace('course_gc')",
         )
         .fetch_one(&mut connection);
-        let (table, readable): (bool, bool) = self.postgres.call(ACTION, rights).await?;
+        let (table, readable, notifies): (bool, bool, bool) = self.postgres.call(ACTION, rights).await?;
         let (mut tombstones, mut newest) = (None, None);
         if readable {
             let count =
@@ -176,7 +181,7 @@ impl Tombstones {
             (tombstones, newest) = (u64::try_from(counted).ok(), latest);
         }
         let _ = connection.close().await;
-        Ok(Status { relations, table, readable, tombstones, newest })
+        Ok(Status { relations, table, readable, notifies, tombstones, newest })
     }
 
     /// The table and its partitions that a trigger can be on, and whether ours are.

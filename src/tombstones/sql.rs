@@ -4,6 +4,8 @@
 //!   partitions are no deaths to it. Such triggers are not inherited, so each partition has its own, which hears what is said to that
 //!   partition directly; what is said to the table is heard there, once.
 //! - Whatever goes wrong in the trigger becomes a warning. It waits a second at most for a lock of ours.
+//! - NOTIFY is for who asks for it: Postgres lets no transaction that notifies be prepared for a commit in two phases, and has those that
+//!   notify commit one after the other. A full queue would make the commit fail, so that nobody is notified long before it is.
 //! - Statements are run one by one: one transaction for all would hold the application's table and ours at once, and could deadlock with
 //!   a delete.
 
@@ -11,6 +13,8 @@
 pub(super) const TABLE: &str = "course_gc.tombstones";
 /// The trigger that hears of deletes; and, with this ending, of TRUNCATE.
 pub(super) const TRIGGER: &str = "course_gc_bury";
+/// Where a hint is given that somebody was buried.
+pub(super) const CHANNEL: &str = "course_gc_bury";
 /// How long one statement may wait for the application's transactions; others wait behind it meanwhile.
 pub(super) const PATIENCE: &str = "SET lock_timeout = '2s'";
 
@@ -20,6 +24,7 @@ const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS course_gc.tombstones (
     buried_at timestamptz NOT NULL DEFAULT now()
 )";
 
+/// With `{notify}` where the hint is given, if it is.
 const CREATE_FUNCTION: &str = r"CREATE OR REPLACE FUNCTION course_gc.bury() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '1s'
@@ -32,13 +37,19 @@ BEGIN
             RAISE EXCEPTION 'it has no column % that could be an id', TG_ARGV[0];
         END IF;
         EXECUTE format('INSERT INTO course_gc.tombstones (course_id) SELECT DISTINCT %1$I::text FROM %2$s WHERE %1$I IS NOT NULL',
-            TG_ARGV[0], CASE TG_OP WHEN 'TRUNCATE' THEN 'ONLY ' || TG_RELID::regclass::text ELSE 'deleted' END);
+            TG_ARGV[0], CASE TG_OP WHEN 'TRUNCATE' THEN 'ONLY ' || TG_RELID::regclass::text ELSE 'deleted' END);{notify}
     EXCEPTION WHEN OTHERS THEN
         RAISE WARNING 'course-gc has no tombstone for what was deleted from %.%: %', TG_TABLE_SCHEMA, TG_TABLE_NAME, SQLERRM;
     END;
     RETURN NULL;
 END
 $bury$";
+
+const NOTIFY: &str = r"
+        -- The commit would fail if the queue were full.
+        IF pg_notification_queue_usage() < 0.5 THEN
+            PERFORM pg_notify('course_gc_bury', '');
+        END IF;";
 
 /// What is to be watched, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +62,8 @@ pub(super) struct Watch<'a> {
     pub role: &'a str,
     /// The schema is there already.
     pub has_schema: bool,
+    /// A hint is given as well.
+    pub notify: bool,
 }
 
 /// What installs the trigger, or brings it up to date.
@@ -62,7 +75,7 @@ pub(super) fn install(watch: &Watch<'_>) -> Vec<String> {
     let role = identifier(watch.role);
     statements.extend([
         CREATE_TABLE.to_owned(),
-        CREATE_FUNCTION.to_owned(),
+        CREATE_FUNCTION.replace("{notify}", if watch.notify { NOTIFY } else { "" }),
         // Who could call it could record deaths that never were.
         "REVOKE ALL ON FUNCTION course_gc.bury() FROM PUBLIC".to_owned(),
         format!("GRANT USAGE ON SCHEMA course_gc TO {role}"),
@@ -112,6 +125,7 @@ mod tests {
             relations: vec!["public.courses".to_owned(), "public.part_one".to_owned()],
             role: "course_gc",
             has_schema: false,
+            notify: false,
         }
     }
 
@@ -133,6 +147,15 @@ mod tests {
         let without = install(&Watch { has_schema: true, ..watch() });
         assert_eq!(with[0], "CREATE SCHEMA IF NOT EXISTS course_gc");
         assert_eq!(with[1..], without);
+    }
+
+    #[test]
+    fn nobody_is_notified_who_did_not_ask() {
+        let silent = install(&watch());
+        assert!(!silent.iter().any(|statement| statement.contains("notify")), "{silent:?}");
+        let told = install(&Watch { notify: true, ..watch() });
+        let function = told.iter().find(|statement| statement.contains("FUNCTION course_gc.bury()")).unwrap();
+        assert!(function.contains(&format!("PERFORM pg_notify('{CHANNEL}', '')")), "{function}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use course_gc::cleanup::{Call, CleanupError, cleanup_course_resources, trace};
+use course_gc::cleanup::{Call, CleanupError, Haste, cleanup_course_resources, is_wanted, trace};
 use course_gc::domain::cleanup::{Cleanup, Request, RequestState, Timing};
 use course_gc::domain::ids::IdType;
 use course_gc::domain::report::{Mode, Verdict};
@@ -42,7 +42,8 @@ impl Scene {
 
     async fn ask(&self, course: CourseId, timing: Timing) -> Result<Request, CleanupError> {
         let collector = self.installation.collector().expect("the configuration is good");
-        let call = Call { course: id(course), timing, by: "a test".into(), key: None };
+        let haste = Haste::WithTheRow;
+        let call = Call { course: id(course), timing, haste, by: "a test".into(), key: None };
         cleanup_course_resources(&collector, &call, &CancellationToken::new()).await
     }
 }
@@ -125,6 +126,27 @@ async fn before_its_row_is_gone_a_course_is_only_counted_and_goes_without_grace_
 }
 
 #[tokio::test]
+async fn s3_a_promise_whose_run_halted_says_so_and_wants_no_other_one_at_once() -> Result<()> {
+    let scene = Scene::set().await?;
+    let course = scene.doomed(0);
+    let request = scene.ask(course, Timing::BeforeDelete).await?;
+    scene.campus.delete_row(&scene.installation.stores, course).await?;
+    let wanted = async || anyhow::Ok(is_wanted(&scene.installation.collector()?, false).await?);
+    assert!(wanted().await?, "its row has gone");
+    let before = scene.snapshot().await?;
+    scene.installation.configure(&Settings { limits: vec!["refuse_below: 10000".into()], ..Settings::default() })?;
+    assert_eq!(scene.installation.run().await?.verdict, Verdict::Held);
+    let told = scene.installation.ledger()?.request_of(request.id).await?.context("it is there")?;
+    assert_eq!((told.state, answer(&told)?.pending[0].reason.as_str()), (RequestState::Open, "halted"));
+    assert!(!wanted().await?, "it would halt again, over and over");
+    assert_eq!(scene.snapshot().await?, before);
+    scene.installation.configure(&Settings::default())?;
+    scene.installation.run().await?;
+    assert_eq!(before.diff(&scene.snapshot().await?).gone, scene.campus.gone(&[course].into()), "it was promised");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_promise_whose_row_stays_ends_and_its_course_is_an_ordinary_one_again() -> Result<()> {
     let scene = Scene::set().await?;
     let course = scene.doomed(0);
@@ -168,7 +190,8 @@ async fn s6_who_is_live_again_makes_an_older_request_void() -> Result<()> {
     let stores = &scene.installation.stores;
     scene.campus.delete_row(stores, course).await?;
     let collector = scene.installation.collector()?;
-    let call = Call { course: id(course), timing: Timing::AfterDelete, by: "a test".into(), key: Some("k".into()) };
+    let (timing, haste) = (Timing::AfterDelete, Haste::WithTheRow);
+    let call = Call { course: id(course), timing, haste, by: "a test".into(), key: Some("k".into()) };
     let request = course_gc::cleanup::request(&collector, &call).await?;
     assert_eq!(course_gc::cleanup::request(&collector, &call).await?.id, request.id, "the same key, the same request");
     let other = Call { course: id(scene.doomed(1)), timing: Timing::BeforeDelete, ..call };

@@ -14,6 +14,7 @@ use course_gc::domain::tombstones::Graveyard;
 use course_gc::ledger::PostgresLedger;
 use course_gc::liveness::{LivenessSources, PostgresSources};
 use course_gc::reconcile::{Pass, reconcile};
+use course_gc::tombstones::Tombstones;
 use sandbox::campus::{Campus, CampusSize, CourseId, IdKind};
 use sandbox::config::Settings;
 use sandbox::{Postgres, Snapshot, World};
@@ -428,10 +429,115 @@ async fn what_is_recorded_is_cleaned_at_the_end_of_its_grace_whenever_the_next_r
     })
     .await?;
     scene.installation.age("16 minutes").await?;
+    scene.sql("UPDATE course_gc.runs SET started_at = started_at - interval '17 minutes'").await?;
     eventually("its grace is over", async || {
         let gone = before.diff(&Snapshot::take(&scene.installation.stores).await?).gone;
         assert!(gone.is_subset(&expected), "{gone:?}");
         Ok((gone == expected).then_some(()))
     })
     .await
+}
+
+/// Of a look that comes every quarter of a minute, half of that is enough to tell that it did not wait for the next one.
+const WELL_BEFORE: f64 = 7.0;
+
+#[tokio::test]
+async fn who_is_told_of_a_death_looks_at_once_and_a_lost_connection_loses_only_the_hint() -> Result<()> {
+    let scene = Scene::set(IdKind::Uuid).await?;
+    let at_once = Settings { cron: "0 0 1 1 *".into(), tombstoned: Some("0s".into()), ..settings() };
+    scene.installation.configure(&at_once)?;
+    scene.installation.adopt_once().await?;
+    let tombstones = Tombstones { notify: true, ..scene.installation.source()?.tombstones.context("they are kept")? };
+    tombstones.install().await?.run().await?;
+    assert!(tombstones.status().await?.notifies);
+    let mut serving = scene.installation.command(&["serve"]);
+    serving.env("COURSE_GC_LIVENESS_CAMPUS_TOMBSTONES_NOTIFY", "true");
+    serving.env("COURSE_GC_HTTP_LISTEN", format!("127.0.0.1:{}", sandbox::free_port()?));
+    let _serving = serving.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let postgres = &scene.installation.stores.postgres;
+    let listening = async || {
+        let listener = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'";
+        eventually("it listens", async || Ok(sqlx::query_scalar::<_, i32>(listener).fetch_optional(postgres).await?))
+            .await
+    };
+    let first = listening().await?;
+    for course in scene.doomed().into_iter().take(2) {
+        // As if the last run were a while ago: deaths want no more than one a minute.
+        scene.sql("UPDATE course_gc.runs SET started_at = started_at - interval '2 minutes'").await?;
+        let before = Snapshot::take(&scene.installation.stores).await?;
+        let expected = scene.campus.gone(&[course].into());
+        scene.delete(course).await?;
+        eventually("it is cleaned", async || {
+            let gone = before.diff(&Snapshot::take(&scene.installation.stores).await?).gone;
+            assert!(gone.is_subset(&expected), "{gone:?}");
+            Ok((gone == expected).then_some(()))
+        })
+        .await?;
+        let waited = "SELECT extract(epoch FROM (SELECT max(started_at) FROM course_gc.runs) \
+                      - (SELECT max(buried_at) FROM course_gc.tombstones))::float8";
+        let waited: f64 = sqlx::query_scalar(waited).fetch_one(postgres).await?;
+        assert!((0.0..WELL_BEFORE).contains(&waited), "it was looked at after {waited} s");
+        // It listens again, over another connection.
+        sqlx::query("SELECT pg_terminate_backend($1)").bind(first).execute(postgres).await?;
+        eventually("it listens again", async || Ok(Some(listening().await?).filter(|another| *another != first)))
+            .await?;
+    }
+    Ok(())
+}
+
+/// As a job that is started every few minutes.
+#[tokio::test]
+async fn a_run_that_is_to_be_due_comes_for_a_death_at_the_end_of_its_grace_and_for_a_request_and_else_not() -> Result<()>
+{
+    let scene = Scene::set(IdKind::Uuid).await?;
+    scene.installation.configure(&Settings { cron: "0 0 1 1 *".into(), ..settings() })?;
+    scene.installation.adopt_once().await?;
+    let [recorded, asked, ..] = scene.doomed()[..] else { panic!("there are more") };
+    let runs = async || {
+        let count = sqlx::query_scalar("SELECT count(*) FROM course_gc.runs WHERE mode = 'run'");
+        anyhow::Ok::<i64>(count.fetch_one(&scene.installation.stores.postgres).await?)
+    };
+    let run = async |due: bool| {
+        let before = runs().await?;
+        let answer = scene.installation.program(&["run", "--due"]).await?;
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        assert_eq!(answer.stdout.starts_with("nothing is due: "), !due, "{answer:?}");
+        assert_eq!(runs().await? - before, i64::from(due), "a run is noted if there was one");
+        anyhow::Ok(())
+    };
+    let pass = async |time: &str| {
+        scene.installation.age(time).await?;
+        scene.sql(&format!("UPDATE course_gc.runs SET started_at = started_at - interval '{time}'")).await
+    };
+    let before = Snapshot::take(&scene.installation.stores).await?;
+    let gone = async || anyhow::Ok(before.diff(&Snapshot::take(&scene.installation.stores).await?).gone);
+
+    run(false).await?;
+    let told = scene.installation.program(&["run", "--due", "--output", "json"]).await?.json()?;
+    assert_eq!(told["due"], false);
+    assert!(told["next"].is_string(), "{told}");
+    scene.delete(recorded).await?;
+    run(false).await?;
+    pass("2 minutes").await?;
+    run(true).await?;
+    assert_eq!(gone().await?, [].into(), "it was seen, and waits");
+    pass("12 minutes").await?;
+    run(false).await?;
+    pass("5 minutes").await?;
+    run(true).await?;
+    assert_eq!(gone().await?, scene.campus.gone(&[recorded].into()));
+    run(false).await?;
+
+    let promise = scene.installation.program(&["cleanup", "--before-delete", &asked.to_string()]).await?;
+    assert_eq!(promise.code, Some(4), "{promise:?}");
+    run(false).await?;
+    scene.delete(asked).await?;
+    run(true).await?;
+    assert_eq!(gone().await?, scene.campus.gone(&[recorded, asked].into()));
+    run(false).await?;
+
+    scene.installation.configure(&Settings { cron: "*/15 * * * *".into(), ..settings() })?;
+    scene.installation.adopt_once().await?;
+    pass("16 minutes").await?;
+    run(true).await
 }

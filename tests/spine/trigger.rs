@@ -33,6 +33,7 @@ fn tombstones(url: &str) -> Tombstones {
         schema: "public".to_owned(),
         table: "courses".to_owned(),
         column: "id".to_owned(),
+        notify: false,
     }
 }
 
@@ -165,6 +166,8 @@ async fn s6_no_delete_fails_because_of_the_trigger() -> Result<()> {
     // A server of its own, whose log shows the warnings.
     let server = sandbox::Postgres::start().await?;
     let mut bed = Bed::new(&server.create_database("campus").await?, PLAIN).await?;
+    bed.tombstones.notify = true;
+    bed.install().await?;
     let log = server.folder().join("log");
     for (breakage, repair) in [
         ("ALTER TABLE course_gc.tombstones RENAME TO gone", "ALTER TABLE course_gc.gone RENAME TO tombstones"),

@@ -49,6 +49,7 @@ fn the_report_shows_each_value_and_where_it_comes_from() {
     quarantine.min_free                  10%                            default
     quarantine.key                       none                           default
     http.listen                          127.0.0.1:9090                 default
+    http.tls                             none                           default
     api                                  none                           default
     log.format                           text                           default
     log.level                            info                           default

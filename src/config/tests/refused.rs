@@ -130,6 +130,17 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
             "config.yaml:12:22: limits.i_accept[0]: `everything` is no limit that can be passed; possible: short_grace, short_quarantine, large_drop, large_share",
         ),
         (
+            least("    quarantine: false\napi: { live_cleanups_per_hour: 0, tokens: { web: { file: /run/web } } }\n"),
+            "config.yaml:12:17: stores.cache.quarantine: is false, and api.live_cleanups_per_hour lets what live courses have be \
+             deleted, of which a copy is always kept; leave out one of the two\n\
+             config.yaml:13:32: api.live_cleanups_per_hour: 0 is out of range; write 1 to 1000",
+        ),
+        (
+            least("http: { tls: { certificate_file: tls.crt, key_file: tls.key } }\n"),
+            "config.yaml:12:34: http.tls.certificate_file: `tls.crt` is not absolute; write the file's whole path\n\
+             config.yaml:12:53: http.tls.key_file: `tls.key` is not absolute; write the file's whole path",
+        ),
+        (
             least("http: { listen: 9090 }\n"),
             "config.yaml:12:17: http.listen: `9090` is not right here; write an address and a port, as in 127.0.0.1:9090",
         ),

@@ -10,9 +10,9 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
 use super::Refusal;
-use super::tokens::Watched;
 use crate::clock::Clock;
 use crate::errors::chain;
+use crate::http::watched::Watched;
 
 /// A set is asked for no more often than this, whatever keys tokens name.
 const ASK_AGAIN: Duration = Duration::from_secs(60);

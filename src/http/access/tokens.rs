@@ -1,16 +1,13 @@
 //! Our own tokens: each in a file that is read anew whenever it changes, so that one can be replaced, or taken away, while we serve.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::{Caller, Scope};
+use crate::http::watched::Watched;
 
 /// A shorter token could be guessed.
 const LEAST: usize = 32;
@@ -72,49 +69,4 @@ fn current(token: &Token, watched: &Watched<Option<[u8; 32]>>) -> Option<[u8; 32
             }
         }
     })
-}
-
-/// What tells one version of a file from another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Version {
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Version {
-    fn of(file: &Path) -> Option<Self> {
-        let it = fs::metadata(file).ok()?;
-        let (modified, changed) = ((it.mtime(), it.mtime_nsec()), (it.ctime(), it.ctime_nsec()));
-        Some(Self { inode: it.ino(), size: it.size(), modified, changed })
-    }
-}
-
-/// What was made of a file, for as long as it stays as it is.
-pub(super) struct Watched<T> {
-    held: Mutex<Option<(Option<Version>, T)>>,
-}
-
-impl<T> Default for Watched<T> {
-    fn default() -> Self {
-        Self { held: Mutex::new(None) }
-    }
-}
-
-impl<T: Clone> Watched<T> {
-    /// What `make` makes of the file's text, made anew if the file has changed.
-    pub(super) fn read(&self, file: &Path, make: impl FnOnce(io::Result<String>) -> T) -> T {
-        // Before the text: what changes in between is read again the next time.
-        let version = Version::of(file);
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*held {
-            Some((before, made)) if *before == version => made.clone(),
-            _ => {
-                let made = make(fs::read_to_string(file));
-                *held = Some((version, made.clone()));
-                made
-            }
-        }
-    }
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::Api;
 use super::body::Body;
 use super::problem::Problem;
-use crate::cleanup::Call;
+use crate::cleanup::{Call, Haste};
 use crate::domain::cleanup::{Request, Timing, Trace};
 use crate::domain::ids::CourseId;
 use crate::http::access::Caller;
@@ -34,6 +34,10 @@ pub(super) struct CleanupBody {
     #[serde(default = "before_delete")]
     #[schema(inline)]
     intent: Timing,
+    /// With `before_delete`: what the course has goes at once, though its row is still there. Refused unless it is switched on
+    /// (`api.live_cleanups_per_hour`). A copy is kept, by which it can be restored.
+    #[serde(default)]
+    at_once: bool,
 }
 
 fn before_delete() -> Timing {
@@ -82,7 +86,17 @@ pub(super) async fn cleanup(
     Body(body): Body<CleanupBody>,
 ) -> Result<Response, Problem> {
     let Query(query) = query.map_err(|rejection| Problem::bad(rejection.body_text()))?;
-    let call = Call { course: course(&api, path)?, timing: body.intent, by: caller.name, key: key(&headers)? };
+    let haste = match (body.at_once, body.intent) {
+        (false, _) => Haste::WithTheRow,
+        (true, Timing::BeforeDelete) => Haste::AtOnce,
+        (true, Timing::AfterDelete) => {
+            return Err(Problem::bad(
+                "`at_once` goes with `before_delete`; after the row is gone, everything goes at once",
+            ));
+        }
+    };
+    let (course, key) = (course(&api, path)?, key(&headers)?);
+    let call = Call { course, timing: body.intent, haste, by: caller.name, key };
     let answering = match query.asynchronous || prefers_async(&headers) {
         true => Answering::Promised,
         false => Answering::Waiting,

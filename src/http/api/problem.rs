@@ -105,9 +105,15 @@ impl From<CleanupError> for Problem {
     fn from(error: CleanupError) -> Self {
         let status = match &error {
             CleanupError::Live(_) | CleanupError::KeyReused(_) => StatusCode::CONFLICT,
+            CleanupError::NotAtOnce => StatusCode::FORBIDDEN,
+            CleanupError::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             CleanupError::Liveness(_) | CleanupError::Ledger(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self::new(status, chain(&error))
+        let problem = Self::new(status, chain(&error));
+        match error {
+            CleanupError::TooMany { .. } => problem.with(header::RETRY_AFTER, "600"),
+            _ => problem,
+        }
     }
 }
 

@@ -90,6 +90,10 @@ async fn before_its_row_goes_a_course_is_counted_and_promised_and_after_it_every
     assert_eq!(live.status, 409, "{live:?}");
     assert!(live.json["detail"].as_str().is_some_and(|detail| detail.contains("is live")), "{live:?}");
 
+    let body = json!({ "intent": "before_delete", "at_once": true });
+    let off = scene.send(Method::POST, &format!("/v1/courses/{course}/cleanup"), WEB, &body).await?;
+    assert_eq!((off.status, scene.snapshot().await?), (403, before.clone()), "nobody switched that on: {off:?}");
+
     // As today's callers do, who say nothing.
     let path = format!("/v1/courses/{course}/cleanup");
     let told = answered(scene.ask(Method::POST, &path, WEB)).await?;

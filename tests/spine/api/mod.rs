@@ -1,8 +1,10 @@
 //! The API, asked over HTTP as the platform's own programs would, with `course-gc serve` behind it.
 
+mod at_once;
 mod cleanup;
 mod crowd;
 mod described;
 mod manage;
 mod scene;
+mod secured;
 mod who;
