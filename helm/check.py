@@ -72,6 +72,8 @@ def monitor(endpoints):
         path={"const": "/metrics"},
         interval={"pattern": "^[0-9]+[sm]$"},
         scrapeTimeout={"pattern": "^[0-9]+[sm]$"},
+        scheme={"const": "https"},
+        tlsConfig={"type": "object"},
     )
     return closed(
         ["selector", endpoints],
@@ -216,7 +218,7 @@ def check_together(objects, where, findings):
             if "serviceAccountName" in pod and by_kind.get("ServiceAccount"):
                 findings.expect(pod["serviceAccountName"] == by_kind["ServiceAccount"][0]["metadata"]["name"], f"{where}: account")
     names = {it["metadata"]["name"].removesuffix("-exporter") for it in deployments}
-    runs = [one["args"] for one in containers(objects) if one["args"] in (["serve"], ["run"], ["run", "--held-is-done"])]
+    runs = [one["args"] for one in containers(objects) if one["args"] == ["serve"] or one["args"][0] == "run"]
     findings.expect(len(runs) == 1 and len(names) <= 1, f"{where}: {runs}, of which there must be one")
 
 

@@ -108,9 +108,16 @@ fn the_chart_renders_what_kubernetes_and_the_program_take_and_refuses_what_contr
             started.push(args);
         }
     }
-    for args in
-        ["serve", "serve --without-runs", "run", "run --held-is-done", "migrate", "adopt --yes --exclusive", "status"]
-    {
+    for args in [
+        "serve",
+        "serve --without-runs",
+        "run",
+        "run --held-is-done",
+        "run --due --held-is-done",
+        "migrate",
+        "adopt --yes --exclusive",
+        "status",
+    ] {
         assert!(started.iter().any(|it| it == args), "no case starts `{args}`: {started:?}");
     }
 }

@@ -107,7 +107,7 @@
 {{- /* Modes */ -}}
 {{- if not $isDeployment -}}
 {{- $cron := dig "schedule" "cron" "*/15 * * * *" $config -}}
-{{- if not (regexMatch "^[^\\s#LW?]+(\\s+[^\\s#LW?]+){4}$" $cron) -}}
+{{- if not (or .Values.cronJob.lookEvery (regexMatch "^[^\\s#LW?]+(\\s+[^\\s#LW?]+){4}$" $cron)) -}}
 {{- fail (printf "config.schedule.cron: a CronJob takes five fields without seconds, L, W and #, and this is %q" $cron) -}}
 {{- end -}}
 {{- if $config.api -}}

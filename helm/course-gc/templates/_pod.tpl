@@ -8,6 +8,11 @@
 {{- dig "http" "listen" "0.0.0.0:9090" .Values.config | splitList ":" | last -}}
 {{- end -}}
 
+{{/* HTTPS where the program has a certificate. */}}
+{{- define "course-gc.scheme" -}}
+{{- or (dig "http" "tls" nil .Values.config) (hasKey .Values.secrets "http.tls.certificate") | ternary "HTTPS" "HTTP" -}}
+{{- end -}}
+
 {{/* The variable that names the file of a secret field, as `src/config/environment.rs` spells it. */}}
 {{- define "course-gc.variable" -}}
 COURSE_GC_{{ regexReplaceAll "[^A-Z0-9]" (upper .) "_" }}_FILE
@@ -101,13 +106,13 @@ ports:
   - name: http
     containerPort: {{ include "course-gc.port" . }}
 startupProbe:
-  httpGet: {path: /healthz, port: http}
+  httpGet: {path: /healthz, port: http, scheme: {{ include "course-gc.scheme" . }}}
   {{- toYaml .Values.probes.startup | nindent 2 }}
 livenessProbe:
-  httpGet: {path: /healthz, port: http}
+  httpGet: {path: /healthz, port: http, scheme: {{ include "course-gc.scheme" . }}}
   {{- toYaml .Values.probes.liveness | nindent 2 }}
 readinessProbe:
-  httpGet: {path: /readyz, port: http}
+  httpGet: {path: /readyz, port: http, scheme: {{ include "course-gc.scheme" . }}}
   {{- toYaml .Values.probes.readiness | nindent 2 }}
 {{- end -}}
 
