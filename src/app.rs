@@ -24,7 +24,7 @@ use crate::office::Office;
 use crate::postgres::{IDLE_TIMEOUT, Postgres};
 use crate::quarantine::{Archives, Key, ObjectPlace, Quarantine, Room};
 use crate::reconcile::{Collector, Leading, ManagedStore};
-use crate::serve::Serving;
+use crate::serve::{Runs, Serving};
 use crate::stores::layout::{Layout, LayoutError};
 use crate::stores::objects::{Bucket, BucketSettings};
 use crate::stores::template::{Template, TemplateError};
@@ -167,7 +167,7 @@ pub fn serving(config: &Config, metrics: Arc<Metrics>) -> Result<Serving, Assemb
     });
     let heard = watched(config).into_iter().map(|(_, tombstones)| tombstones).filter(|tombstones| tombstones.notify);
     let heard = heard.collect();
-    Ok(Serving { collector, metrics, bell, api, certificate: certificate.transpose()?, heard })
+    Ok(Serving { collector, metrics, bell, api, certificate: certificate.transpose()?, heard, runs: Runs::Here })
 }
 
 /// Who may use the API. Connects to nothing.

@@ -1,6 +1,7 @@
 //! The command line: what is asked for, and what is answered. Knows reports and the activator, never a store.
 
 mod cleanup;
+mod health;
 mod quarantine;
 mod render;
 mod tombstones;
@@ -23,6 +24,7 @@ use crate::errors::chain;
 use crate::ledger::{Ledger, Pauses};
 use crate::reconcile::{RunError, reconcile};
 use crate::schedule::Due;
+use crate::serve::Runs;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Traces;
 use crate::telemetry::{events, subscriber};
@@ -75,9 +77,19 @@ enum Command {
         /// a job that is started every few minutes.
         #[arg(long)]
         due: bool,
+        /// End with 0 also where it is held (3), for a scheduler to which anything else is a failure. What waits, and for what, is
+        /// in the report, and `holds` shows it.
+        #[arg(long)]
+        held_is_done: bool,
     },
     /// Run on the schedule, with health and metrics over HTTP, until SIGTERM.
-    Serve,
+    Serve {
+        /// Begin no runs, but say how things stand: for where they are begun by others, as by a CronJob.
+        #[arg(long)]
+        without_runs: bool,
+    },
+    /// Ask the `serve` of the same configuration whether its loop makes progress: for healthchecks that start a command.
+    Health,
     /// Show the latest runs, and whether deleting is paused.
     Status,
     /// Show what is there: databases, live courses, stores, strangers. With `--yes`: pin the databases, and mark the stores as ours.
@@ -142,12 +154,16 @@ enum ConfigCommand {
 
 /// Does what the command line asks for.
 pub async fn main(cli: Cli) -> ExitCode {
-    match command(&cli).await {
-        Ok(code) => ExitCode::from(code),
+    let code = match command(&cli).await {
+        Ok(code) => code,
         Err(error) => {
             fail(cli.output, &chain(error.as_ref()));
-            ExitCode::from(exit_code(&error))
+            exit_code(&error)
         }
+    };
+    match (cli.command, code) {
+        (Command::Run { held_is_done: true, .. }, HELD) => ExitCode::SUCCESS,
+        _ => ExitCode::from(code),
     }
 }
 
@@ -177,17 +193,22 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
 async fn work(cli: &Cli, config: Config) -> anyhow::Result<u8> {
     match cli.command {
         Command::Plan => activate(cli, &config, Mode::Plan).await,
-        Command::Run { due } => match if due { serve::due_now(&app::collector(&config)?).await? } else { Due::Now } {
+        Command::Run { due, .. } => match if due { serve::due_now(&app::collector(&config)?).await? } else { Due::Now }
+        {
             Due::Now => activate(cli, &config, Mode::Run).await,
             Due::At(next) => {
                 answer(cli.output, &render::nothing_due(next), || serde_json::json!({ "due": false, "next": next }))
             }
         },
-        Command::Serve => {
-            let serving = app::serving(&config, Arc::new(metrics(&config)?))?;
+        Command::Serve { without_runs } => {
+            let mut serving = app::serving(&config, Arc::new(metrics(&config)?))?;
+            if without_runs {
+                serving.runs = Runs::Elsewhere;
+            }
             serve::serve(serving, config.http.listen, stop_on_signal()?).await?;
             Ok(0)
         }
+        Command::Health => health::health(cli.output, &config).await,
         Command::Status => status(cli, &config).await,
         Command::Adopt { yes: false, .. } => {
             let code = activate(cli, &config, Mode::Plan).await?;

@@ -68,6 +68,15 @@ pub enum ServeError {
     Http(#[source] std::io::Error),
 }
 
+/// Who begins runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runs {
+    /// This process, on the schedule.
+    Here,
+    /// Others, a job for instance: this process only looks, and says what it sees.
+    Elsewhere,
+}
+
 /// What is served.
 pub struct Serving {
     /// What runs work with.
@@ -82,6 +91,8 @@ pub struct Serving {
     pub certificate: Option<Arc<Certificate>>,
     /// Where somebody tells of new tombstones.
     pub heard: Vec<Tombstones>,
+    /// Who begins runs.
+    pub runs: Runs,
 }
 
 /// Listens on `listen` (port 0: any free one) and runs on schedule until `stop` is cancelled; then lets the run under way
@@ -102,7 +113,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 /// # Errors
 /// As [`serve`].
 pub async fn serve_on(serving: Serving, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
-    let Serving { collector, metrics, bell, api, certificate, heard } = serving;
+    let Serving { collector, metrics, bell, api, certificate, heard, runs } = serving;
     events::listening(listener.local_addr().map_err(ServeError::Http)?);
     let health = Arc::new(Health::new(Arc::clone(&collector.clock)));
     let close = CancellationToken::new();
@@ -125,6 +136,9 @@ pub async fn serve_on(serving: Serving, listener: TcpListener, stop: Cancellatio
         .collect();
     let ticker = Ticker::start().await.map_err(ServeError::Ticker)?;
     let mut activator = Activator::new((collector, metrics), (health, board), bell, stop);
+    if runs == Runs::Elsewhere {
+        activator.known = Known::watching();
+    }
     let ended = tokio::select! {
         () = activator.turn(&ticker) => {
             activator.settle().await;
@@ -330,7 +344,8 @@ impl Activator {
         self.bell.run_ended();
         self.health.run_ended();
         self.known.view = None;
-        self.known.run_after = self.now() + pause;
+        // Never sooner: who only watches begins no run, whatever goes wrong.
+        self.known.run_after = self.known.run_after.max(self.now() + pause);
     }
 
     /// Since boot.

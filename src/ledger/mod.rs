@@ -160,9 +160,10 @@ impl PostgresLedger {
     /// If Postgres refuses, or the tables are newer than this program.
     pub async fn migrate(&self) -> Result<(), LedgerError> {
         let mut connection = self.migration_connection().await?;
-        // Two that create the schema at once would not see each other's, whatever `IF NOT EXISTS` says.
-        let create =
-            "SELECT pg_advisory_xact_lock(hashtext('course_gc.migrate')); CREATE SCHEMA IF NOT EXISTS course_gc";
+        // Two that create the schema at once would not see each other's, whatever `IF NOT EXISTS` says; and with these words to leave it as
+        // it is needs the right to create it, too.
+        let create = "SELECT pg_advisory_xact_lock(hashtext('course_gc.migrate')); \
+             DO $$ BEGIN IF to_regnamespace('course_gc') IS NULL THEN CREATE SCHEMA course_gc; END IF; END $$";
         let create = sqlx::raw_sql(create).execute(&mut connection);
         self.postgres.call("creating the schema course_gc", create).await?;
         let found = self.version(&mut connection).await?;

@@ -53,6 +53,13 @@ pub struct Known {
     pub run_after: Duration,
 }
 
+impl Known {
+    /// Of a loop that begins no runs: it looks, and that is all.
+    pub fn watching() -> Self {
+        Self { run_after: Duration::MAX, ..Self::default() }
+    }
+}
+
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -106,6 +113,14 @@ mod tests {
     #[test]
     fn the_ledger_is_looked_at_first() {
         assert_eq!(next(&schedule(), &Known::default(), Duration::ZERO), Step::Look);
+    }
+
+    #[test]
+    fn who_only_watches_looks_as_often_as_others_and_begins_nothing() {
+        let view = View { wanted: true, ..known(None).view.unwrap() };
+        let watching = Known { view: Some(view), ..Known::watching() };
+        let step = |seconds: u32| next(&schedule(), &watching, LOOKED + SECOND * seconds);
+        assert_eq!([0, 1, 14, 15, 16].map(step), [Step::Wait, Step::Wait, Step::Wait, Step::Look, Step::Look]);
     }
 
     #[test]

@@ -230,6 +230,7 @@ impl Serving {
             metrics,
             bell: Arc::default(),
             api: None,
+            runs: Runs::Here,
             certificate: None,
             heard: Vec::new(),
         };

@@ -24,6 +24,7 @@ mod pooler;
 mod program;
 mod quarantine;
 mod revived;
+mod roles;
 mod serve;
 mod sharing;
 mod support;

@@ -59,8 +59,12 @@ impl Serving {
 
     /// Starts it with further variables of its environment.
     pub fn start_with(installation: &Installation, variables: &[(&str, &str)]) -> Result<Self> {
+        Self::start_as(installation, &["serve"], variables)
+    }
+
+    fn start_as(installation: &Installation, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let mut command = installation.command(&["serve"]);
+        let mut command = installation.command(arguments);
         command.env("COURSE_GC_HTTP_LISTEN", address.to_string());
         // One key a batch, so that a sweep of many takes a while.
         command.env("COURSE_GC_STORES_CACHE_BATCH", "1");
@@ -263,4 +267,35 @@ async fn a_standby_takes_over_from_one_that_was_killed_and_ends_in_order() -> Re
     assert!(!gone.is_empty() && gone.is_subset(&campus.gone(&deleted)), "{gone:?}");
     assert!(added.is_empty() && changed.is_empty(), "{added:?} {changed:?}");
     installation.unlocked().await
+}
+
+#[tokio::test]
+async fn who_serves_without_runs_is_ready_and_begins_none_though_each_second_wants_one() -> Result<()> {
+    let world = World::create().await?;
+    let installation = Installation::new(world.addresses(), &each_second()).await?;
+    Campus::plan(CampusSize::default()).seed(&installation.stores).await?;
+    installation.adopt_once().await?;
+    let watching = Serving::start_as(&installation, &["serve", "--without-runs"], &[])?;
+    watching.ready().await?;
+
+    // Each of these takes long enough for one of its own to be due.
+    for _ in 0..3 {
+        let answer = installation.program(&["run"]).await?;
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+    }
+    let runs: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM course_gc.runs").fetch_one(&installation.stores.postgres).await?;
+    assert_eq!(runs, 3);
+    assert_eq!(watching.metric(&self::runs("clean")).await?, 0.0, "it has made none");
+
+    // As an image's healthcheck would ask.
+    let health = async |listen: SocketAddr| -> Result<Option<i32>> {
+        let mut command = installation.command(&["health"]);
+        Ok(command.env("COURSE_GC_HTTP_LISTEN", listen.to_string()).output().await?.status.code())
+    };
+    let address = watching.address;
+    assert_eq!(health(SocketAddr::from(([0, 0, 0, 0], address.port()))).await?, Some(0));
+    assert_eq!(watching.end(Signal::TERM).await?.code(), Some(0));
+    assert_eq!(health(address).await?, Some(1), "nobody answers");
+    Ok(())
 }
