@@ -109,14 +109,14 @@ async fn refused_is_refused_and_comes_back_on_the_same_port() {
     assert!(is_closed(&mut stream).await);
     // The proxy's own thread closes its port some time after it was told to.
     let told = Instant::now();
-    let refused = loop {
+    loop {
         match TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port())).await {
-            Err(refused) => break refused,
-            Ok(_) => assert!(told.elapsed() < SOON, "it still takes connections"),
+            Err(refused) if refused.kind() == ErrorKind::ConnectionRefused => break,
+            // Whoever comes in the moment in which it closes is let in, or reset.
+            other => assert!(told.elapsed() < SOON, "it is not refused: {other:?}"),
         }
         tokio::task::yield_now().await;
-    };
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    }
     std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, proxy.port())).unwrap_err();
     proxy.switch(Behaviour::Pass);
     let deadline = Instant::now() + SOON;

@@ -31,9 +31,9 @@ use safeguards::Safeguard;
 use story::tell;
 
 /// Seeds whose stories once broke the contract, or were judged wrongly.
-const REGRESSIONS: [u64; 27] = [
+const REGRESSIONS: [u64; 28] = [
     72, 89, 169, 340, 629, 1346, 2124, 2148, 2330, 2396, 2829, 3376, 6744, 12030, 12854, 18202, 4520, 4762, 20417,
-    25361, 31410, 37125, 37738, 51508, 52786, 1355, 5515,
+    25361, 31410, 37125, 37738, 51508, 52786, 1355, 5051, 5515,
 ];
 
 fn number(variable: &str, default: u64) -> u64 {

@@ -398,6 +398,10 @@ impl Observer {
         self.seen.retain(|(of, ..), _| *of != ledger);
         self.seen.extend(told.seen.iter().map(|(orphan, seen)| (orphan.clone(), seen.clone())));
         self.believed.insert(ledger, told.believed.clone());
+    }
+
+    /// The ledger and the campus went back together: who was seen live since, was so in a history that is none.
+    pub fn recall_the_living(&mut self, ledger: usize, told: &Told) {
         self.seen_live.retain(|(of, _), _| *of != ledger);
         self.seen_live.extend(told.seen_live.clone());
     }

@@ -356,6 +356,9 @@ fn restore(state: &mut State, (backup, told): &Backup) {
     // A ledger that came back with its campus, at the counts that the markers show, lost nothing: its clocks go on.
     let complete = ledger == 0 && state.observer.knows_every_move(&restored.ledger);
     state.clusters[0] = restored;
+    if ledger == 0 {
+        state.observer.recall_the_living(ledger, told);
+    }
     match complete {
         true => state.observer.recall(ledger, told),
         false => state.observer.forget_sightings(ledger),
