@@ -197,11 +197,10 @@ impl<'a> Pass<'a> {
     pub async fn begin(collector: &'a Collector, mode: Mode) -> Result<Self, RunError> {
         let watch = Stopwatch::start(Arc::clone(&collector.clock));
         collector.ledger.check_version().await?;
-        let locks = Locks::take(collector).await?;
+        let mut locks = Locks::take(collector).await?;
         let run = Uuid::now_v7();
         let started_at = collector.ledger.begin(run, mode).await?;
         let mut report = RunReport::begin(run, mode, &collector.installation, started_at);
-        let mut locks = locks;
         if mode == Mode::Run
             && let Some(authorised) = authorised::take(collector, run).await?
         {

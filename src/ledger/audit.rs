@@ -60,28 +60,17 @@ impl PostgresLedger {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use sandbox::Database;
     use sqlx::Row;
 
     use super::*;
-    use crate::domain::ids::IdType;
     use crate::ledger::Runs;
-    use crate::postgres::Postgres;
+    use crate::ledger::tests::ledger;
 
     #[tokio::test]
     async fn what_callers_did_is_kept_for_more_than_a_year_and_not_for_ever() {
         let database = Database::create().await.unwrap();
-        let postgres = Postgres {
-            what: "the ledger".into(),
-            url: database.url().to_owned().into(),
-            call_timeout: Duration::from_secs(20),
-            idle_timeout: crate::postgres::IDLE_TIMEOUT,
-            application: "course-gc/test".into(),
-        };
-        let ledger = PostgresLedger::new(postgres, IdType::Integer).unwrap();
-        ledger.migrate().await.unwrap();
+        let ledger = ledger(&database).await;
         let ids = [1u128, 2].map(Uuid::from_u128);
         for (id, age) in ids.into_iter().zip(["401 days", "399 days"]) {
             let (caller, method, route) = ("token/web".into(), "POST".into(), "/v1/restore".into());

@@ -270,19 +270,31 @@ mod tests {
 
     use super::*;
     use crate::domain::report::Mode;
+    use crate::postgres::IDLE_TIMEOUT;
 
-    #[tokio::test]
-    async fn the_tables_keep_the_contract() {
-        let database = Database::create().await.unwrap();
+    /// A ledger of integer ids in an empty database.
+    pub(super) async fn ledger(database: &Database) -> PostgresLedger {
+        ledger_with(database, IDLE_TIMEOUT).await
+    }
+
+    /// The same, whose sessions the server ends when they are idle for so long in a transaction.
+    async fn ledger_with(database: &Database, idle_timeout: Duration) -> PostgresLedger {
         let postgres = Postgres {
             what: "the ledger".into(),
             url: database.url().to_owned().into(),
             call_timeout: Duration::from_secs(20),
-            idle_timeout: crate::postgres::IDLE_TIMEOUT,
+            idle_timeout,
             application: "course-gc/test".into(),
         };
         let ledger = PostgresLedger::new(postgres, IdType::Integer).unwrap();
         ledger.migrate().await.unwrap();
+        ledger
+    }
+
+    #[tokio::test]
+    async fn the_tables_keep_the_contract() {
+        let database = Database::create().await.unwrap();
+        let ledger = ledger(&database).await;
         contract::keeps(&ledger).await;
     }
 
@@ -290,19 +302,12 @@ mod tests {
     #[tokio::test]
     async fn s10_a_write_that_freezes_does_not_keep_the_next_run_from_beginning() {
         let database = Database::create().await.unwrap();
-        let postgres = Postgres {
-            what: "the ledger".into(),
-            url: database.url().to_owned().into(),
-            call_timeout: Duration::from_secs(20),
-            idle_timeout: Duration::from_millis(300),
-            application: "course-gc/test".into(),
-        };
         let (frozen, next) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let ledger = PostgresLedger::new(postgres.clone(), IdType::Uuid).unwrap();
-        ledger.migrate().await.unwrap();
+        let idle_timeout = Duration::from_millis(300);
+        let (ledger, other) = (ledger_with(&database, idle_timeout).await, ledger_with(&database, idle_timeout).await);
         ledger.begin(frozen, Mode::Run).await.unwrap();
         let write = ledger.fenced("writing", frozen).await.unwrap();
-        PostgresLedger::new(postgres, IdType::Uuid).unwrap().begin(next, Mode::Run).await.unwrap();
+        other.begin(next, Mode::Run).await.unwrap();
         assert!(write.commit().await.is_err(), "its session was ended");
         assert!(matches!(ledger.fenced("writing", frozen).await, Err(LedgerError::Superseded)));
     }

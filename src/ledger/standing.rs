@@ -123,23 +123,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::ids::IdType;
     use crate::domain::standing::{Seen, SeenLive, SeenQuarantine, SeenSource, SeenStore};
     use crate::ledger::Ledger;
-    use crate::postgres::Postgres;
-
-    async fn ledger(database: &Database) -> PostgresLedger {
-        let postgres = Postgres {
-            what: "the ledger".into(),
-            url: database.url().to_owned().into(),
-            call_timeout: Duration::from_secs(20),
-            idle_timeout: crate::postgres::IDLE_TIMEOUT,
-            application: "course-gc/test".into(),
-        };
-        let ledger = PostgresLedger::new(postgres, IdType::Integer).unwrap();
-        ledger.migrate().await.unwrap();
-        ledger
-    }
+    use crate::ledger::tests::ledger;
 
     async fn run(
         ledger: &PostgresLedger,

@@ -97,6 +97,8 @@ pub struct Found {
     pub count: u64,
     /// What everything takes.
     pub bytes: u64,
+    /// The runs that made finished copies, as far as their names tell.
+    pub runs: BTreeSet<Uuid>,
     /// The names of parts without a header.
     pub unfinished: Vec<String>,
 }
@@ -153,6 +155,7 @@ impl Archives {
         self.used.store(found.bytes, Ordering::Relaxed);
         let finished: BTreeSet<&str> = objects.iter().filter_map(|(name, _)| name.strip_suffix(".json")).collect();
         found.count = finished.len() as u64;
+        found.runs = finished.iter().filter_map(|batch| run_of(batch)).collect();
         for batch in &finished {
             if run_of(batch).is_none_or(wanted) {
                 found.archives.push(self.header(&format!("{batch}.json")).await?);

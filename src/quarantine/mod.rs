@@ -46,6 +46,8 @@ pub struct Listing {
     pub count: u64,
     /// What they take.
     pub bytes: u64,
+    /// The runs that made them, as far as the copies' names tell.
+    pub runs: BTreeSet<Uuid>,
     /// Parts of archives that were never finished.
     pub unfinished: Vec<String>,
     /// By store, or `archives`: why they could not be listed, with all causes.
@@ -137,9 +139,9 @@ impl Quarantine {
     pub async fn copies(&self, stores: &[&dyn Store], wanted: &(dyn Fn(Uuid) -> bool + Send + Sync)) -> Listing {
         let mut listing = Listing::default();
         match self.archives.list(wanted).await {
-            Ok(Found { archives, count, bytes, unfinished }) => {
+            Ok(Found { archives, count, bytes, runs, unfinished }) => {
                 listing.copies = archives.into_iter().map(Copy::of_archive).collect();
-                (listing.count, listing.bytes, listing.unfinished) = (count, bytes, unfinished);
+                (listing.count, listing.bytes, listing.runs, listing.unfinished) = (count, bytes, runs, unfinished);
             }
             Err(error) => _ = listing.errors.insert("archives".to_owned(), chain(&error)),
         }
@@ -149,6 +151,7 @@ impl Quarantine {
                 Ok(placed) => {
                     listing.count += placed.len() as u64;
                     listing.bytes += placed.iter().map(|placed| placed.bytes).sum::<u64>();
+                    listing.runs.extend(placed.iter().map(|placed| placed.id.run));
                     let placed = placed.into_iter().filter(|placed| wanted(placed.id.run));
                     listing.copies.extend(placed.map(|placed| Copy::of_place(store.name(), placed)));
                 }

@@ -179,5 +179,7 @@ async fn s12_a_damaged_copy_is_told_by_name_and_gives_nothing() {
     let Listing { copies, errors, .. } = quarantine.copies(&[], &|_| true).await;
     assert!(copies.is_empty());
     assert!(errors["archives"].contains("00001.json"), "{errors:?}");
-    assert!(quarantine.copies(&[], &|_| false).await.errors.is_empty(), "nobody wanted it");
+    let unwanted = quarantine.copies(&[], &|_| false).await;
+    assert!(unwanted.errors.is_empty(), "nobody wanted it");
+    assert_eq!((unwanted.count, unwanted.runs), (1, [kept.id.run].into()), "it is there all the same");
 }

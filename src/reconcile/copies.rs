@@ -1,7 +1,6 @@
 //! What lies in quarantine: put back where a run that was cut off harmed somebody (S11), purged when it expires (S12).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
@@ -87,19 +86,12 @@ impl Owed {
 /// Purges what has expired and belongs to nobody who is live; says what is left. Frees room for what is about to go.
 pub(super) async fn purge(collector: &Collector, locks: &Locks, report: &mut RunReport) -> Result<(), RunError> {
     let began_before = cutoff(report.started_at, collector.quarantine.keep);
-    // Each copy's run is asked about, whether it is wanted or not.
-    let oldest: Mutex<Option<DateTime<Utc>>> = Mutex::default();
-    let old = |run: Uuid| {
-        let began = began(run);
-        let mut oldest = oldest.lock().unwrap_or_else(PoisonError::into_inner);
-        *oldest = oldest.into_iter().chain(began).min();
-        began.is_none_or(|began| began < began_before)
-    };
+    let old = |run: Uuid| began(run).is_none_or(|began| began < began_before);
     let stores = adopted(collector, report);
-    let Listing { copies, count, bytes, unfinished, errors } = collector.quarantine.copies(&stores, &old).await;
+    let Listing { copies, count, bytes, runs, unfinished, errors } = collector.quarantine.copies(&stores, &old).await;
     let mut told = QuarantineReport { copies: count, bytes, ..QuarantineReport::default() };
     told.archive_bytes = collector.quarantine.archives.used();
-    told.oldest = oldest.into_inner().unwrap_or_else(PoisonError::into_inner);
+    told.oldest = runs.into_iter().filter_map(began).min();
     told.errors = errors.into_iter().map(|(of, error)| format!("{of}: {error}")).collect();
     if report.paused.is_none() {
         for copy in copies.iter().filter(|copy| copy.id.expires_at <= report.started_at) {

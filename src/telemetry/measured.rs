@@ -89,6 +89,10 @@ impl Store for Measured {
         self.tried("move_marker", self.store.move_marker(from, to)).await
     }
 
+    async fn mark_newcomers(&self) -> Result<(), StoreError> {
+        self.tried("move_marker", self.store.mark_newcomers()).await
+    }
+
     async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {
         self.tried("inventory", self.store.inventory(census)).await
     }

@@ -25,6 +25,18 @@ use crate::ledger::LedgerError;
 use crate::postgres::PostgresError;
 use crate::reconcile::RunError;
 
+/// What a trait does by default it does for a store that is wrapped, too: without a word, and wrongly.
+#[test]
+fn a_store_that_is_measured_does_all_that_it_did() {
+    let (_, rest) = include_str!("../stores/mod.rs").split_once("pub trait Store").unwrap();
+    let (methods, _) = rest.split_once("\n}\n").unwrap();
+    let names: Vec<&str> = methods.split(" fn ").skip(1).map(|it| it.split(['(', '<']).next().unwrap()).collect();
+    assert!(names.len() > 15, "{names:?}");
+    let (_, measured) = include_str!("measured.rs").split_once("impl Store for Measured").unwrap();
+    let missing: Vec<_> = names.iter().filter(|name| !measured.contains(&format!(" fn {name}("))).collect();
+    assert!(missing.is_empty(), "Measured does not hand on {missing:?}");
+}
+
 fn metrics() -> Metrics {
     Metrics::new(&[("vectors", "qdrant"), ("cache", "redis")]).unwrap()
 }
