@@ -49,7 +49,7 @@ pub async fn serve(story: &Story, asked_to_stop: impl Future<Output = ()>) -> Re
     println!("  folders        {}/uploads and enrichments", addresses.files.display());
     println!("  configuration  {}", course_gc.config().display());
     println!("  metrics        http://{}/metrics (and /healthz, /readyz)", settings.listen);
-    println!("  Prometheus     {} scrapes them; its alerts: {0}/alerts\n", prometheus.url());
+    println!("  Prometheus     {} scrapes them, and shows the alerts (under \"Alerts\")\n", prometheus.url());
     println!("In another terminal, to ask course-gc, or to delete a course and see its leaks go:");
     for (name, value) in course_gc.environment() {
         println!("  export {name}={value}");
