@@ -9,11 +9,10 @@ use secrecy::SecretString;
 use crate::cleanup::Bell;
 use crate::clock::MachineClock;
 use crate::config::{
-    self, BullmqStore, Config, CourseIdKind, FilesStore, LivenessAccept, ObjectsStore, QdrantStore, RedisStore,
-    SecretUrl, StoreConfig, TableStore,
+    self, BullmqStore, Config, FilesStore, LivenessAccept, ObjectsStore, QdrantStore, RedisStore, SecretUrl,
+    StoreConfig, TableStore,
 };
 use crate::domain::evidence::Graces;
-use crate::domain::ids::IdType;
 use crate::domain::plan::Limits;
 use crate::http::access::{Access, Jwt, JwtSettings, KeySource, Rates, RoleSettings, Scope, Token, Tokens};
 use crate::http::api::Api;
@@ -86,7 +85,7 @@ pub enum AssemblyError {
 /// If its URL cannot be read.
 pub fn ledger(config: &Config) -> Result<PostgresLedger, AssemblyError> {
     let postgres = postgres(config, "the ledger".to_owned(), config.ledger_url());
-    PostgresLedger::new(postgres, id_type(config)).map_err(AssemblyError::Ledger)
+    PostgresLedger::new(postgres, config.course_id).map_err(AssemblyError::Ledger)
 }
 
 /// The liveness sources alone. Connects to nothing.
@@ -99,7 +98,7 @@ pub fn liveness(config: &Config) -> PostgresSources {
         tombstones: tombstones(config, name, source),
         organizations: source.organizations.clone(),
     });
-    PostgresSources { id_type: id_type(config), sources: sources.collect() }
+    PostgresSources { id_type: config.course_id, sources: sources.collect() }
 }
 
 /// The liveness sources that keep tombstones, by name. Connects to nothing.
@@ -116,7 +115,7 @@ pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
     let limits = &config.limits;
     Ok(Collector {
         installation: config.installation.clone(),
-        id_type: id_type(config),
+        id_type: config.course_id,
         liveness: Arc::new(liveness(config)),
         ledger: Arc::new(ledger(config)?),
         stores: stores.collect::<Result<_, _>>()?,
@@ -242,7 +241,7 @@ fn quarantine(config: &Config) -> Result<Quarantine, AssemblyError> {
     };
     let place = Arc::new(place);
     let room = Room { max_bytes: settings.max_size.get(), min_free_percent: settings.min_free.get() };
-    let archives = Archives::new(place, config.installation.clone(), id_type(config), key, room);
+    let archives = Archives::new(place, config.installation.clone(), config.course_id, key, room);
     Ok(Quarantine { archives, keep: settings.keep })
 }
 
@@ -257,13 +256,6 @@ fn tombstones(config: &Config, name: &str, source: &config::LivenessSource) -> O
         column: settings.column.clone(),
         notify: settings.notify,
     })
-}
-
-fn id_type(config: &Config) -> IdType {
-    match config.course_id {
-        CourseIdKind::Uuid => IdType::Uuid,
-        CourseIdKind::Integer => IdType::Integer,
-    }
 }
 
 fn risk(accepted: LivenessAccept) -> Risk {
@@ -306,7 +298,7 @@ fn qdrant_store(config: &Config, name: &str, store: &QdrantStore) -> Result<Mana
         url: store.url.expose().to_owned(),
         api_key: store.api_key.clone(),
         collections: collections.collect(),
-        id_type: id_type(config),
+        id_type: config.course_id,
         batch_limit: batch(store.batch),
         call_timeout: config.limits.call_timeout,
     };
@@ -329,7 +321,7 @@ fn redis_store(config: &Config, name: &str, store: &RedisStore) -> Result<Manage
             call_timeout: config.limits.call_timeout,
         },
         templates: templates.map_err(|source| AssemblyError::Template { name: name.to_owned(), source })?,
-        id_type: id_type(config),
+        id_type: config.course_id,
         scan_count: store.scan_count,
         batch_limit: batch(store.batch),
     };
@@ -355,7 +347,7 @@ fn bullmq_store(config: &Config, name: &str, store: &BullmqStore) -> Result<Mana
         reading: bullmq::owner::Reading {
             pointers: store.job_data.clone(),
             job_ids: job_ids.map_err(|source| AssemblyError::Template { name: name.to_owned(), source })?,
-            id_type: id_type(config),
+            id_type: config.course_id,
         },
         scan_count: store.scan_count,
         batch_limit: batch(store.batch),
@@ -377,7 +369,7 @@ fn files_store(config: &Config, name: &str, store: &FilesStore) -> Result<Manage
         name: name.to_owned(),
         root: store.root.clone(),
         layout,
-        id_type: id_type(config),
+        id_type: config.course_id,
         batch_limit: batch(store.batch),
         call_timeout: config.limits.call_timeout,
         references,
@@ -401,7 +393,7 @@ fn objects_store(config: &Config, name: &str, store: &ObjectsStore) -> Result<Ma
         name: name.to_owned(),
         bucket: bucket.map_err(|source| unusable(name, source))?,
         layout,
-        id_type: id_type(config),
+        id_type: config.course_id,
         batch_limit: batch(store.batch),
     });
     Ok(ManagedStore { store: Arc::new(made), exclusive: vec![store.exclusive], quarantined: store.quarantine })
@@ -421,7 +413,7 @@ fn table_store(config: &Config, name: &str, store: &TableStore) -> Result<Manage
         name: name.to_owned(),
         postgres: postgres(config, format!("the database of store {name}"), &store.url),
         tables: store.tables.iter().map(source).collect(),
-        id_type: id_type(config),
+        id_type: config.course_id,
         batch_limit: batch(store.batch),
     };
     let made = table::TableStore::new(settings).map_err(|source| unusable(name, source))?;

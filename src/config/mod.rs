@@ -36,7 +36,7 @@ pub use model::{
 };
 pub use named::Named;
 pub use problem::ConfigErrors;
-pub use scalar::{ApiScope, ByteSize, CourseIdKind, Cron, LimitAccept, LivenessAccept, LogFormat, Percent};
+pub use scalar::{ApiScope, ByteSize, Cron, LimitAccept, LivenessAccept, LogFormat, Percent};
 pub use secret::SecretUrl;
 
 use std::fs;

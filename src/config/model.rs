@@ -13,10 +13,11 @@ use tracing::Level;
 
 use super::named::Named;
 use super::read::{At, FieldDoc, Kind, Reader, Shape, Value};
-use super::scalar::{ApiScope, ByteSize, CourseIdKind, Cron, LimitAccept, LivenessAccept, LogFormat, Percent};
+use super::scalar::{ApiScope, ByteSize, Cron, LimitAccept, LivenessAccept, LogFormat, Percent};
 use super::secret::SecretUrl;
 use super::section::{Section, section};
 use super::yaml::join;
+use crate::domain::ids::IdType;
 use crate::schedule::Schedule;
 
 section! {
@@ -25,8 +26,9 @@ section! {
         /// This installation's name: a to z, 0 to 9 and hyphens, at most 40. It names the advisory
         /// lock and marks the stores, so it stays for ever.
         installation: String, example "campus";
-        /// What a course id is: uuid or integer.
-        course_id: CourseIdKind = "uuid";
+        /// What a course id is: uuid, integer, or text: and a regular expression that each id matches from
+        /// end to end, as in text:[a-z0-9]{24}. Texts are of letters, digits, - and _, at most 46.
+        course_id: IdType = "uuid";
         /// When to run.
         schedule: ScheduleConfig = "{}";
         /// Where this program keeps its own tables, in a schema named course_gc.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use tracing::Level;
 
+use crate::domain::ids::{IdType, IdTypeError};
 use crate::schedule::Schedule;
 
 /// A scalar: one piece of text in the file or in the environment.
@@ -173,13 +174,12 @@ macro_rules! words {
     };
 }
 
-words! {
-    /// What a course id is.
-    pub enum CourseIdKind ("kind of course id that this version knows") {
-        /// A UUID in its canonical form: lower case, with hyphens.
-        Uuid = "uuid",
-        /// A 64-bit signed integer in decimal.
-        Integer = "integer",
+impl Scalar for IdType {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error: IdTypeError| error.to_string())
+    }
+    fn show(&self) -> String {
+        self.to_string()
     }
 }
 

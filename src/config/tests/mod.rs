@@ -9,6 +9,7 @@ use secrecy::ExposeSecret;
 
 use super::read::{FieldDoc, Shape, keys};
 use super::*;
+use crate::domain::ids::IdType;
 
 mod environment;
 mod example;
@@ -54,7 +55,7 @@ fn redis(config: &Config) -> &RedisStore {
 #[test]
 fn the_least_configuration_has_the_documented_defaults() {
     let config = read(LEAST, &[]).unwrap().config;
-    assert_eq!(config.course_id, CourseIdKind::Uuid);
+    assert_eq!(config.course_id, IdType::Uuid);
     assert_eq!((config.schedule.cron.as_str(), config.schedule.timezone), ("*/15 * * * *", chrono_tz::UTC));
     assert_eq!(config.ledger_url().expose(), "postgres://gc@db/campus");
     let hour = Duration::from_secs(3600);
@@ -102,7 +103,7 @@ stores:
     references: { query: SELECT 3, absolute_roots: [/old/uploads] }
 ";
     let config = read(text, &[]).unwrap().config;
-    assert_eq!(config.course_id, CourseIdKind::Integer);
+    assert_eq!(config.course_id, IdType::Integer);
     assert_eq!(config.schedule.timezone, Berlin);
     let noon = chrono::DateTime::UNIX_EPOCH + chrono::TimeDelta::hours(12);
     let night = crate::schedule::Due::At(noon + chrono::TimeDelta::minutes(13 * 60 + 30));

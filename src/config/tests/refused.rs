@@ -94,7 +94,7 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
         // Scalars.
         (
             least("course_id: text\n"),
-            "config.yaml:12:12: course_id: `text` is no kind of course id that this version knows; possible: uuid, integer",
+            "config.yaml:12:12: course_id: `text` is no kind of course id that this version knows; possible: uuid, integer, text:PATTERN",
         ),
         (
             least("schedule: { cron: daily }\n"),
