@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 
-use regex::{Regex, RegexBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 
 /// The most bytes of a text id. It is kept in place, so that ids stay `Copy` and take no memory beside themselves.
 pub const LONGEST: usize = 46;
@@ -90,7 +90,7 @@ impl TextIds {
         // Alone first: an alternative or a flag in it must not reach beyond the anchors.
         RegexBuilder::new(pattern).unicode(false).build().map_err(syntax)?;
         let whole = RegexBuilder::new(&format!("^(?:{pattern})$")).unicode(false).build().map_err(syntax)?;
-        if whole.is_match("") {
+        if whole.is_match(b"") {
             return Err(PatternError::MatchesNothing(pattern.to_owned()));
         }
         let known: &'static Pattern = Box::leak(Box::new(Pattern { text: pattern.to_owned(), whole }));
@@ -105,7 +105,7 @@ impl TextIds {
 
     /// The id that `text` is, if it is one.
     pub fn parse(self, text: &[u8]) -> Option<TextId> {
-        TextId::new(text).filter(|id| self.0.whole.is_match(id.as_str()))
+        TextId::new(text).filter(|id| self.0.whole.is_match(id.as_str().as_bytes()))
     }
 
     /// The ids that stand in `name` as words: between bytes that are in no id, or `-` or `_`, or its ends.
