@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use course_gc::domain::ids::{CourseId, IdType};
 use course_gc::domain::live_set::LiveSet;
 use course_gc::errors::chain;
@@ -154,7 +154,7 @@ async fn ids_are_compared_as_values_whatever_the_column_s_type() -> Result<()> {
 
 #[tokio::test]
 async fn s4_texts_that_are_no_ids_or_are_not_compared_by_their_bytes_are_refused() -> Result<()> {
-    let bed = Bed::new().await?;
+    let mut bed = Bed::new().await?;
     let texts: IdType = "text:c-[a-z]+".parse()?;
     for column in ["'c-live'::char(9)", "'c-live'::name", "7", "'0b5a6f0e-4d7c-4a39-9a43-6d7a5f0c1e2d'::uuid"] {
         let refused = bed.liveness(texts, &format!("SELECT {column}")).await.err().context(column)?.to_string();
@@ -167,7 +167,7 @@ async fn s4_texts_that_are_no_ids_or_are_not_compared_by_their_bytes_are_refused
         live.release().await;
     }
     let collation = "CREATE COLLATION public.blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false)";
-    sqlx::raw_sql(collation).execute(&bed.pool).await?;
+    bed.execute(collation).await?;
     let any: IdType = "text:[A-Za-z-]+".parse()?;
     let live = bed.liveness(any, "SELECT 'C-Live'::text COLLATE public.blind").await?;
     let asked = any.parse(b"c-live").into_iter().collect();
