@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use reqwest::Method;
-use sandbox::campus::{CampusSize, CourseId};
+use sandbox::campus::{CampusSize, CourseId, Fate, LOCKED, REFERENCED, SEVERAL_IDS};
 use sandbox::{Behaviour, Proxy, Resource, World};
 use serde_json::{Value, json};
 use url::Url;
@@ -186,17 +186,16 @@ async fn each_store_that_is_down_keeps_nothing_else_from_going_and_is_finished_w
         ("rows", &addresses.postgres),
         ("media", &objects),
     ];
-    let (mut stores, mut variables) = (Vec::new(), Vec::new());
+    let mut stores = Vec::from(["uploads", "enrichments"].map(|name| (name, Access::Root(addresses.files.join(name)))));
+    let mut variables = Vec::new();
     for (store, url) in servers {
         let (proxy, through) = interposed(url)?;
         stores.push((store, Access::Server(proxy)));
         variables.push((format!("COURSE_GC_STORES_{}_URL", store.to_uppercase()), through));
     }
-    for store in ["uploads", "enrichments"] {
-        stores.push((store, Access::Root(addresses.files.join(store))));
-    }
     let variables: Vec<_> = variables.iter().map(|(name, url)| (name.as_str(), url.as_str())).collect();
-    let scene = Scene::with(world, CampusSize::default(), &variables).await?;
+    let size = CampusSize { doomed: 24, ..CampusSize::default() };
+    let scene = Scene::with(world, size, &variables).await?;
     let start = scene.snapshot().await?;
     let gone = |deleted: &BTreeSet<CourseId>| -> BTreeSet<Resource> {
         scene.campus.gone(deleted).into_iter().filter(|resource| start.contains(resource)).collect()
@@ -205,7 +204,13 @@ async fn each_store_that_is_down_keeps_nothing_else_from_going_and_is_finished_w
     for (down, access) in &stores {
         let down = *down;
         let has_some = |course: &CourseId| gone(&[*course].into()).iter().any(|resource| store_of(resource) == down);
-        let course = scene.campus.doomed().iter().copied().find(|course| !deleted.contains(course) && has_some(course));
+        // Of which nothing stays for good.
+        let is_free = |course: &CourseId| {
+            let stays = |fate: &Fate| [SEVERAL_IDS, REFERENCED, LOCKED].map(Fate::Held).contains(fate);
+            !scene.campus.fates(&[*course].into()).values().any(stays)
+        };
+        let fits = |course: &CourseId| !deleted.contains(course) && has_some(course) && is_free(course);
+        let course = scene.campus.doomed().iter().copied().find(fits);
         let course = course.with_context(|| format!("nobody is left who has something in {down}"))?;
         let earlier = gone(&deleted);
         deleted.insert(course);
@@ -222,6 +227,7 @@ async fn each_store_that_is_down_keeps_nothing_else_from_going_and_is_finished_w
         assert!(pending.iter().any(|pending| pending["store"] == down), "{down}: {told:?}");
         let entry =
             |of: &Value| of["stores"].as_array().and_then(|all| all.iter().find(|it| it["store"] == down).cloned());
+        assert_eq!(sum(answer, "failed"), 0, "{down}: {told:?}");
         let told_of = entry(answer).context("the store that is down")?;
         assert!(told_of["error"].is_string() && told_of["remaining"].is_null(), "{down}: {told:?}");
         let traced_of = entry(&traced).context("the store that is down")?;
