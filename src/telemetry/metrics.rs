@@ -300,6 +300,8 @@ impl Done {
         }
         self.rest_seconds.with_label_values(&[store]);
         self.slowdown.with_label_values(&[store]);
+        self.in_flight.with_label_values(&[store]);
+        self.call_rate.with_label_values(&[store]);
         for histogram in [&self.inventory_seconds, &self.sweep_seconds] {
             histogram.with_label_values(&[store]);
         }
