@@ -1,6 +1,7 @@
 //! The only place where clients are built: a [`Collector`] from a [`Config`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,8 +10,8 @@ use secrecy::SecretString;
 use crate::cleanup::Bell;
 use crate::clock::MachineClock;
 use crate::config::{
-    self, BullmqStore, Config, FilesStore, LivenessAccept, ObjectsStore, QdrantStore, RedisStore, SecretUrl,
-    StoreConfig, TableStore,
+    self, BullmqStore, Config, FilesStore, LivenessAccept, ObjectsStore, PaceConfig, QdrantStore, RedisStore,
+    SecretUrl, StoreConfig, TableStore,
 };
 use crate::domain::evidence::Graces;
 use crate::domain::plan::Limits;
@@ -20,6 +21,7 @@ use crate::http::tls::{Certificate, CertificateFiles, TlsError};
 use crate::ledger::{LedgerError, PostgresLedger};
 use crate::liveness::{LivenessSource, PostgresSources, Risk};
 use crate::office::Office;
+use crate::pace::{self, Pace};
 use crate::postgres::{IDLE_TIMEOUT, Postgres};
 use crate::quarantine::{Archives, Key, ObjectPlace, Quarantine, Room};
 use crate::reconcile::{Collector, Leading, ManagedStore};
@@ -151,6 +153,9 @@ pub fn serving(config: &Config, metrics: Arc<Metrics>) -> Result<Serving, Assemb
     metrics.configured(config);
     for managed in &mut collector.stores {
         let (store, clock) = (Arc::clone(&managed.store), Arc::clone(&collector.clock));
+        if let Some(pace) = store.pace() {
+            metrics.paced(store.name(), pace);
+        }
         managed.store = Arc::new(Measured::new(store, Arc::clone(&metrics), clock));
     }
     let collector = Arc::new(collector);
@@ -302,7 +307,7 @@ fn qdrant_store(config: &Config, name: &str, store: &QdrantStore) -> Result<Mana
         batch_limit: batch(store.batch),
         call_timeout: config.limits.call_timeout,
     };
-    let made = qdrant::QdrantStore::new(settings).map_err(|source| unusable(name, source))?;
+    let made = qdrant::QdrantStore::new(settings).map_err(|source| unusable(name, source))?.paced(pace(&store.pace));
     let exclusive = store.collections.iter().map(|collection| collection.exclusive).collect();
     Ok(ManagedStore { store: Arc::new(made), exclusive, quarantined: store.quarantine })
 }
@@ -325,7 +330,7 @@ fn redis_store(config: &Config, name: &str, store: &RedisStore) -> Result<Manage
         scan_count: store.scan_count,
         batch_limit: batch(store.batch),
     };
-    let made = redis::RedisStore::new(settings).map_err(|source| unusable(name, source))?;
+    let made = redis::RedisStore::new(settings).map_err(|source| unusable(name, source))?.paced(pace(&store.pace));
     let exclusive = store.templates.iter().map(|template| template.exclusive).collect();
     Ok(ManagedStore { store: Arc::new(made), exclusive, quarantined: store.quarantine })
 }
@@ -352,7 +357,7 @@ fn bullmq_store(config: &Config, name: &str, store: &BullmqStore) -> Result<Mana
         scan_count: store.scan_count,
         batch_limit: batch(store.batch),
     };
-    let made = bullmq::BullmqStore::new(settings).map_err(|source| unusable(name, source))?;
+    let made = bullmq::BullmqStore::new(settings).map_err(|source| unusable(name, source))?.paced(pace(&store.pace));
     let exclusive = store.queues.iter().map(|queue| queue.exclusive).collect();
     Ok(ManagedStore { store: Arc::new(made), exclusive, quarantined: store.quarantine })
 }
@@ -374,7 +379,7 @@ fn files_store(config: &Config, name: &str, store: &FilesStore) -> Result<Manage
         call_timeout: config.limits.call_timeout,
         references,
     };
-    let made = files::FilesStore::new(settings).map_err(|source| unusable(name, source))?;
+    let made = files::FilesStore::new(settings).map_err(|source| unusable(name, source))?.paced(pace(&store.pace));
     Ok(ManagedStore { store: Arc::new(made), exclusive: vec![store.exclusive], quarantined: store.quarantine })
 }
 
@@ -395,7 +400,8 @@ fn objects_store(config: &Config, name: &str, store: &ObjectsStore) -> Result<Ma
         layout,
         id_type: config.course_id,
         batch_limit: batch(store.batch),
-    });
+    })
+    .paced(pace(&store.pace));
     Ok(ManagedStore { store: Arc::new(made), exclusive: vec![store.exclusive], quarantined: store.quarantine })
 }
 
@@ -416,9 +422,19 @@ fn table_store(config: &Config, name: &str, store: &TableStore) -> Result<Manage
         id_type: config.course_id,
         batch_limit: batch(store.batch),
     };
-    let made = table::TableStore::new(settings).map_err(|source| unusable(name, source))?;
+    let made = table::TableStore::new(settings).map_err(|source| unusable(name, source))?.paced(pace(&store.pace));
     let exclusive = store.tables.iter().map(|table| table.exclusive).collect();
     Ok(ManagedStore { store: Arc::new(made), exclusive, quarantined: store.quarantine })
+}
+
+fn pace(pace: &PaceConfig) -> Pace {
+    let settings = pace::Settings {
+        calls_per_second: pace.calls_per_second.and_then(NonZeroU32::new),
+        in_flight: batch(pace.in_flight),
+        slow_down_over: pace.slow_down_over,
+        longest_rest: pace.longest_rest,
+    };
+    Pace::new(settings, Arc::new(MachineClock))
 }
 
 fn batch(configured: u32) -> usize {

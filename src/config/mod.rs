@@ -31,8 +31,8 @@ mod tests;
 pub use describe::{check_report, example};
 pub use model::{
     Api, ApiToken, ArchiveBucket, BullmqStore, Collection, Config, FilesStore, Grace, Http, Jwt, Ledger, Limits,
-    LivenessSource, Log, ObjectsStore, QdrantStore, Quarantine, Queue, RedisStore, References, ScheduleConfig,
-    StoreConfig, Table, TableStore, Template, Tls, Tombstones,
+    LivenessSource, Log, ObjectsStore, PaceConfig, QdrantStore, Quarantine, Queue, RedisStore, References,
+    ScheduleConfig, StoreConfig, Table, TableStore, Template, Tls, Tombstones,
 };
 pub use named::Named;
 pub use problem::ConfigErrors;

@@ -255,6 +255,16 @@ by_from_str! {
     std::net::SocketAddr: "an address and a port, as in 127.0.0.1:9090",
 }
 
+impl Scalar for f64 {
+    fn parse(text: &str) -> Result<Self, String> {
+        let number = text.parse().ok().filter(|number: &Self| number.is_finite());
+        number.ok_or_else(|| format!("`{text}` is not right here; write a number, as in 1.5"))
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Scalar for String {
     fn parse(text: &str) -> Result<Self, String> {
         Some(text)

@@ -70,6 +70,8 @@ fn the_least_configuration_has_the_documented_defaults() {
     let store = redis(&config);
     assert_eq!((store.scan_count, store.batch), (1000, 1000));
     assert!(!store.templates[0].exclusive);
+    assert_eq!((store.pace.calls_per_second, store.pace.in_flight, store.pace.slow_down_over), (None, 16, 2.0));
+    assert_eq!(store.pace.longest_rest, Duration::from_secs(1));
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:9090");
     assert_eq!((config.log.format, config.log.level), (LogFormat::Text, tracing::Level::INFO));
 }

@@ -51,6 +51,7 @@ use self::places::Marked;
 use self::values::{Owner, Which};
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Census, SourceIndex};
+use crate::pace::Pace;
 use crate::stores::copies::{Copied, Copies, CopyId, Item, PutBack, Restoring};
 use crate::stores::{Handle, Marker, Removed, Store, StoreError, Targets};
 use crate::sweep::Condemned;
@@ -114,6 +115,12 @@ impl QdrantStore {
         }
         let (names, keys) = collections.into_iter().map(|collection| (collection.name, collection.key)).unzip();
         Ok(Self { name, client, names, keys, id_type, batch_limit: batch_limit.max(1), marked: Mutex::new(None) })
+    }
+
+    /// The same store, called at this pace.
+    #[must_use]
+    pub fn paced(self, pace: Pace) -> Self {
+        Self { client: self.client.paced(pace), ..self }
     }
 
     /// How many points each of the courses has, exactly; in no order. At most [`Collection::courses_a_filter`] courses.
@@ -194,6 +201,10 @@ impl Store for QdrantStore {
 
     fn batch_limit(&self) -> usize {
         self.batch_limit
+    }
+
+    fn pace(&self) -> Option<&Pace> {
+        Some(self.client.pace())
     }
 
     async fn identity(&self) -> Result<String, StoreError> {

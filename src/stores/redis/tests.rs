@@ -16,6 +16,7 @@ use crate::stores::contract::{self, Bench, Contents, located};
 mod cluster;
 mod faults;
 mod markers;
+mod paced;
 mod places;
 mod sentinel;
 

@@ -20,6 +20,7 @@ use crate::stores::copies::{PlacedCopy, Safe};
 mod copies;
 mod faults;
 mod inventory;
+mod paced;
 
 /// Long enough for any test machine.
 const FRESH: Duration = Duration::from_secs(3600);
