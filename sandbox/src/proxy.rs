@@ -21,6 +21,7 @@ use tokio::{
     },
     sync::{oneshot, watch},
     task::JoinSet,
+    time::Instant,
 };
 
 use crate::ports::free_port;
@@ -83,6 +84,14 @@ struct State {
 struct Switch {
     state: watch::Sender<State>,
     awaited: Mutex<Option<Awaited>>,
+    noted: Mutex<Noted>,
+}
+
+/// When clients sent a text.
+#[derive(Default)]
+struct Noted {
+    needle: Option<Vec<u8>>,
+    at: Vec<Instant>,
 }
 
 struct Awaited {
@@ -98,7 +107,8 @@ impl Proxy {
     /// When no port can be had.
     pub fn before(server: u16) -> Result<Self> {
         let first = State { behaviour: Behaviour::Pass, switched: 0, closings: 0 };
-        let switch = Arc::new(Switch { state: watch::Sender::new(first), awaited: Mutex::new(None) });
+        let switch =
+            Arc::new(Switch { state: watch::Sender::new(first), awaited: Mutex::new(None), noted: Mutex::default() });
         let (end, ended) = oneshot::channel();
         let (tell, told) = mpsc::channel();
         let switched = Arc::clone(&switch);
@@ -145,6 +155,16 @@ impl Proxy {
         *self.switch.lock() = Some(Awaited { needles, then });
     }
 
+    /// Notes from now on when clients send this text, as [`Proxy::noted`] tells.
+    pub fn note(&self, needle: &[u8]) {
+        *self.switch.noted() = Noted { needle: Some(needle.to_vec()), at: Vec::new() };
+    }
+
+    /// When clients sent what is noted: the moments at which it was passed on.
+    pub fn noted(&self) -> Vec<Instant> {
+        self.switch.noted().at.clone()
+    }
+
     /// Whether nothing is waited for (any more).
     pub fn has_switched(&self) -> bool {
         self.switch.lock().is_none()
@@ -164,6 +184,23 @@ impl Drop for Proxy {
 impl Switch {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Awaited>> {
         self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn noted(&self) -> std::sync::MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what is in this chunk, be it that a part of it came at the end of the one before, of which `tail` is what is left.
+    fn note(&self, tail: &mut Vec<u8>, chunk: &[u8]) {
+        let mut noted = self.noted();
+        let Some(needle) = &noted.needle else { return };
+        tail.extend_from_slice(chunk);
+        let found = tail.windows(needle.len()).any(|window| window == needle);
+        // Less than the whole text, so that nothing is noted twice.
+        tail.drain(..tail.len().saturating_sub(needle.len() - 1));
+        if found {
+            noted.at.push(Instant::now());
+        }
     }
 
     fn to(&self, behaviour: Behaviour) {
@@ -265,7 +302,7 @@ async fn connection(client: TcpStream, server: u16, switch: Arc<Switch>) {
 
 async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, switch: &Switch) -> std::io::Result<()> {
     let mut chunk = vec![0; CHUNK];
-    let mut seen = Vec::new();
+    let (mut seen, mut tail) = (Vec::new(), Vec::new());
     loop {
         let length = from.read(&mut chunk).await?;
         if length == 0 {
@@ -279,6 +316,7 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, switch: &Swit
             return Ok(());
         }
         if state.behaviour != Behaviour::Silent {
+            switch.note(&mut tail, &chunk[..length]);
             to.write_all(&chunk[..length]).await?;
         }
     }
