@@ -22,7 +22,7 @@ use crate::ledger::{LedgerError, PostgresLedger};
 use crate::liveness::{LivenessSource, PostgresSources, Risk};
 use crate::office::Office;
 use crate::pace::{self, Pace};
-use crate::postgres::{IDLE_TIMEOUT, Postgres};
+use crate::postgres::Postgres;
 use crate::quarantine::{Archives, Key, ObjectPlace, Quarantine, Room};
 use crate::reconcile::{Collector, Leading, ManagedStore};
 use crate::serve::{Runs, Serving};
@@ -30,7 +30,7 @@ use crate::stores::layout::{Layout, LayoutError};
 use crate::stores::objects::{Bucket, BucketSettings};
 use crate::stores::template::{Template, TemplateError};
 use crate::stores::{StoreError, bullmq, files, objects, qdrant, redis, table};
-use crate::telemetry::measured::Measured;
+use crate::telemetry::measured::{MeasuredLedger, MeasuredSources, MeasuredStore};
 use crate::telemetry::metrics::Metrics;
 use crate::tombstones::Tombstones;
 
@@ -151,13 +151,7 @@ pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
 pub fn serving(config: &Config, metrics: Arc<Metrics>) -> Result<Serving, AssemblyError> {
     let (mut collector, bell) = (collector(config)?, Arc::new(Bell::default()));
     metrics.configured(config);
-    for managed in &mut collector.stores {
-        let (store, clock) = (Arc::clone(&managed.store), Arc::clone(&collector.clock));
-        if let Some(pace) = store.pace() {
-            metrics.paced(store.name(), pace);
-        }
-        managed.store = Arc::new(Measured::new(store, Arc::clone(&metrics), clock));
-    }
+    measure(&mut collector, &metrics);
     let collector = Arc::new(collector);
     let api = config.api.as_ref().map(|api| {
         let measured = (Arc::clone(&metrics), api.wait);
@@ -172,6 +166,19 @@ pub fn serving(config: &Config, metrics: Arc<Metrics>) -> Result<Serving, Assemb
     let heard = watched(config).into_iter().map(|(_, tombstones)| tombstones).filter(|tombstones| tombstones.notify);
     let heard = heard.collect();
     Ok(Serving { collector, metrics, bell, api, certificate: certificate.transpose()?, heard, runs: Runs::Here })
+}
+
+/// From now on the time is taken of whatever its clients do.
+fn measure(collector: &mut Collector, metrics: &Metrics) {
+    let Collector { liveness, ledger, stores, clock, .. } = collector;
+    *liveness = Arc::new(MeasuredSources::new(Arc::clone(liveness), metrics, Arc::clone(clock)));
+    *ledger = Arc::new(MeasuredLedger::new(Arc::clone(ledger), metrics, Arc::clone(clock)));
+    for ManagedStore { store, .. } in stores {
+        if let Some(pace) = store.pace() {
+            metrics.paced(store.name(), pace);
+        }
+        *store = Arc::new(MeasuredStore::new(Arc::clone(store), metrics, Arc::clone(clock)));
+    }
 }
 
 /// Who may use the API. Connects to nothing.
@@ -277,7 +284,7 @@ fn postgres(config: &Config, what: String, url: &SecretUrl) -> Postgres {
         what,
         url: SecretString::from(url.expose()),
         call_timeout: config.limits.call_timeout,
-        idle_timeout: IDLE_TIMEOUT,
+        idle_timeout: config.limits.lock_timeout,
         application: format!("course-gc/{}", config.installation),
     }
 }

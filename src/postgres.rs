@@ -16,7 +16,7 @@ use pooler::OwnProcess;
 
 pub use lock::{Lock, LockSession, Question};
 
-/// What [`Postgres::idle_timeout`] should be: several heartbeats, and short enough to wait for after a crash.
+/// What [`Postgres::idle_timeout`] is unless it is configured: several heartbeats, and short enough to wait for.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the server looks whether the client is still there while it works on a query.
 const CONNECTION_CHECK: Duration = Duration::from_secs(1);

@@ -25,6 +25,7 @@ use tokio::{
     },
     sync::{oneshot, watch},
     task::JoinSet,
+    time::Instant,
 };
 
 use crate::ports::free_port;
@@ -90,6 +91,14 @@ struct Switch {
     /// Connections whose client waits for an answer, and the most that there were.
     waiting: AtomicUsize,
     most_waiting: AtomicUsize,
+    noted: Mutex<Noted>,
+}
+
+/// When clients sent a text.
+#[derive(Default)]
+struct Noted {
+    needle: Option<Vec<u8>>,
+    at: Vec<Instant>,
 }
 
 /// Whether the client of a connection waits for an answer.
@@ -116,6 +125,7 @@ impl Proxy {
             awaited: Mutex::new(None),
             waiting: AtomicUsize::new(0),
             most_waiting: AtomicUsize::new(0),
+            noted: Mutex::default(),
         });
         let (end, ended) = oneshot::channel();
         let (tell, told) = mpsc::channel();
@@ -168,6 +178,16 @@ impl Proxy {
         self.switch.most_waiting.load(Ordering::SeqCst)
     }
 
+    /// Notes from now on when clients send this text, as [`Proxy::noted`] tells.
+    pub fn note(&self, needle: &[u8]) {
+        *self.switch.noted() = Noted { needle: Some(needle.to_vec()), at: Vec::new() };
+    }
+
+    /// When clients sent what is noted: the moments at which it was passed on.
+    pub fn noted(&self) -> Vec<Instant> {
+        self.switch.noted().at.clone()
+    }
+
     /// Whether nothing is waited for (any more).
     pub fn has_switched(&self) -> bool {
         self.switch.lock().is_none()
@@ -187,6 +207,23 @@ impl Drop for Proxy {
 impl Switch {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Awaited>> {
         self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn noted(&self) -> std::sync::MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what is in this chunk, be it that a part of it came at the end of the one before, of which `tail` is what is left.
+    fn note(&self, tail: &mut Vec<u8>, chunk: &[u8]) {
+        let mut noted = self.noted();
+        let Some(needle) = &noted.needle else { return };
+        tail.extend_from_slice(chunk);
+        let found = tail.windows(needle.len()).any(|window| window == needle);
+        // Less than the whole text, so that nothing is noted twice.
+        tail.drain(..tail.len().saturating_sub(needle.len() - 1));
+        if found {
+            noted.at.push(Instant::now());
+        }
     }
 
     fn to(&self, behaviour: Behaviour) {
@@ -311,7 +348,7 @@ async fn connection(client: TcpStream, server: u16, switch: Arc<Switch>) {
 async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, waiting: &Waiting<'_>) -> std::io::Result<()> {
     let switch = waiting.switch;
     let mut chunk = vec![0; CHUNK];
-    let mut seen = Vec::new();
+    let (mut seen, mut tail) = (Vec::new(), Vec::new());
     loop {
         let length = from.read(&mut chunk).await?;
         if length == 0 {
@@ -326,6 +363,7 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, waiting: &Wai
             return Ok(());
         }
         if state.behaviour != Behaviour::Silent {
+            switch.note(&mut tail, &chunk[..length]);
             to.write_all(&chunk[..length]).await?;
         }
     }

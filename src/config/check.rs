@@ -205,6 +205,7 @@ impl Check<'_> {
         let (second, half_minute) = (Duration::from_secs(1), Duration::from_secs(30));
         self.duration("limits.confirmation", limits.confirmation, second, half_minute);
         self.duration("limits.call_timeout", limits.call_timeout, second / 10, 10 * half_minute);
+        self.duration("limits.lock_timeout", limits.lock_timeout, 2 * second, 10 * half_minute);
     }
 
     fn grace(&mut self, grace: &Grace, limits: &Limits) {

@@ -159,6 +159,9 @@ section! {
         confirmation: Duration = "5s";
         /// How long one call to a database or a store may take.
         call_timeout: Duration = "10s";
+        /// After so long without a sign from a collector that hangs, the databases take its locks away, and
+        /// another may go on; of one that ends they know at once. At least 2s.
+        lock_timeout: Duration = "30s";
         /// Floors and ceilings that these limits may pass: short_grace, short_quarantine, large_drop,
         /// large_share.
         i_accept: Vec<LimitAccept> = "[]";

@@ -251,6 +251,8 @@ pub struct QuarantineReport {
     pub bytes: u64,
     /// Of these bytes, what archives take: the configuration limits that.
     pub archive_bytes: u64,
+    /// How much of the disk with the archives is free, in percent; none where they lie in a bucket.
+    pub free_percent: Option<u8>,
     /// When the run began that made the oldest of them, before any was purged.
     pub oldest: Option<DateTime<Utc>>,
     /// Copies that had expired and were purged.

@@ -101,6 +101,8 @@ pub struct SeenQuarantine {
     pub bytes: u64,
     /// What archives take. Older reports do not tell.
     pub archive_bytes: Option<u64>,
+    /// How much of the disk with the archives was free, in percent. Older reports do not tell.
+    pub free_percent: Option<u8>,
     /// When the oldest copy was made.
     pub oldest: Option<DateTime<Utc>>,
 }

@@ -210,7 +210,8 @@ mod tests {
         };
         let jobs =
             SeenStore { name: "jobs".into(), complete: false, adopted: false, sources: Vec::new(), ..cache.clone() };
-        let quarantine = SeenQuarantine { copies: 2, bytes: 30, archive_bytes: None, oldest: Some(at(7)) };
+        let quarantine =
+            SeenQuarantine { copies: 2, bytes: 30, archive_bytes: None, free_percent: None, oldest: Some(at(7)) };
         let seen = Seen {
             halted: true,
             misplaced: true,

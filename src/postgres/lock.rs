@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use super::pooler::OwnProcess;
 use super::{AdvisoryLock, BEGIN_QUESTION, LOCK_CLASS, Postgres, PostgresError, pooler};
 
-/// How often a lock session gives a sign.
+/// How often a lock session gives a sign, and at least three times before [`Postgres::idle_timeout`] is over.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// A lock that is held until it is released, lost or dropped (S10).
@@ -183,7 +183,7 @@ impl Question<'_> {
 
 /// Gives a sign now and then, so that the server knows the session to be alive. A question under way is sign enough.
 async fn beat(inner: Arc<Inner>) {
-    let mut ticks = tokio::time::interval(HEARTBEAT);
+    let mut ticks = tokio::time::interval(HEARTBEAT.min(inner.postgres.idle_timeout / 4));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

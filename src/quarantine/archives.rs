@@ -186,6 +186,14 @@ impl Archives {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// How much of the disk below is free, in percent; `None` where there is no such disk.
+    ///
+    /// # Errors
+    /// If it cannot be looked at.
+    pub async fn free_percent(&self) -> Result<Option<u8>, QuarantineError> {
+        Ok(self.place.free_percent().await?)
+    }
+
     /// The items of one of a copy's parts.
     ///
     /// # Errors

@@ -94,6 +94,10 @@ pub(super) async fn purge(collector: &Collector, locks: &Locks, report: &mut Run
     told.archive_bytes = collector.quarantine.archives.used();
     told.oldest = runs.into_iter().filter_map(began).min();
     told.errors = errors.into_iter().map(|(of, error)| format!("{of}: {error}")).collect();
+    match collector.quarantine.archives.free_percent().await {
+        Ok(free) => told.free_percent = free,
+        Err(error) => told.errors.push(chain(&error)),
+    }
     if report.paused.is_none() {
         for copy in copies.iter().filter(|copy| copy.id.expires_at <= report.started_at) {
             let store = stores.iter().find(|store| store.name() == copy.store);

@@ -63,6 +63,8 @@ metrics! {
         quarantine_bytes: IntGauge = "course_gc_quarantine_bytes" [];
         /// What archives take of it, which the configuration limits.
         quarantine_archive_bytes: IntGauge = "course_gc_quarantine_archive_bytes" [];
+        /// How much of the disk with the archives was free; NaN before the first run, and where they lie in a bucket.
+        quarantine_free: Gauge = "course_gc_quarantine_free_ratio" [];
         /// When the oldest of these copies was made; 0 if there is none.
         quarantine_oldest: Gauge = "course_gc_quarantine_oldest_timestamp_seconds" [];
         /// Requests of the delete path that are promised and not yet done.
@@ -90,6 +92,10 @@ impl Known {
         for store in stores {
             let groups: Vec<&OrphanGroup> = standing.orphans.iter().filter(|group| group.store == *store).collect();
             self.tell_orphans(store, &groups, standing.now);
+        }
+        if standing.last_ended.is_none() {
+            // A 0 would say that the disk is full.
+            self.quarantine_free.set(f64::NAN);
         }
         if let Some(seen) = &standing.seen {
             self.tell_seen(seen, stores);
@@ -124,6 +130,7 @@ impl Known {
             self.quarantine_copies.set(gauge(quarantine.copies));
             self.quarantine_bytes.set(gauge(quarantine.bytes));
             self.quarantine_archive_bytes.set(gauge(quarantine.archive_bytes.unwrap_or(0)));
+            self.quarantine_free.set(quarantine.free_percent.map_or(f64::NAN, |percent| f64::from(percent) / 100.0));
             self.quarantine_oldest.set(stamp(quarantine.oldest));
         }
         let stores: BTreeSet<&String> = stores.iter().collect();

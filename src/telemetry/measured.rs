@@ -1,136 +1,75 @@
-//! A store whose operations are timed.
+//! Clients whose operations are timed: the stores, the ledger, the liveness sources. Each is wrapped in its own trait, so that who
+//! uses it does not know, and what it does stays as it was.
 
-use std::collections::BTreeSet;
+pub(super) mod ledger;
+pub(super) mod liveness;
+mod store;
+
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
-use tokio::sync::mpsc;
+use prometheus::{HistogramVec, IntCounterVec};
 
-use super::metrics::Metrics;
 use crate::clock::Clock;
-use crate::domain::ids::CourseId;
-use crate::domain::inventory::{Census, SourceIndex};
-use crate::domain::markers::Marker;
-use crate::pace::Pace;
-use crate::stores::copies::{Copied, Copies, CopyId, InPlace, Item, PutBack, Restoring};
-use crate::stores::{Handle, Referenced, References, Removed, Store, StoreError, Targets};
-use crate::sweep::Condemned;
 
-/// A store of which each operation is measured: how long it took, and whether it failed.
-pub struct Measured {
-    store: Arc<dyn Store>,
-    metrics: Arc<Metrics>,
+pub use ledger::MeasuredLedger;
+pub use liveness::MeasuredSources;
+pub use store::MeasuredStore;
+
+/// Takes the time of what a client does, and counts what failed.
+#[derive(Clone)]
+struct Stopwatch {
+    client: Arc<str>,
+    seconds: HistogramVec,
+    errors: IntCounterVec,
     clock: Arc<dyn Clock>,
 }
 
-impl Measured {
-    /// Measures a store.
-    pub fn new(store: Arc<dyn Store>, metrics: Arc<Metrics>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, metrics, clock }
+impl Stopwatch {
+    /// `seconds` and `errors` have the labels client (or store) and operation.
+    fn new(client: &str, (seconds, errors): (&HistogramVec, &IntCounterVec), clock: Arc<dyn Clock>) -> Self {
+        Self { client: client.into(), seconds: seconds.clone(), errors: errors.clone(), clock }
     }
 
     async fn timed<T>(&self, operation: &'static str, doing: impl Future<Output = T>) -> T {
-        let began = self.clock.since_boot();
+        let began = self.now();
         let done = doing.await;
-        let took = self.clock.since_boot().saturating_sub(began);
-        let labels = &[self.store.name(), operation];
-        self.metrics.done.client_seconds.with_label_values(labels).observe(took.as_secs_f64());
+        self.took(operation, began);
         done
     }
 
-    async fn tried<T>(
+    /// The same, and counts an error if it is one: another's lock is none.
+    async fn tried<T, E>(
         &self,
         operation: &'static str,
-        doing: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
+        doing: impl Future<Output = Result<T, E>>,
+        is_failure: impl Fn(&E) -> bool,
+    ) -> Result<T, E> {
         let tried = self.timed(operation, doing).await;
-        if tried.is_err() {
-            self.metrics.done.client_errors.with_label_values(&[self.store.name(), operation]).inc();
+        if tried.as_ref().is_err_and(is_failure) {
+            self.failed(operation);
         }
         tried
     }
+
+    /// Since boot.
+    fn now(&self) -> Duration {
+        self.clock.since_boot()
+    }
+
+    fn took(&self, operation: &'static str, began: Duration) {
+        let took = self.now().saturating_sub(began);
+        self.seconds.with_label_values(&[&*self.client, operation]).observe(took.as_secs_f64());
+    }
+
+    fn failed(&self, operation: &'static str) {
+        self.errors.with_label_values(&[&*self.client, operation]).inc();
+    }
 }
 
-#[async_trait]
-impl Store for Measured {
-    fn name(&self) -> &str {
-        self.store.name()
-    }
-
-    fn kind(&self) -> &'static str {
-        self.store.kind()
-    }
-
-    fn sources(&self) -> &[String] {
-        self.store.sources()
-    }
-
-    fn batch_limit(&self) -> usize {
-        self.store.batch_limit()
-    }
-
-    fn reference_query(&self) -> Option<&str> {
-        self.store.reference_query()
-    }
-
-    fn pace(&self) -> Option<&Pace> {
-        self.store.pace()
-    }
-
-    fn in_place(&self) -> Option<&dyn InPlace> {
-        self.store.in_place()
-    }
-
-    async fn identity(&self) -> Result<String, StoreError> {
-        self.tried("identity", self.store.identity()).await
-    }
-
-    async fn marker(&self) -> Result<Option<Marker>, StoreError> {
-        self.tried("marker", self.store.marker()).await
-    }
-
-    async fn move_marker(&self, from: Option<&Marker>, to: &Marker) -> Result<bool, StoreError> {
-        self.tried("move_marker", self.store.move_marker(from, to)).await
-    }
-
-    async fn mark_newcomers(&self) -> Result<(), StoreError> {
-        self.tried("move_marker", self.store.mark_newcomers()).await
-    }
-
-    async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {
-        self.tried("inventory", self.store.inventory(census)).await
-    }
-
-    async fn locate(&self, targets: &Targets, handles: mpsc::Sender<Handle>) -> Result<(), StoreError> {
-        self.tried("locate", self.store.locate(targets, handles)).await
-    }
-
-    async fn referenced(
-        &self,
-        courses: &BTreeSet<CourseId>,
-        references: References<'_>,
-    ) -> Result<Referenced, StoreError> {
-        self.tried("referenced", self.store.referenced(courses, references)).await
-    }
-
-    async fn copy(&self, id: &CopyId, handles: &[Handle], copies: &mut dyn Copies) -> Result<Vec<Copied>, StoreError> {
-        self.tried("copy", self.store.copy(id, handles, copies)).await
-    }
-
-    async fn put_back(&self, items: &[Item], restoring: Restoring) -> Vec<PutBack> {
-        self.timed("put_back", self.store.put_back(items, restoring)).await
-    }
-
-    async fn delete(&self, batch: &Condemned) -> Removed {
-        self.timed("delete", self.store.delete(batch)).await
-    }
-
-    async fn tidy(&self, now: DateTime<Utc>, untouched_for: TimeDelta) -> Result<(), StoreError> {
-        self.tried("tidy", self.store.tidy(now, untouched_for)).await
-    }
-
-    async fn remaining(&self, targets: &Targets) -> Result<Vec<(SourceIndex, CourseId, u64)>, StoreError> {
-        self.tried("remaining", self.store.remaining(targets)).await
+impl fmt::Debug for Stopwatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stopwatch").field("client", &self.client).finish_non_exhaustive()
     }
 }

@@ -19,6 +19,7 @@ use prometheus::{
 
 use super::declare::{Declared, metrics};
 use super::known::{Known, gauge};
+use super::measured::{ledger, liveness};
 use super::process::Process;
 use crate::clock;
 use crate::config::Config;
@@ -80,6 +81,10 @@ metrics! {
         client_seconds: HistogramVec = "course_gc_client_duration_seconds" ["store", "operation"];
         /// Operations of a store's client that failed.
         client_errors: IntCounterVec = "course_gc_client_errors_total" ["store", "operation"];
+        /// How long the ledger, or all liveness sources together, took for an operation, which may be many questions; of references, to the last.
+        database_seconds: HistogramVec = "course_gc_database_duration_seconds" ["client", "operation"];
+        /// Operations of the ledger or the liveness sources that failed; that another holds the lock is no failure.
+        database_errors: IntCounterVec = "course_gc_database_errors_total" ["client", "operation"];
         /// Orphans that no earlier run or plan had seen: leaks, but for those with the evidence requested.
         orphans_found: IntCounterVec = "course_gc_orphans_found_total" ["store", "evidence"];
         /// Runs in which the store could not be listed, or not be swept, to the end.
@@ -150,6 +155,8 @@ metrics! {
         quarantine_keep: Gauge = "course_gc_config_quarantine_keep_seconds" [];
         /// The most that archives in quarantine may take.
         quarantine_max: IntGauge = "course_gc_config_quarantine_max_bytes" [];
+        /// The least of the disk with the archives that must stay free.
+        quarantine_min_free: Gauge = "course_gc_config_quarantine_min_free_ratio" [];
     }
 }
 
@@ -200,6 +207,12 @@ impl Metrics {
         for outcome in CLEANUP_OUTCOMES {
             done.cleanup_requests.with_label_values(&[outcome]);
         }
+        let of_ledger = ledger::OPERATIONS.iter().map(|operation| [ledger::CLIENT, operation]);
+        let of_liveness = liveness::OPERATIONS.iter().map(|operation| [liveness::CLIENT, operation]);
+        for labels in of_ledger.chain(of_liveness) {
+            done.database_seconds.with_label_values(&labels);
+            done.database_errors.with_label_values(&labels);
+        }
         for (store, kind) in stores {
             done.store_info.with_label_values(&[store, kind]).set(1);
             done.of_store(store);
@@ -232,6 +245,7 @@ impl Metrics {
         self.done.confirmation.set(limits.confirmation.as_secs_f64());
         self.done.quarantine_keep.set(config.quarantine.keep.as_secs_f64());
         self.done.quarantine_max.set(gauge(config.quarantine.max_size.get()));
+        self.done.quarantine_min_free.set(ratio(config.quarantine.min_free.get()));
     }
 
     /// A store is called at this pace.

@@ -11,6 +11,8 @@ use course_gc::liveness::{Liveness, LivenessSource, LivenessSources, PostgresSou
 use course_gc::postgres::{AdvisoryLock, IDLE_TIMEOUT, Lock, LockSession, Postgres, PostgresError};
 use sandbox::Database;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::runtime::Builder;
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use crate::support::eventually;
@@ -386,9 +388,14 @@ async fn s10_a_lock_that_somebody_released_is_noticed() -> Result<()> {
 #[tokio::test]
 async fn s10_a_session_that_gives_no_sign_loses_its_lock() -> Result<()> {
     let bed = Bed::new().await?;
-    // Less than a heartbeat: for the server, this session is frozen.
     let impatient = Postgres { idle_timeout: Duration::from_millis(200), ..bed.postgres() };
-    let frozen = LockSession::open(&impatient, AdvisoryLock::Liveness).await?;
+    // Nothing drives what it runs on, once it is open: it is frozen.
+    let elsewhere = Builder::new_current_thread().enable_all().build()?;
+    let open = move || {
+        let opened = elsewhere.block_on(LockSession::open(&impatient, AdvisoryLock::Liveness));
+        opened.map(|session| (elsewhere, session))
+    };
+    let (elsewhere, frozen) = spawn_blocking(open).await??;
     let next = eventually("the lock is free", async || {
         match LockSession::open(&bed.postgres(), AdvisoryLock::Liveness).await {
             Ok(session) => Ok(Some(session)),
@@ -397,8 +404,13 @@ async fn s10_a_session_that_gives_no_sign_loses_its_lock() -> Result<()> {
         }
     })
     .await?;
-    assert!(frozen.verify().await.is_err());
-    assert!(matches!(frozen.verify().await, Err(PostgresError::Lost { .. })));
+    let thaw = move || {
+        elsewhere.block_on(async {
+            assert!(frozen.verify().await.is_err());
+            assert!(matches!(frozen.verify().await, Err(PostgresError::Lost { .. })));
+        });
+    };
+    spawn_blocking(thaw).await?;
     next.verify().await?;
     Box::new(next).release().await;
     Ok(())

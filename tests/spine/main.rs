@@ -7,6 +7,7 @@ mod approvals;
 mod callers;
 mod campus;
 mod cleanup;
+mod contested;
 mod creation;
 mod faults;
 mod gates;

@@ -126,7 +126,8 @@ impl Serving {
         self.beyond(&ended, self.metric(&ended).await? + 1.0).await
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.program.id().context("it serves")?)?).context("no pid")?;
         Ok(kill_process(pid, signal)?)
     }

@@ -30,6 +30,7 @@ fn the_report_shows_each_value_and_where_it_comes_from() {
     limits.cap_courses                   none                           default
     limits.confirmation                  5s                             default
     limits.call_timeout                  10s                            default
+    limits.lock_timeout                  30s                            default
     limits.i_accept                      []                             default
     stores.cache.kind                    redis                          config.yaml:8:11
     stores.cache.url                     redis://cache:6379/0           config.yaml:9:10

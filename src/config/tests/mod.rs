@@ -66,6 +66,7 @@ fn the_least_configuration_has_the_documented_defaults() {
     assert_eq!((limits.breaker_courses, limits.breaker_bytes.get()), (1000, 50_000_000_000));
     assert_eq!(limits.cap_courses, None);
     assert_eq!((limits.confirmation, limits.call_timeout), (hour / 720, hour / 360));
+    assert_eq!(limits.lock_timeout, crate::postgres::IDLE_TIMEOUT);
     assert!(limits.i_accept.is_empty());
     let store = redis(&config);
     assert_eq!((store.scan_count, store.batch), (1000, 1000));

@@ -198,6 +198,10 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
             "config.yaml:12:25: limits.call_timeout: 1h is out of range; write 100ms to 5m",
         ),
         (
+            least("limits: { lock_timeout: 1s }\n"),
+            "config.yaml:12:25: limits.lock_timeout: 1s is out of range; write 2s to 5m",
+        ),
+        (
             least("grace: { tombstoned: 59s }\n"),
             "config.yaml:12:22: grace.tombstoned: 59s is below the floor of 1m; raise it, or add short_grace to limits.i_accept",
         ),

@@ -222,13 +222,15 @@ async fn kept(watch: &Watch, addresses: Addresses) -> Result<()> {
     serving.end(Signal::TERM).await?;
 
     let nearly = format!("{:.0}B", archives * 1.1);
-    let size = [QUICK, ("COURSE_GC_QUARANTINE_MAX_SIZE", nearly.as_str())];
-    let first = Serving::start_with(&installation, &size)?;
-    let second = Serving::start_with(&installation, &size)?;
+    // And no disk is as empty as this asks for.
+    let room = [QUICK, ("COURSE_GC_QUARANTINE_MAX_SIZE", nearly.as_str()), ("COURSE_GC_QUARANTINE_MIN_FREE", "100%")];
+    let first = Serving::start_with(&installation, &room)?;
+    let second = Serving::start_with(&installation, &room)?;
     first.ready().await?;
     second.ready().await?;
     watch.scrape(JOB, &[&first, &second])?;
     watch.fires(JOB, "CourseGcQuarantineNearlyFull").await?;
+    watch.fires(JOB, "CourseGcQuarantineDiskNearlyFull").await?;
 
     // One is at work, and loses its locks without noticing; so the other begins.
     let held = hold(&installation).await?;

@@ -1,0 +1,243 @@
+//! S10 with three replicas of `serve`, which are real processes: whichever works is killed, frozen past its lock, robbed of its sessions, cut
+//! off, or loses its database to a restart; at random, again and again.
+//!
+//! What each of them sends to the stores is seen there, and who holds the locks is asked of Postgres; none of them is believed.
+
+mod blow;
+mod replica;
+mod sightings;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use sandbox::campus::{Campus, CampusSize, CourseId};
+use sandbox::config::Settings;
+use sandbox::{Addresses, Difference, Postgres, Qdrant, Redis, Snapshot, World};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::support::Installation;
+use crate::tables::TABLE;
+use blow::{Blow, Moment};
+use replica::{Replica, Servers};
+use sightings::{Sightings, Watch};
+
+/// How long a confirmation is good, and how long one call may take: what may pass between the loss of a lock and the last delete.
+const CONFIRMATION: Duration = Duration::from_secs(2);
+const CALL: Duration = Duration::from_secs(3);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How many courses are deleted before each blow.
+const DYING: usize = 3;
+/// A blow or its end is waited for so long, on a busy machine: a replica whose run failed pauses for 30 s, and all three may.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The campus, its replicas, and who watches them.
+struct Scene {
+    installation: Installation,
+    campus: Campus,
+    replicas: Vec<Replica>,
+    watch: Watch,
+    servers: Servers,
+    /// What lay in the stores at first.
+    before: Snapshot,
+    /// Who is going to be deleted.
+    doomed: Vec<CourseId>,
+    deleted: BTreeSet<CourseId>,
+    _world: World,
+}
+
+impl Scene {
+    async fn set(rounds: usize) -> Result<Self> {
+        let (world, postgres, redis, qdrant) =
+            tokio::try_join!(World::create(), Postgres::start(), Redis::start(), Qdrant::start())?;
+        let servers = Servers { postgres, redis, qdrant };
+        let addresses = Addresses {
+            postgres: servers.postgres.create_database("campus").await?,
+            redis: servers.redis.url(),
+            qdrant: servers.qdrant.url(),
+            qdrant_api_key: None,
+            alias: "course_embeddings".to_owned(),
+            ..world.addresses()
+        };
+        let seconds = |name: &str, of: Duration| format!("{name}: {}s", of.as_secs());
+        let limits = vec![
+            seconds("confirmation", CONFIRMATION),
+            seconds("call_timeout", CALL),
+            seconds("lock_timeout", LOCK_TIMEOUT),
+            "refuse_drop: 50%".to_owned(),
+        ];
+        let settings = Settings {
+            cron: "* * * * * *".to_owned(),
+            departed: "0s".to_owned(),
+            limits,
+            tables: vec![TABLE.to_owned()],
+            ..Settings::default()
+        };
+        let doomed = rounds * DYING;
+        let size = CampusSize { courses: 2 * doomed + 40, doomed, points: 2, ..CampusSize::default() };
+        let (installation, campus) = Installation::over(addresses, &settings, size).await?;
+        let before = Snapshot::take(&installation.stores).await?;
+        let watch = Watch::begin(&installation, replica::NAMES).await?;
+        let replicas = replica::NAMES.map(|name| Replica::start(name, &installation, &servers));
+        let doomed = campus.doomed().into_iter().collect();
+        let deleted = BTreeSet::new();
+        let replicas = replicas.into_iter().collect::<Result<_>>()?;
+        Ok(Self { installation, campus, replicas, watch, servers, before, doomed, deleted, _world: world })
+    }
+
+    /// The platform deletes some courses, and everything that they have stays behind.
+    async fn leak(&mut self) -> Result<()> {
+        let dying: Vec<CourseId> = self.doomed.drain(..DYING.min(self.doomed.len())).collect();
+        for course in dying {
+            self.campus.delete_row(&self.installation.stores, course).await?;
+            self.deleted.insert(course);
+        }
+        Ok(())
+    }
+
+    /// Waits for the moment at which somebody is struck, and returns who it is.
+    async fn comes_to(&self, moment: Moment) -> Result<&'static str> {
+        let waiting = async {
+            loop {
+                let leader = self.watch.leads();
+                let is_it = match moment {
+                    Moment::Leading { .. } => leader.is_some(),
+                    Moment::Sweeping { .. } => leader.is_some() && self.sweeps().await?,
+                };
+                if let (true, Some(leader)) = (is_it, leader) {
+                    sleep(moment.delay()).await;
+                    if self.watch.leads() == Some(leader) {
+                        return Ok(leader);
+                    }
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, waiting).await.context("nobody works")?
+    }
+
+    /// Whether the latest run is in the middle of a batch.
+    async fn sweeps(&self) -> Result<bool> {
+        let open = "SELECT EXISTS (SELECT FROM course_gc.intents WHERE closed_at IS NULL \
+                    AND run_id = (SELECT id FROM course_gc.runs ORDER BY ordinal DESC LIMIT 1))";
+        Ok(sqlx::query_scalar(open).fetch_one(&self.installation.stores.postgres).await?)
+    }
+
+    /// Waits until the locks are held by somebody, who is none of `not`, later than `since`. Returns how long that took.
+    async fn taken_over(&self, since: Instant, not: Option<&str>) -> Result<Duration> {
+        let waiting = async {
+            loop {
+                if let Some(at) = self.watch.led_after(since, not) {
+                    return at.saturating_duration_since(since);
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, waiting).await.context("nobody takes over")
+    }
+
+    /// Strikes whoever works; returns when another one works, or for what strikes nobody alone, anyone.
+    async fn strike(&mut self, blow: Blow, leader: &'static str) -> Result<Duration> {
+        let at = self.replicas.iter().position(|replica| replica.name == leader).context("one of them")?;
+        let since = Instant::now();
+        match blow {
+            Blow::Killed => {
+                self.replicas[at].kill().await?;
+                let took = self.taken_over(since, Some(leader)).await?;
+                self.replicas[at].start_again(&self.installation)?;
+                Ok(took)
+            }
+            Blow::Frozen { longer } => {
+                self.replicas[at].signal(Signal::STOP)?;
+                let took = self.taken_over(since, Some(leader)).await?;
+                // Whatever it meant to send is out of date when it wakes.
+                sleep(CONFIRMATION + CALL + longer).await;
+                self.watch.wakes(leader);
+                self.replicas[at].signal(Signal::CONT)?;
+                Ok(took)
+            }
+            Blow::Terminated => {
+                let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1";
+                sqlx::query(end).bind(leader).execute(&self.installation.stores.postgres).await?;
+                self.taken_over(since, Some(leader)).await
+            }
+            Blow::CutOff => {
+                self.replicas[at].cut_off();
+                self.taken_over(since, Some(leader)).await
+            }
+            Blow::Restarted => {
+                self.servers.postgres.restart().await?;
+                self.taken_over(Instant::now(), None).await
+            }
+        }
+    }
+
+    /// Waits until nothing is left of who was deleted, lets everybody end in order, and looks whether all is as it should be.
+    async fn ends_well(mut self) -> Result<Sightings> {
+        let expected = self.campus.gone(&self.deleted).into_iter().filter(|resource| self.before.contains(resource));
+        let expected = Difference { gone: expected.collect(), ..Difference::default() };
+        let finished = async {
+            loop {
+                let now = Snapshot::take(&self.installation.stores).await?;
+                if self.before.diff(&now).gone.len() >= expected.gone.len() && !self.is_open().await? {
+                    return anyhow::Ok(());
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        timeout(PATIENCE, finished).await.context("leaks are left")??;
+        for replica in &mut self.replicas {
+            replica.end().await?;
+        }
+        let after = Snapshot::take(&self.installation.stores).await?;
+        ensure!(self.before.diff(&after) == expected, "nothing but the leaks is gone");
+        let alive = "SELECT count(*) FROM course_gc.runs \
+                     WHERE jsonb_path_exists(report, '$.stores[*].live_after_delete[*]')";
+        let alive: i64 = sqlx::query_scalar(alive).fetch_one(&self.installation.stores.postgres).await?;
+        ensure!(alive == 0, "nobody who lives was taken for dead");
+        self.watch.end(&self.installation, &self.replicas).await
+    }
+
+    async fn is_open(&self) -> Result<bool> {
+        let open = "SELECT EXISTS (SELECT FROM course_gc.intents WHERE closed_at IS NULL)";
+        Ok(sqlx::query_scalar(open).fetch_one(&self.installation.stores.postgres).await?)
+    }
+}
+
+async fn contested(rounds: usize, seed: u64) -> Result<()> {
+    println!("{rounds} rounds; again with SEED={seed} ROUNDS={rounds}");
+    let mut scene = Scene::set(rounds).await?;
+    let mut takeovers = Vec::new();
+    for (number, (blow, moment)) in (1..).zip(blow::all(rounds, seed)) {
+        scene.leak().await?;
+        let leader = scene.comes_to(moment).await.with_context(|| format!("round {number}, before {blow:?}"))?;
+        let took = scene.strike(blow, leader).await.with_context(|| format!("round {number}: {blow:?}"))?;
+        println!("{number:>3} {leader:<6} {moment:?}: {blow:?}; taken over after {:.1} s", took.as_secs_f64());
+        takeovers.push((blow, took));
+    }
+    let sightings = scene.ends_well().await?;
+    // Nobody can exclude that a process is frozen between its last look at the clock and the send (S1).
+    let (woken, late): (Vec<_>, Vec<_>) =
+        sightings.later_than(CONFIRMATION + CALL).into_iter().partition(|(delete, _)| sightings.is_of_who_woke(delete));
+    ensure!(late.is_empty(), "deletes of who had lost the lock: {late:#?}");
+    ensure!(woken.len() <= 1 + rounds / 50, "more than chance was sent by who had just been woken: {woken:#?}");
+    for store in ["vectors", "cache", "rows", "uploads", "enrichments"] {
+        ensure!(sightings.of(store) > 0, "no delete was seen in {store}");
+    }
+    println!("{}; {} of them in flight when their sender froze", sightings.summary(), woken.len());
+    println!("{}", blow::summary(&takeovers));
+    Ok(())
+}
+
+fn number<T: std::str::FromStr>(variable: &str, default: T) -> T {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Each blow twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "of `make deep`, until it is known why nobody took over within two minutes on a machine that did much else"]
+async fn s10_whoever_loses_the_lock_deletes_no_more_and_another_goes_on() -> Result<()> {
+    contested(number("ROUNDS", 10), number("SEED", 1)).await
+}
