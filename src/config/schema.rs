@@ -67,7 +67,9 @@ fn section(fields: &[FieldDoc], kind: Option<&str>) -> Json {
             }
         }
     }
-    json!({ "type": "object", "additionalProperties": false, "required": required, "properties": properties })
+    // One of which nothing has to be said may stand there without anything beneath it.
+    let kind = if required.is_empty() { json!(["object", "null"]) } else { json!("object") };
+    json!({ "type": kind, "additionalProperties": false, "required": required, "properties": properties })
 }
 
 /// What a field's declaration says besides its form.

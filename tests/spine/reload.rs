@@ -71,8 +71,8 @@ async fn a_changed_configuration_takes_effect_between_runs_and_a_bad_one_never()
     let serving = Serving::start(&installation)?;
     serving.ready().await?;
     another_two(&serving).await?;
-    let before = Snapshot::take(&installation.stores).await?;
     let deleted = campus.delete_doomed(&installation.stores).await?;
+    let before = Snapshot::take(&installation.stores).await?;
     another_two(&serving).await?;
     let difference = async || -> Result<Difference> { Ok(before.diff(&Snapshot::take(&installation.stores).await?)) };
     assert_eq!(difference().await?, Difference::default(), "a grace of a month holds all of it");
