@@ -1,6 +1,7 @@
 //! The only place where clients are built: a [`Collector`] from a [`Config`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,12 +10,11 @@ use secrecy::SecretString;
 use crate::cleanup::Bell;
 use crate::clock::MachineClock;
 use crate::config::{
-    self, BullmqStore, Config, CourseIdKind, FilesStore, LivenessAccept, ObjectsStore, QdrantStore, RedisStore,
+    self, BullmqStore, Config, FilesStore, LivenessAccept, ObjectsStore, PaceConfig, QdrantStore, RedisStore,
     SecretUrl, StoreConfig, TableStore,
 };
 use crate::doctor::Patient;
 use crate::domain::evidence::Graces;
-use crate::domain::ids::IdType;
 use crate::domain::plan::Limits;
 use crate::http::access::{Access, Jwt, JwtSettings, KeySource, Rates, RoleSettings, Scope, Token, Tokens};
 use crate::http::api::Api;
@@ -22,6 +22,7 @@ use crate::http::tls::{Certificate, CertificateFiles, TlsError};
 use crate::ledger::{LedgerError, PostgresLedger};
 use crate::liveness::{LivenessSource, PostgresSources, Risk};
 use crate::office::Office;
+use crate::pace::{self, Pace};
 use crate::postgres::role::Login;
 use crate::postgres::{IDLE_TIMEOUT, Postgres};
 use crate::quarantine::{Archives, Key, ObjectPlace, Quarantine, Room};
@@ -88,7 +89,7 @@ pub enum AssemblyError {
 /// If its URL cannot be read.
 pub fn ledger(config: &Config) -> Result<PostgresLedger, AssemblyError> {
     let postgres = postgres(config, "the ledger".to_owned(), config.ledger_url());
-    PostgresLedger::new(postgres, id_type(config)).map_err(AssemblyError::Ledger)
+    PostgresLedger::new(postgres, config.course_id).map_err(AssemblyError::Ledger)
 }
 
 /// The liveness sources alone. Connects to nothing.
@@ -101,7 +102,7 @@ pub fn liveness(config: &Config) -> PostgresSources {
         tombstones: tombstones(config, name, source),
         organizations: source.organizations.clone(),
     });
-    PostgresSources { id_type: id_type(config), sources: sources.collect() }
+    PostgresSources { id_type: config.course_id, sources: sources.collect() }
 }
 
 /// The liveness sources that keep tombstones, by name. Connects to nothing.
@@ -118,7 +119,7 @@ pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
     let limits = &config.limits;
     Ok(Collector {
         installation: config.installation.clone(),
-        id_type: id_type(config),
+        id_type: config.course_id,
         liveness: Arc::new(liveness(config)),
         ledger: Arc::new(ledger(config)?),
         stores: stores.collect::<Result<_, _>>()?,
@@ -169,6 +170,9 @@ pub fn works(config: &Config, metrics: &Arc<Metrics>, bell: &Arc<Bell>) -> Resul
     let mut collector = collector(config)?;
     for managed in &mut collector.stores {
         let (store, clock) = (Arc::clone(&managed.store), Arc::clone(&collector.clock));
+        if let Some(pace) = store.pace() {
+            metrics.paced(store.name(), pace);
+        }
         managed.store = Arc::new(Measured::new(store, Arc::clone(metrics), clock));
     }
     let collector = Arc::new(collector);
@@ -294,7 +298,7 @@ fn quarantine(config: &Config) -> Result<Quarantine, AssemblyError> {
     };
     let place = Arc::new(place);
     let room = Room { max_bytes: settings.max_size.get(), min_free_percent: settings.min_free.get() };
-    let archives = Archives::new(place, config.installation.clone(), id_type(config), key, room);
+    let archives = Archives::new(place, config.installation.clone(), config.course_id, key, room);
     Ok(Quarantine { archives, keep: settings.keep })
 }
 
@@ -309,13 +313,6 @@ fn tombstones(config: &Config, name: &str, source: &config::LivenessSource) -> O
         column: settings.column.clone(),
         notify: settings.notify,
     })
-}
-
-fn id_type(config: &Config) -> IdType {
-    match config.course_id {
-        CourseIdKind::Uuid => IdType::Uuid,
-        CourseIdKind::Integer => IdType::Integer,
-    }
 }
 
 fn risk(accepted: LivenessAccept) -> Risk {
@@ -358,11 +355,11 @@ fn qdrant_store(config: &Config, name: &str, store: &QdrantStore) -> Result<Mana
         url: store.url.expose().to_owned(),
         api_key: store.api_key.clone(),
         collections: collections.collect(),
-        id_type: id_type(config),
+        id_type: config.course_id,
         batch_limit: batch(store.batch),
         call_timeout: config.limits.call_timeout,
     };
-    let made = qdrant::QdrantStore::new(settings).map_err(|source| unusable(name, source))?;
+    let made = qdrant::QdrantStore::new(settings).map_err(|source| unusable(name, source))?.paced(pace(&store.pace));
     let exclusive = store.collections.iter().map(|collection| collection.exclusive).collect();
     Ok(ManagedStore { store: Arc::new(made), exclusive, quarantined: store.quarantine })
 }
@@ -381,11 +378,11 @@ fn redis_store(config: &Config, name: &str, store: &RedisStore) -> Result<Manage
             call_timeout: config.limits.call_timeout,
         },
         templates: templates.map_err(|source| AssemblyError::Template { name: name.to_owned(), source })?,
-        id_type: id_type(config),
+        id_type: config.course_id,
         scan_count: store.scan_count,
         batch_limit: batch(store.batch),
     };
-    let made = redis::RedisStore::new(settings).map_err(|source| unusable(name, source))?;
+    let made = redis::RedisStore::new(settings).map_err(|source| unusable(name, source))?.paced(pace(&store.pace));
     let exclusive = store.templates.iter().map(|template| template.exclusive).collect();
     Ok(ManagedStore { store: Arc::new(made), exclusive, quarantined: store.quarantine })
 }
@@ -407,12 +404,12 @@ fn bullmq_store(config: &Config, name: &str, store: &BullmqStore) -> Result<Mana
         reading: bullmq::owner::Reading {
             pointers: store.job_data.clone(),
             job_ids: job_ids.map_err(|source| AssemblyError::Template { name: name.to_owned(), source })?,
-            id_type: id_type(config),
+            id_type: config.course_id,
         },
         scan_count: store.scan_count,
         batch_limit: batch(store.batch),
     };
-    let made = bullmq::BullmqStore::new(settings).map_err(|source| unusable(name, source))?;
+    let made = bullmq::BullmqStore::new(settings).map_err(|source| unusable(name, source))?.paced(pace(&store.pace));
     let exclusive = store.queues.iter().map(|queue| queue.exclusive).collect();
     Ok(ManagedStore { store: Arc::new(made), exclusive, quarantined: store.quarantine })
 }
@@ -429,12 +426,12 @@ fn files_store(config: &Config, name: &str, store: &FilesStore) -> Result<Manage
         name: name.to_owned(),
         root: store.root.clone(),
         layout,
-        id_type: id_type(config),
+        id_type: config.course_id,
         batch_limit: batch(store.batch),
         call_timeout: config.limits.call_timeout,
         references,
     };
-    let made = files::FilesStore::new(settings).map_err(|source| unusable(name, source))?;
+    let made = files::FilesStore::new(settings).map_err(|source| unusable(name, source))?.paced(pace(&store.pace));
     Ok(ManagedStore { store: Arc::new(made), exclusive: vec![store.exclusive], quarantined: store.quarantine })
 }
 
@@ -453,9 +450,10 @@ fn objects_store(config: &Config, name: &str, store: &ObjectsStore) -> Result<Ma
         name: name.to_owned(),
         bucket: bucket.map_err(|source| unusable(name, source))?,
         layout,
-        id_type: id_type(config),
+        id_type: config.course_id,
         batch_limit: batch(store.batch),
-    });
+    })
+    .paced(pace(&store.pace));
     Ok(ManagedStore { store: Arc::new(made), exclusive: vec![store.exclusive], quarantined: store.quarantine })
 }
 
@@ -473,12 +471,22 @@ fn table_store(config: &Config, name: &str, store: &TableStore) -> Result<Manage
         name: name.to_owned(),
         postgres: postgres(config, format!("the database of store {name}"), &store.url),
         tables: store.tables.iter().map(source).collect(),
-        id_type: id_type(config),
+        id_type: config.course_id,
         batch_limit: batch(store.batch),
     };
-    let made = table::TableStore::new(settings).map_err(|source| unusable(name, source))?;
+    let made = table::TableStore::new(settings).map_err(|source| unusable(name, source))?.paced(pace(&store.pace));
     let exclusive = store.tables.iter().map(|table| table.exclusive).collect();
     Ok(ManagedStore { store: Arc::new(made), exclusive, quarantined: store.quarantine })
+}
+
+fn pace(pace: &PaceConfig) -> Pace {
+    let settings = pace::Settings {
+        calls_per_second: pace.calls_per_second.and_then(NonZeroU32::new),
+        in_flight: batch(pace.in_flight),
+        slow_down_over: pace.slow_down_over,
+        longest_rest: pace.longest_rest,
+    };
+    Pace::new(settings, Arc::new(MachineClock))
 }
 
 fn batch(configured: u32) -> usize {

@@ -17,6 +17,7 @@ pub mod http;
 pub mod ledger;
 pub mod liveness;
 pub mod office;
+pub mod pace;
 pub mod postgres;
 pub mod quarantine;
 pub mod reconcile;

@@ -31,6 +31,7 @@ use crate::domain::report::{Mode, RunReport};
 use crate::errors::chain;
 use crate::ledger::{Ledger, LedgerError};
 use crate::liveness::LivenessSources;
+use crate::pace;
 use crate::postgres::PostgresError;
 use crate::quarantine::Quarantine;
 use crate::schedule::Schedule;
@@ -168,7 +169,7 @@ pub async fn reconcile(collector: &Collector, mode: Mode, stop: &CancellationTok
         };
         pass.end(ended).await
     };
-    story.instrument(span).await
+    pace::until(stop, story.instrument(span)).await
 }
 
 /// One pass under way: it holds the locks, and its report grows with each stage.
@@ -177,6 +178,8 @@ pub struct Pass<'a> {
     locks: Locks,
     report: RunReport,
     watch: Stopwatch,
+    /// By store: how long its calls had waited before.
+    rested: Vec<Duration>,
     /// Who lived; nobody until the live set is believed.
     live: Arc<LiveSet>,
     /// By store: our entry in its marker, as this pass left it; `None` if the store is not ours.
@@ -213,6 +216,7 @@ impl<'a> Pass<'a> {
             locks,
             report,
             watch,
+            rested: stages::rested(collector),
             live,
             entries: Vec::new(),
             graves: Graves::default(),
@@ -289,7 +293,7 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// Why the pass failed, or if the report cannot be written.
     pub async fn end(self, ended: Result<(), RunError>) -> Result<RunReport, RunError> {
-        let Self { collector, locks, report, watch, requests, judged, .. } = self;
+        let Self { collector, locks, report, watch, rested, requests, judged, .. } = self;
         let run = report.run;
         if report.mode == Mode::Run {
             match (&ended, &report.halt) {
@@ -299,7 +303,7 @@ impl<'a> Pass<'a> {
             }
         }
         let ended = match ended {
-            Ok(()) => stages::finish(collector, report, watch, judged).await,
+            Ok(()) => stages::finish(collector, report, (watch, rested), judged).await,
             Err(error) => Err(error),
         };
         if let Err(error) = &ended

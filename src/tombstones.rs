@@ -122,5 +122,6 @@ fn parse(id_type: IdType, text: &str) -> Option<CourseId> {
     match id_type {
         IdType::Uuid => text.parse().ok().map(CourseId::Uuid),
         IdType::Integer => text.parse().ok().map(CourseId::Integer),
+        IdType::Text(_) => id_type.parse(text.as_bytes()),
     }
 }

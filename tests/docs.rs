@@ -105,6 +105,7 @@ fn status() -> Value {
         live_after_delete: Vec::new(),
         inventory_seconds: 1.0,
         sweep_seconds: 1.0,
+        rest_seconds: 0.5,
     };
     let mut report = RunReport::begin(Uuid::nil(), Mode::Run, "campus", DateTime::UNIX_EPOCH);
     report.quarantine = Some(QuarantineReport::default());

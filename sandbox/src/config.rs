@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::{
     Addresses, Objects, Resource,
-    campus::{IdKind, KEY_TEMPLATES, QUEUES, TABLES, queue_source},
+    campus::{IdKind, KEY_TEMPLATES, QUEUES, TABLES, TEXT_IDS, queue_source},
 };
 
 /// What differs from one test, or the demo, to the next.
@@ -81,8 +81,9 @@ pub fn file(addresses: &Addresses, settings: &Settings) -> String {
         ..
     } = settings;
     let course_id = match ids {
-        IdKind::Uuid => "uuid",
-        IdKind::Integer => "integer",
+        IdKind::Uuid => "uuid".to_owned(),
+        IdKind::Integer => "integer".to_owned(),
+        IdKind::Text => format!("text:{TEXT_IDS}"),
     };
     let lines = |lines: &[String]| lines.iter().map(|line| format!("  {line}\n")).collect::<String>();
     let (limits, quarantine) = (lines(limits), lines(quarantine));

@@ -7,7 +7,11 @@
 use std::{
     collections::VecDeque,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -83,6 +87,15 @@ struct State {
 struct Switch {
     state: watch::Sender<State>,
     awaited: Mutex<Option<Awaited>>,
+    /// Connections whose client waits for an answer, and the most that there were.
+    waiting: AtomicUsize,
+    most_waiting: AtomicUsize,
+}
+
+/// Whether the client of a connection waits for an answer.
+struct Waiting<'a> {
+    switch: &'a Switch,
+    waits: AtomicBool,
 }
 
 struct Awaited {
@@ -98,7 +111,12 @@ impl Proxy {
     /// When no port can be had.
     pub fn before(server: u16) -> Result<Self> {
         let first = State { behaviour: Behaviour::Pass, switched: 0, closings: 0 };
-        let switch = Arc::new(Switch { state: watch::Sender::new(first), awaited: Mutex::new(None) });
+        let switch = Arc::new(Switch {
+            state: watch::Sender::new(first),
+            awaited: Mutex::new(None),
+            waiting: AtomicUsize::new(0),
+            most_waiting: AtomicUsize::new(0),
+        });
         let (end, ended) = oneshot::channel();
         let (tell, told) = mpsc::channel();
         let switched = Arc::clone(&switch);
@@ -143,6 +161,11 @@ impl Proxy {
         }
         let needles = needles.iter().map(|needle| needle.to_vec()).collect();
         *self.switch.lock() = Some(Awaited { needles, then });
+    }
+
+    /// On how many connections clients waited for an answer at the same time, at most.
+    pub fn most_waiting(&self) -> usize {
+        self.switch.most_waiting.load(Ordering::SeqCst)
     }
 
     /// Whether nothing is waited for (any more).
@@ -194,6 +217,27 @@ impl Switch {
             drop(awaited);
             self.to(then);
         }
+    }
+}
+
+impl Waiting<'_> {
+    fn asked(&self) {
+        if !self.waits.swap(true, Ordering::SeqCst) {
+            let waiting = self.switch.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+            self.switch.most_waiting.fetch_max(waiting, Ordering::SeqCst);
+        }
+    }
+
+    fn answered(&self) {
+        if self.waits.swap(false, Ordering::SeqCst) {
+            self.switch.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.answered();
     }
 }
 
@@ -254,16 +298,18 @@ async fn connection(client: TcpStream, server: u16, switch: Arc<Switch>) {
     let _ = client.set_nodelay(true).and_then(|()| server.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
+    let waiting = Waiting { switch: &switch, waits: AtomicBool::new(false) };
     tokio::select! {
         // A switch takes effect before anything else passes.
         biased;
         _ = state.wait_for(|state| state.closings > born) => {}
-        _ = requests(from_client, to_server, &switch) => {}
-        _ = answers(from_server, to_client, &switch) => {}
+        _ = requests(from_client, to_server, &waiting) => {}
+        _ = answers(from_server, to_client, &waiting) => {}
     }
 }
 
-async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, switch: &Switch) -> std::io::Result<()> {
+async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, waiting: &Waiting<'_>) -> std::io::Result<()> {
+    let switch = waiting.switch;
     let mut chunk = vec![0; CHUNK];
     let mut seen = Vec::new();
     loop {
@@ -271,6 +317,7 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, switch: &Swit
         if length == 0 {
             return Ok(());
         }
+        waiting.asked();
         let before = switch.state.borrow().closings;
         switch.look(&mut seen, &chunk[..length]);
         let state = *switch.state.borrow();
@@ -284,7 +331,8 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, switch: &Swit
     }
 }
 
-async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, switch: &Switch) -> std::io::Result<()> {
+async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, waiting: &Waiting<'_>) -> std::io::Result<()> {
+    let switch = waiting.switch;
     let mut chunk = vec![0; CHUNK];
     let (mut since, mut passed) = (0, 0);
     loop {
@@ -296,14 +344,15 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, switch: &Switc
         if switched != since {
             (since, passed) = (switched, 0);
         }
+        if let Behaviour::Delay(by) = behaviour {
+            tokio::time::sleep(by).await;
+        }
+        // Before it is passed on: whoever has it may ask again at once.
+        waiting.answered();
         match behaviour {
-            Behaviour::Pass | Behaviour::Drop => to.write_all(&chunk[..length]).await?,
+            Behaviour::Pass | Behaviour::Drop | Behaviour::Delay(_) => to.write_all(&chunk[..length]).await?,
             Behaviour::Refuse => return Ok(()),
             Behaviour::Silent => {}
-            Behaviour::Delay(by) => {
-                tokio::time::sleep(by).await;
-                to.write_all(&chunk[..length]).await?;
-            }
             Behaviour::Cut(after) => {
                 let rest = length.min(after - passed);
                 to.write_all(&chunk[..rest]).await?;

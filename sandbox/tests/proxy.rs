@@ -212,3 +212,18 @@ async fn a_proxy_is_gone_with_its_handle() {
     let refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
+
+#[tokio::test]
+async fn it_is_told_how_many_waited_for_an_answer_at_once() {
+    let server = Server::start().await;
+    let proxy = Proxy::before(server.port).unwrap();
+    let (mut one, mut two) = (connect(&proxy).await, connect(&proxy).await);
+    for _ in 0..3 {
+        ask(&mut one, "a").await;
+        ask(&mut two, "b").await;
+    }
+    assert_eq!(proxy.most_waiting(), 1);
+    proxy.switch(Behaviour::Delay(Duration::from_millis(50)));
+    tokio::join!(ask(&mut one, "a"), ask(&mut two, "b"));
+    assert_eq!(proxy.most_waiting(), 2);
+}

@@ -7,8 +7,8 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use super::model::{
-    Api, BullmqStore, Config, FilesStore, Grace, Limits, ObjectsStore, QdrantStore, Quarantine, RedisStore, References,
-    StoreConfig, TableStore,
+    Api, BullmqStore, Config, FilesStore, Grace, Limits, ObjectsStore, PaceConfig, QdrantStore, Quarantine, RedisStore,
+    References, StoreConfig, TableStore,
 };
 use super::named::Named;
 use super::read::Reader;
@@ -29,6 +29,9 @@ const SHARED: [&str; 12] =
 
 /// A caller that waits hears from us before its connection, on which nothing comes, is closed.
 const LONGEST_WAIT: Duration = Duration::from_secs(50);
+
+/// A server may close a connection on which nothing comes for longer.
+const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// A shorter secret could be guessed by whoever has seen a token that it signed.
 const LEAST_SECRET: usize = 32;
@@ -60,6 +63,7 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
     let mut places = Vec::new();
     for (name, store) in config.stores.iter() {
         let path = format!("stores.{name}");
+        check.pace(&format!("{path}.pace"), store.pace());
         match store {
             StoreConfig::Qdrant(store) => check.qdrant(&path, store, &mut places),
             StoreConfig::Redis(store) => check.redis(&path, store, &mut places),
@@ -296,6 +300,15 @@ impl Check<'_> {
             let message = "lets nobody do anything; name roles in read_roles, cleanup_roles or admin_roles";
             self.refuse("api.jwt", message);
         }
+    }
+
+    fn pace(&mut self, path: &str, pace: &PaceConfig) {
+        if let Some(rate) = pace.calls_per_second {
+            self.range(&format!("{path}.calls_per_second"), rate, 1, 100_000);
+        }
+        self.range(&format!("{path}.in_flight"), pace.in_flight, 2, 256);
+        self.range(&format!("{path}.slow_down_over"), pace.slow_down_over, 1.1, 1000.0);
+        self.duration(&format!("{path}.longest_rest"), pace.longest_rest, Duration::ZERO, LONGEST_REST);
     }
 
     fn qdrant<'a>(&mut self, path: &str, store: &'a QdrantStore, places: &mut Vec<Place<'a>>) {

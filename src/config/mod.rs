@@ -34,12 +34,12 @@ pub use describe::{check_report, example};
 pub use files::Files;
 pub use model::{
     Api, ApiToken, ArchiveBucket, BullmqStore, Collection, Config, FilesStore, Grace, Http, Jwt, Ledger, Limits,
-    LivenessSource, Log, ObjectsStore, QdrantStore, Quarantine, Queue, RedisStore, References, ScheduleConfig,
-    StoreConfig, Table, TableStore, Template, Tls, Tombstones,
+    LivenessSource, Log, ObjectsStore, PaceConfig, QdrantStore, Quarantine, Queue, RedisStore, References,
+    ScheduleConfig, StoreConfig, Table, TableStore, Template, Tls, Tombstones,
 };
 pub use named::Named;
 pub use problem::ConfigErrors;
-pub use scalar::{ApiScope, ByteSize, CourseIdKind, Cron, LimitAccept, LivenessAccept, LogFormat, Percent};
+pub use scalar::{ApiScope, ByteSize, Cron, LimitAccept, LivenessAccept, LogFormat, Percent};
 pub use schema::schema;
 pub use secret::SecretUrl;
 

@@ -13,11 +13,12 @@ use tracing::Level;
 
 use super::named::Named;
 use super::read::{At, FieldDoc, Kind, Reader, Shape, Value};
-use super::scalar::{ApiScope, ByteSize, CourseIdKind, Cron, LimitAccept, LivenessAccept, LogFormat, Percent};
+use super::scalar::{ApiScope, ByteSize, Cron, LimitAccept, LivenessAccept, LogFormat, Percent};
 use super::schema::Form;
 use super::secret::SecretUrl;
 use super::section::{Section, section};
 use super::yaml::join;
+use crate::domain::ids::IdType;
 use crate::schedule::Schedule;
 
 section! {
@@ -26,8 +27,9 @@ section! {
         /// This installation's name: a to z, 0 to 9 and hyphens, at most 40. It names the advisory
         /// lock and marks the stores, so it stays for ever.
         installation: String, example "campus";
-        /// What a course id is: uuid or integer.
-        course_id: CourseIdKind = "uuid";
+        /// What a course id is: uuid, integer, or text: and a regular expression that each id matches from
+        /// end to end, as in text:[a-z0-9]{24}. Texts are of letters, digits, - and _, at most 46.
+        course_id: IdType = "uuid";
         /// When to run.
         schedule: ScheduleConfig = "{}";
         /// Where this program keeps its own tables, in a schema named course_gc.
@@ -218,6 +220,18 @@ impl StoreConfig {
             Self::Table(store) => store.quarantine,
         }
     }
+
+    /// How fast it is called.
+    pub fn pace(&self) -> &PaceConfig {
+        match self {
+            Self::Qdrant(store) => &store.pace,
+            Self::Redis(store) => &store.pace,
+            Self::Bullmq(store) => &store.pace,
+            Self::Files(store) => &store.pace,
+            Self::Objects(store) => &store.pace,
+            Self::Table(store) => &store.pace,
+        }
+    }
 }
 
 const KIND: FieldDoc = FieldDoc {
@@ -263,6 +277,22 @@ impl Value for StoreConfig {
 }
 
 section! {
+    /// How fast a store's server is called, so that whoever else uses it is not held up.
+    pub struct PaceConfig {
+        /// At most so many calls begin in a second, on average: each page, pipeline or batch of requests is one. Default: no
+        /// such limit.
+        calls_per_second: Option<u32>, mention "200";
+        /// At most so many calls are under way at once. At least 2: one that looks, and one that deletes.
+        in_flight: u32 = "16";
+        /// When calls take more than so many times as long as the quickest of their kind did, rests follow them, the longer the
+        /// slower they are: at twice as much, a call is under way for a tenth of the time. Not of files.
+        slow_down_over: f64 = "2";
+        /// The longest rest; 0s never slows down.
+        longest_rest: Duration = "1s";
+    }
+}
+
+section! {
     /// Points in a Qdrant server or cluster.
     pub struct QdrantStore {
         /// The address of the gRPC interface.
@@ -275,6 +305,8 @@ section! {
         batch: u32 = "256";
         /// Whether what goes from here is copied first; without, it is gone at once and for ever.
         quarantine: bool = "true";
+        /// How fast the server is called.
+        pace: PaceConfig = "{}";
     }
 }
 
@@ -315,6 +347,8 @@ section! {
         batch: u32 = "1000";
         /// Whether what goes from here is copied first; without, it is gone at once and for ever.
         quarantine: bool = "true";
+        /// How fast the server is called.
+        pace: PaceConfig = "{}";
         /// The same server for a user who may RESTORE, which the collector's own user need not. Default: url.
         restore_url: Option<SecretUrl>, mention "redis://restorer@localhost:6379/0";
         /// Further nodes of a Redis Cluster, host and port, in case that the one in url is down: any of them tells all masters.
@@ -364,6 +398,8 @@ section! {
         batch: u32 = "1000";
         /// Whether what goes from here is copied first; without, it is gone at once and for ever.
         quarantine: bool = "true";
+        /// How fast the server is called.
+        pace: PaceConfig = "{}";
         /// The same server for a user who may RESTORE, which the collector's own user need not. Default: url.
         restore_url: Option<SecretUrl>, mention "redis://restorer@localhost:6379/0";
         /// Further nodes of a Redis Cluster, host and port, in case that the one in url is down: any of them tells all masters.
@@ -408,6 +444,8 @@ section! {
         /// Whether what goes from here is moved into .course-gc/quarantine beneath the root, or gone at once and
         /// for ever.
         quarantine: bool = "true";
+        /// How fast the file system is called.
+        pace: PaceConfig = "{}";
     }
 }
 
@@ -435,6 +473,8 @@ section! {
         /// Whether what goes from here is copied to .course-gc/quarantine in the bucket first, or gone at once and
         /// for ever.
         quarantine: bool = "true";
+        /// How fast the server is called.
+        pace: PaceConfig = "{}";
     }
 }
 
@@ -461,6 +501,8 @@ section! {
         batch: u32 = "100";
         /// Whether what goes from here is copied first; without, it is gone at once and for ever.
         quarantine: bool = "true";
+        /// How fast the server is called.
+        pace: PaceConfig = "{}";
     }
 }
 

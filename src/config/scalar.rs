@@ -9,6 +9,7 @@ use chrono_tz::Tz;
 use tracing::Level;
 
 use super::schema::Form;
+use crate::domain::ids::{IdType, IdTypeError};
 use crate::schedule::Schedule;
 
 /// A scalar: one piece of text in the file or in the environment.
@@ -184,13 +185,14 @@ macro_rules! words {
     };
 }
 
-words! {
-    /// What a course id is.
-    pub enum CourseIdKind ("kind of course id that this version knows") {
-        /// A UUID in its canonical form: lower case, with hyphens.
-        Uuid = "uuid",
-        /// A 64-bit signed integer in decimal.
-        Integer = "integer",
+impl Scalar for IdType {
+    const FORM: Form = Form::Pattern("^(uuid|integer|text.*)$");
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error: IdTypeError| error.to_string())
+    }
+    fn show(&self) -> String {
+        self.to_string()
     }
 }
 
@@ -266,6 +268,18 @@ by_from_str! {
     u64: Form::Number, "a whole number, as in 100";
     Tz: Form::Text, "a zone of the IANA database, as in Europe/Berlin";
     std::net::SocketAddr: Form::Pattern("^(\\[[0-9a-fA-F:.]+\\]|[0-9.]+):[0-9]{1,5}$"), "an address and a port, as in 127.0.0.1:9090";
+}
+
+impl Scalar for f64 {
+    const FORM: Form = Form::Decimal;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let number = text.parse().ok().filter(|number: &Self| number.is_finite());
+        number.ok_or_else(|| format!("`{text}` is not right here; write a number, as in 1.5"))
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
 }
 
 impl Scalar for String {

@@ -21,6 +21,8 @@ pub(super) enum Form {
     Boolean,
     /// A whole number, 0 or more.
     Number,
+    /// A number.
+    Decimal,
     /// One of these words.
     Words(&'static [&'static str]),
 }
@@ -141,6 +143,7 @@ impl Form {
             Self::Pattern(pattern) => json!({ "type": "string", "pattern": pattern }),
             Self::Boolean => json!({ "type": "boolean" }),
             Self::Number => json!({ "type": "integer", "minimum": 0 }),
+            Self::Decimal => json!({ "type": "number" }),
             Self::Words(words) => json!({ "enum": words }),
         }
     }
@@ -148,7 +151,7 @@ impl Form {
     /// A default, as it would be written.
     pub(super) fn value(self, text: &str) -> Json {
         match self {
-            Self::Boolean | Self::Number => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
+            Self::Boolean | Self::Number | Self::Decimal => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
             Self::Text | Self::Pattern(_) | Self::Words(_) => text.into(),
         }
     }

@@ -276,7 +276,8 @@ impl Seen<'_> {
             }
         }
         let Tally { deleted, bytes, absent, failed, unattempted, spared } = self.tally;
-        let undone = failed + unattempted + spared;
+        // What names somebody who lives was never to go; the sweep meets it, and leaves it.
+        let undone = failed + unattempted + spared.saturating_sub(kept);
         let remaining = self.remaining.as_ref().ok().copied();
         let error = self.error.clone().or_else(|| self.remaining.as_ref().err().cloned());
         match &self.remaining {

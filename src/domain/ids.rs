@@ -6,26 +6,72 @@
 //! Owners are parsed strictly. *Mentions* (other ids in a name, which can only hold a resource back) are found
 //! leniently: reading too much into a name keeps a resource, reading too little could lose one.
 
+pub mod text;
+
 use std::fmt;
+use std::str::FromStr;
 
 use uuid::Uuid;
 
-/// The type of the owner's ids; one for the whole installation.
+pub use text::{PatternError, TextId, TextIds};
+
+/// The type of the owner's ids; one for the whole installation. It is written as its name: `uuid`, `integer`, or `text:` and a regular
+/// expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum IdType {
     /// A UUID in its hyphenated lower-case form.
     Uuid,
     /// A signed 64-bit integer in decimal.
     Integer,
+    /// A text that a pattern matches.
+    Text(TextIds),
 }
 
-/// A course's id. Sixteen bytes of payload, `Copy`.
+/// Why a text is no type of ids.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdTypeError {
+    /// It is none of the names.
+    #[error("`{0}` is no kind of course id that this version knows; possible: uuid, integer, text:PATTERN")]
+    Name(String),
+    /// What follows `text:` is no pattern.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+}
+
+impl FromStr for IdType {
+    type Err = IdTypeError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match (name, name.strip_prefix(TEXT)) {
+            ("uuid", _) => Ok(Self::Uuid),
+            ("integer", _) => Ok(Self::Integer),
+            (_, Some(pattern)) => Ok(Self::Text(TextIds::matching(pattern)?)),
+            _ => Err(IdTypeError::Name(name.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for IdType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uuid => f.write_str("uuid"),
+            Self::Integer => f.write_str("integer"),
+            Self::Text(ids) => write!(f, "{TEXT}{}", ids.pattern()),
+        }
+    }
+}
+
+const TEXT: &str = "text:";
+
+/// A course's id. It holds all of itself, and is `Copy`: 48 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CourseId {
     /// See [`IdType::Uuid`].
     Uuid(Uuid),
     /// See [`IdType::Integer`].
     Integer(i64),
+    /// See [`IdType::Text`].
+    Text(TextId),
 }
 
 impl CourseId {
@@ -43,6 +89,7 @@ impl fmt::Display for CourseId {
         match self {
             Self::Uuid(id) => id.as_hyphenated().fmt(f),
             Self::Integer(id) => id.fmt(f),
+            Self::Text(id) => id.as_str().fmt(f),
         }
     }
 }
@@ -81,16 +128,18 @@ impl IdType {
                 }
                 std::str::from_utf8(text).ok()?.parse().ok().map(CourseId::Integer)
             }
+            Self::Text(ids) => ids.parse(text).map(CourseId::Text),
         }
     }
 
-    /// Every id that `name` mentions anywhere, in any spelling of a UUID (upper case, without hyphens).
+    /// Every id that `name` mentions anywhere, in any spelling of a UUID (upper case, without hyphens), or as a word of its own.
     ///
     /// Integers have no shape that tells them from versions, times and counters, so a name mentions none: only what a
     /// template parses counts there.
     pub fn mentions(self, name: &[u8]) -> Vec<CourseId> {
         match self {
             Self::Integer => Vec::new(),
+            Self::Text(ids) => ids.words(name).map(CourseId::Text).collect(),
             Self::Uuid => hyphenated(name).chain(compact(name)).map(CourseId::Uuid).collect(),
         }
     }
@@ -148,10 +197,31 @@ mod tests {
         assert_eq!(IdType::Uuid.mentions(hash.as_bytes()), vec![], "a longer run of digits is a hash");
     }
 
+    #[test]
+    fn a_type_is_written_as_it_is_read() {
+        for name in ["uuid", "integer", "text:[a-z0-9]{24}", "text:a|b"] {
+            assert_eq!(name.parse::<IdType>().unwrap().to_string(), name);
+        }
+        for bad in ["", "text", "string", "UUID", "text:", "text:["] {
+            assert!(bad.parse::<IdType>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn s5_a_text_is_mentioned_where_it_is_a_word() {
+        let id_type: IdType = "text:c[a-z0-9]{3}|c-[a-z]-[a-z]".parse().unwrap();
+        let mentioned =
+            |name: &str| id_type.mentions(name.as_bytes()).iter().map(CourseId::to_string).collect::<Vec<_>>();
+        assert_eq!(mentioned("lesson:cabc:of/c123.png"), ["cabc", "c123"]);
+        assert_eq!(mentioned("auto-cabc-stage2_c123"), ["cabc", "c123"]);
+        assert_eq!(mentioned("{c-a-b}:x-c-d-e-"), ["c-a-b", "c-d-e"]);
+        assert_eq!(mentioned("xcabc:cabcd:CABC"), [""; 0]);
+    }
+
     proptest! {
         #[test]
         fn s5_what_parses_is_its_own_text(bytes in proptest::collection::vec(any::<u8>(), 0..48)) {
-            for id_type in [IdType::Uuid, IdType::Integer] {
+            for id_type in [IdType::Uuid, IdType::Integer, "text:.+".parse().unwrap()] {
                 if let Some(id) = id_type.parse(&bytes) {
                     prop_assert_eq!(id.to_string().into_bytes(), bytes.clone());
                 }

@@ -6,15 +6,17 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::approvals::digest_of_halts;
-use super::ids::{CourseId, IdType};
+use super::ids::{CourseId, IdType, TextId};
 
-/// Every course id that the liveness sources returned; sorted, without duplicates. A UUID takes 16 bytes.
+/// Every course id that the liveness sources returned; sorted, without duplicates. A UUID takes 16 bytes, a text 47.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LiveSet {
     /// Ids of [`IdType::Uuid`].
     Uuid(Vec<u128>),
     /// Ids of [`IdType::Integer`].
     Integer(Vec<i64>),
+    /// Ids of [`IdType::Text`].
+    Text(Vec<TextId>),
 }
 
 impl LiveSet {
@@ -23,6 +25,7 @@ impl LiveSet {
         match id_type {
             IdType::Uuid => Self::Uuid(Vec::new()),
             IdType::Integer => Self::Integer(Vec::new()),
+            IdType::Text(_) => Self::Text(Vec::new()),
         }
     }
 
@@ -41,21 +44,21 @@ impl LiveSet {
         match (self, id) {
             (Self::Uuid(ids), CourseId::Uuid(id)) => ids.push(id.as_u128()),
             (Self::Integer(ids), CourseId::Integer(id)) => ids.push(id),
-            (Self::Uuid(_), CourseId::Integer(_)) | (Self::Integer(_), CourseId::Uuid(_)) => {}
+            (Self::Text(ids), CourseId::Text(id)) => ids.push(id),
+            (Self::Uuid(_) | Self::Integer(_) | Self::Text(_), _) => {}
         }
     }
 
     /// Sorts, and drops duplicates.
     pub fn normalise(&mut self) {
+        fn normalise<T: Ord>(ids: &mut Vec<T>) {
+            ids.sort_unstable();
+            ids.dedup();
+        }
         match self {
-            Self::Uuid(ids) => {
-                ids.sort_unstable();
-                ids.dedup();
-            }
-            Self::Integer(ids) => {
-                ids.sort_unstable();
-                ids.dedup();
-            }
+            Self::Uuid(ids) => normalise(ids),
+            Self::Integer(ids) => normalise(ids),
+            Self::Text(ids) => normalise(ids),
         }
     }
 
@@ -70,6 +73,10 @@ impl LiveSet {
                 ids.extend(more);
                 Self::Integer(ids)
             }
+            (Self::Text(mut ids), Self::Text(more)) => {
+                ids.extend(more);
+                Self::Text(ids)
+            }
             (set, _) => set,
         };
         all.normalise();
@@ -81,6 +88,7 @@ impl LiveSet {
         match self {
             Self::Uuid(ids) => ids.len(),
             Self::Integer(ids) => ids.len(),
+            Self::Text(ids) => ids.len(),
         }
     }
 
@@ -94,6 +102,7 @@ impl LiveSet {
         match (self, id) {
             (Self::Uuid(ids), CourseId::Uuid(id)) => ids.binary_search(&id.as_u128()).ok(),
             (Self::Integer(ids), CourseId::Integer(id)) => ids.binary_search(&id).ok(),
+            (Self::Text(ids), CourseId::Text(id)) => ids.binary_search(&id).ok(),
             _ => None,
         }
     }
@@ -108,6 +117,7 @@ impl LiveSet {
         match self {
             Self::Uuid(ids) => Box::new(ids.iter().map(|id| CourseId::Uuid(Uuid::from_u128(*id)))),
             Self::Integer(ids) => Box::new(ids.iter().map(|id| CourseId::Integer(*id))),
+            Self::Text(ids) => Box::new(ids.iter().map(|id| CourseId::Text(*id))),
         }
     }
 

@@ -229,6 +229,8 @@ pub struct StoreReport {
     pub inventory_seconds: f64,
     /// Seconds for the sweep.
     pub sweep_seconds: f64,
+    /// Seconds that calls waited, added up, so that the store's server is not overrun.
+    pub rest_seconds: f64,
 }
 
 impl StoreReport {
@@ -443,6 +445,7 @@ mod tests {
             live_after_delete: Vec::new(),
             inventory_seconds: 0.0,
             sweep_seconds: 0.0,
+            rest_seconds: 0.0,
         }
     }
 

@@ -3,6 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use uuid::Uuid;
 
+use crate::domain::ids::text::LONGEST;
 use crate::domain::ids::{CourseId, IdType};
 
 /// What every binary COPY begins with.
@@ -19,6 +20,12 @@ pub enum CopyError {
     /// A row does not hold exactly one id of the expected width.
     #[error("the answer holds a row that is not one id")]
     Row,
+    /// A text is no id (S4): what it names cannot be told from what nobody owns.
+    #[error(
+        "the answer holds a text that is no id by the pattern of `course_id`: widen the pattern, or leave out in the query what \
+         is no course"
+    )]
+    NoId,
     /// It ended before its trailer: rows may be missing (S4).
     #[error("the answer ended before its end")]
     Truncated,
@@ -98,23 +105,27 @@ impl CopyDecoder {
             1 => {}
             _ => return Err(CopyError::Row),
         }
-        let width = match self.id_type {
-            IdType::Uuid => 16,
-            IdType::Integer => 8,
-        };
         if rest.remaining() < 4 {
             return Ok(None);
         }
-        if rest.get_i32() != width {
+        let width = usize::try_from(rest.get_i32()).map_err(|_| CopyError::Row)?;
+        let is_right = match self.id_type {
+            IdType::Uuid => width == 16,
+            IdType::Integer => width == 8,
+            // What is longer is no id; it is not waited for.
+            IdType::Text(_) if width > LONGEST => return Err(CopyError::NoId),
+            IdType::Text(_) => true,
+        };
+        if !is_right {
             return Err(CopyError::Row);
         }
-        let width = usize::try_from(width).map_err(|_| CopyError::Row)?;
         if rest.remaining() < width {
             return Ok(None);
         }
         let id = match self.id_type {
             IdType::Uuid => CourseId::Uuid(Uuid::from_u128(rest.get_u128())),
             IdType::Integer => CourseId::Integer(rest.get_i64()),
+            IdType::Text(ids) => CourseId::Text(ids.parse(&rest[..width]).ok_or(CopyError::NoId)?),
         };
         self.buffer.advance(2 + 4 + width);
         Ok(Some(id))
@@ -195,6 +206,29 @@ mod tests {
         assert_eq!(decode(&bytes, 100), Ok(vec![1]), "the lower flags change no row");
         bytes[SIGNATURE.len() + 1] = 1;
         assert_eq!(decode(&bytes, 100), Err(CopyError::Signature));
+    }
+
+    #[test]
+    fn s4_a_text_that_is_no_id_is_an_error_and_is_not_waited_for() {
+        let mut stream = SIGNATURE.to_vec();
+        stream.extend([0; 8]);
+        for text in ["cabc", "c123", "beyond"] {
+            stream.extend(1i16.to_be_bytes());
+            stream.extend(i32::try_from(text.len()).unwrap().to_be_bytes());
+            stream.extend(text.as_bytes());
+        }
+        let decode = |bytes: &[u8]| {
+            let (mut decoder, mut ids) = (CopyDecoder::new("text:c[a-z0-9]{3}".parse().unwrap()), Vec::new());
+            let pushed = decoder.push(&Bytes::copy_from_slice(bytes), |id| ids.push(id.to_string()));
+            (ids, pushed)
+        };
+        let ids = || vec!["cabc".to_owned(), "c123".to_owned()];
+        assert_eq!(decode(&stream), (ids(), Err(CopyError::NoId)));
+        let at = stream.len() - "beyond".len() - 4;
+        stream.truncate(at);
+        assert_eq!(decode(&stream), (ids(), Ok(())));
+        stream.extend(1_000_000i32.to_be_bytes());
+        assert_eq!(decode(&stream), (ids(), Err(CopyError::NoId)));
     }
 
     proptest! {

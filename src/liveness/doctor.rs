@@ -66,6 +66,7 @@ impl LivenessSource {
             let nobody = match id_type {
                 IdType::Uuid => "{00000000-0000-0000-0000-000000000000}",
                 IdType::Integer => "{0}",
+                IdType::Text(_) => "{nobody}",
             };
             let among = super::among(id_type, &self.query, &id).replace("$1", &format!("'{nobody}'"));
             let whole = whole_tables(&self.postgres, &mut connection, &among).await?;

@@ -34,10 +34,7 @@ pub(super) async fn identify(
     let pin = SourcePin {
         system,
         database,
-        id_type: match id_type {
-            IdType::Uuid => "uuid".to_owned(),
-            IdType::Integer => "integer".to_owned(),
-        },
+        id_type: id_type.to_string(),
         query: format!("{:016x}", fingerprint(query.as_bytes())),
         relations: behind.relations,
     };

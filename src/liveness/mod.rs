@@ -407,6 +407,7 @@ fn among(id_type: IdType, query: &str, IdColumn { selected, compared }: &IdColum
     let array = match id_type {
         IdType::Uuid => "uuid",
         IdType::Integer => "int8",
+        IdType::Text(_) => "text",
     };
     format!("SELECT DISTINCT {selected} FROM ({query}\n) AS live(id) WHERE {compared} = ANY($1::{array}[])")
 }
@@ -430,18 +431,28 @@ async fn live_among(
                 .filter_map(|id| if let CourseId::Integer(id) = id { Some(*id) } else { None })
                 .collect::<Vec<i64>>(),
         ),
+        IdType::Text(_) => query.bind(ids.iter().map(CourseId::to_string).collect::<Vec<String>>()),
     };
     let rows = postgres.call("asking which courses are live", query.fetch_all(connection)).await?;
     let read = |row: &sqlx::postgres::PgRow| match id_type {
-        IdType::Uuid => row.try_get(0).map(CourseId::Uuid),
-        IdType::Integer => row.try_get(0).map(CourseId::Integer),
+        IdType::Uuid => row.try_get(0).map(CourseId::Uuid).map(Some),
+        IdType::Integer => row.try_get(0).map(CourseId::Integer).map(Some),
+        IdType::Text(_) => row.try_get::<String, _>(0).map(|text| id_type.parse(text.as_bytes())),
     };
-    let live = rows
-        .iter()
-        .map(read)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| postgres.failed("asking which courses are live", error))?;
-    Ok(LiveSet::from_ids(id_type, live))
+    let mut live = LiveSet::empty(id_type);
+    for row in &rows {
+        let id = read(row).map_err(|error| postgres.failed("asking which courses are live", error))?;
+        // A collation may hold two spellings for one; then nobody can tell whose what they name is.
+        let asked = id.filter(|id| ids.contains(id)).ok_or_else(|| {
+            postgres.nonsense(
+                "the database takes a course id that is spelled otherwise for one that was asked about: its collation is not \
+                 deterministic; give the liveness query's id another one, as in `id COLLATE \"C\"`",
+            )
+        })?;
+        live.push(asked);
+    }
+    live.normalise();
+    Ok(live)
 }
 
 /// What a source is, seen before it is asked.
@@ -514,6 +525,8 @@ async fn column(
         (IdType::Uuid, "TEXT" | "VARCHAR" | "CHAR" | "\"CHAR\"" | "BPCHAR") => {
             Ok(IdColumn { selected: "live.id::uuid", compared: "live.id::uuid" })
         }
+        // Blanks at the end of a `char(n)` are no part of it, and `citext` compares otherwise: neither is its own bytes.
+        (IdType::Text(_), "TEXT" | "VARCHAR") => Ok(IdColumn { selected: "live.id::text", compared: "live.id" }),
         (IdType::Integer, "INT8" | "INT4" | "INT2") => Ok(IdColumn { selected: "live.id::int8", compared: "live.id" }),
         (IdType::Uuid, other) => Err(postgres.nonsense(format!(
             "the liveness query returns column {:?} of type {other}; `course_id: uuid` needs uuid, or text that holds UUIDs",
@@ -521,6 +534,10 @@ async fn column(
         ))),
         (IdType::Integer, other) => Err(postgres.nonsense(format!(
             "the liveness query returns column {:?} of type {other}; `course_id: integer` needs bigint, integer or smallint",
+            only.name()
+        ))),
+        (IdType::Text(_), other) => Err(postgres.nonsense(format!(
+            "the liveness query returns column {:?} of type {other}; `course_id: text:…` needs text or varchar",
             only.name()
         ))),
     }

@@ -24,6 +24,7 @@ pub(super) async fn ask(
     let id = match id_type {
         IdType::Uuid => "uuid",
         IdType::Integer => "int8",
+        IdType::Text(_) => "text",
     };
     let select = format!(
         "SELECT course::{id}::text AS course, organization::text AS organization \

@@ -12,6 +12,7 @@ use crate::domain::live_set::LiveSet;
 use crate::domain::report::{QuarantineReport, RunReport};
 use crate::errors::chain;
 use crate::ledger::Interrupted;
+use crate::pace;
 use crate::quarantine::{Copy, Listing};
 use crate::stores::Store;
 use crate::stores::copies::Restoring;
@@ -95,26 +96,39 @@ pub(super) async fn purge(collector: &Collector, locks: &Locks, report: &mut Run
     told.errors = errors.into_iter().map(|(of, error)| format!("{of}: {error}")).collect();
     if report.paused.is_none() {
         for copy in copies.iter().filter(|copy| copy.id.expires_at <= report.started_at) {
-            purge_one(collector, locks, copy, &mut told).await?;
+            let store = stores.iter().find(|store| store.name() == copy.store);
+            pace::rest(store.and_then(|store| store.pace())).await;
+            pace::at_once(purge_one(collector, locks, copy, &mut told)).await?;
         }
-        // Whoever stood still may have listed what another run is copying (S10, S12). Who has the lock now had it then.
-        locks.ledger.verify().await?;
-        let (run, archives) = (report.run, &collector.quarantine.archives);
-        if let Err(error) = archives.remove_unfinished(&unfinished, |of| of != Some(run)).await {
-            told.errors.push(chain(&error));
-        }
-        for in_place in stores.iter().filter_map(|store| store.in_place()) {
-            if let Err(error) = in_place.remove_unfinished(run).await {
-                told.errors.push(chain(&error));
-            }
-        }
-        tidy(collector, locks, &stores, (report.started_at, &mut told)).await?;
+        pace::at_once(clear(collector, locks, &stores, &unfinished, (&*report, &mut told))).await?;
     }
     for error in &told.errors {
         tracing::warn!(run = %report.run, error, "quarantine");
     }
     report.quarantine = Some(told);
     Ok(())
+}
+
+/// Removes what was never finished, and what is empty.
+async fn clear(
+    collector: &Collector,
+    locks: &Locks,
+    stores: &[&dyn Store],
+    unfinished: &[String],
+    (report, told): (&RunReport, &mut QuarantineReport),
+) -> Result<(), RunError> {
+    // Whoever stood still may have listed what another run is copying (S10, S12). Who has the lock now had it then.
+    locks.ledger.verify().await?;
+    let (run, archives) = (report.run, &collector.quarantine.archives);
+    if let Err(error) = archives.remove_unfinished(unfinished, |of| of != Some(run)).await {
+        told.errors.push(chain(&error));
+    }
+    for in_place in stores.iter().filter_map(|store| store.in_place()) {
+        if let Err(error) = in_place.remove_unfinished(run).await {
+            told.errors.push(chain(&error));
+        }
+    }
+    tidy(collector, locks, stores, (report.started_at, told)).await
 }
 
 async fn purge_one(

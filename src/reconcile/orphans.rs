@@ -18,6 +18,7 @@ use crate::domain::report::{Mode, RunReport};
 use crate::errors::chain;
 use crate::ledger::{Interrupted, KnownIds, Place};
 use crate::liveness::Liveness;
+use crate::pace;
 use crate::schedule::interval;
 use crate::stores::{Referenced, Store, StoreError};
 
@@ -92,7 +93,9 @@ impl Search<'_> {
         let (store, ledger) = (managed.store.as_ref(), &self.collector.ledger);
         let adopted = taken.not_adopted.is_none();
         if adopted && self.is_owed(managed, taken, answers) && self.report.mode == Mode::Run {
-            (taken.put_back, taken.missing) = answers.owed.put_back(self.collector, store, &answers.live).await;
+            // Somebody who lives waits for it.
+            let put_back = answers.owed.put_back(self.collector, store, &answers.live);
+            (taken.put_back, taken.missing) = pace::at_once(put_back).await;
             tracing::warn!(
                 store = store.name(),
                 put_back = taken.put_back,

@@ -12,6 +12,7 @@ use super::stages::Locks;
 use super::{Collector, RunError};
 use crate::domain::ids::CourseId;
 use crate::errors::chain;
+use crate::pace;
 use crate::quarantine::{Copy, Listing, Returned};
 use crate::stores::Store;
 use crate::stores::copies::Restoring;
@@ -149,22 +150,33 @@ async fn purge_locked(collector: &Collector, locks: &Locks, selection: &Selectio
     purged.errors.extend(errors.into_iter().map(|(of, error)| format!("{of}: {error}")));
     let stores = ours(collector, locks, &mut purged.errors).await?;
     for copy in &copies {
-        let live = locks.liveness.live_among(&copy.named).await?;
-        locks.ledger.verify().await?;
-        if !live.is_empty() {
-            purged.live.extend(live.iter());
-            continue;
-        }
-        let store = stores.iter().find(|store| store.name() == copy.store);
-        match collector.quarantine.purge(store.copied(), copy).await {
-            Ok(()) => {
-                purged.copies += 1;
-                purged.bytes += copy.bytes;
-            }
-            Err(error) => purged.errors.push(chain(&error)),
-        }
+        let store = stores.iter().find(|store| store.name() == copy.store).copied();
+        pace::rest(store.and_then(|store| store.pace())).await;
+        pace::at_once(purge_one(collector, locks, (store, copy), &mut purged)).await?;
     }
     Ok(purged)
+}
+
+async fn purge_one(
+    collector: &Collector,
+    locks: &Locks,
+    (store, copy): (Option<&dyn Store>, &Copy),
+    purged: &mut Purged,
+) -> Result<(), RunError> {
+    let live = locks.liveness.live_among(&copy.named).await?;
+    locks.ledger.verify().await?;
+    if !live.is_empty() {
+        purged.live.extend(live.iter());
+        return Ok(());
+    }
+    match collector.quarantine.purge(store, copy).await {
+        Ok(()) => {
+            purged.copies += 1;
+            purged.bytes += copy.bytes;
+        }
+        Err(error) => purged.errors.push(chain(&error)),
+    }
+    Ok(())
 }
 
 /// The stores that are ours, as a plan finds them (S7).

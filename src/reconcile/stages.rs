@@ -31,6 +31,7 @@ use crate::domain::report::{LiveReport, RunReport, SourceReport, StoreReport, Ta
 use crate::errors::chain;
 use crate::ledger::{AcceptedSize, LedgerError, Place};
 use crate::liveness::Liveness;
+use crate::pace::Pace;
 use crate::postgres::Lock;
 use crate::stores::Store;
 use crate::sweep::{Share, Sweeper, Swept};
@@ -288,6 +289,7 @@ pub async fn record_plan(
             live_after_delete: taken.harmed.clone(),
             inventory_seconds: taken.took.as_secs_f64(),
             sweep_seconds: 0.0,
+            rest_seconds: 0.0,
         };
         if let Ok(inventory) = &taken.inventory {
             entry.unclaimed = inventory.unclaimed.clone();
@@ -423,13 +425,22 @@ pub(super) async fn sweep(
     Ok((live, told))
 }
 
-/// Concludes the report and writes it into the ledger.
+/// By store: how long its calls have waited since the program began.
+pub fn rested(collector: &Collector) -> Vec<Duration> {
+    let rested = |store: &dyn Store| store.pace().map_or(Duration::ZERO, Pace::rested);
+    collector.stores.iter().map(|managed| rested(managed.store.as_ref())).collect()
+}
+
+/// Concludes the report and writes it into the ledger. `before` is what [`rested`] said when the pass began.
 pub async fn finish(
     collector: &Collector,
-    report: RunReport,
-    watch: Stopwatch,
+    mut report: RunReport,
+    (watch, before): (Stopwatch, Vec<Duration>),
     clocks_count: bool,
 ) -> Result<RunReport, RunError> {
+    for (entry, (now, before)) in report.stores.iter_mut().zip(rested(collector).into_iter().zip(before)) {
+        entry.rest_seconds = now.saturating_sub(before).as_secs_f64();
+    }
     let report = report.conclude(watch.elapsed());
     collector.ledger.finish(&report, clocks_count).await?;
     // The run has ended, and its report is written: tidying up can wait for the next one.

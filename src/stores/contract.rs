@@ -56,6 +56,11 @@ pub(crate) trait Bench: Send + Sync {
     }
 }
 
+/// The type of the suite's text ids.
+pub(crate) fn texts() -> IdType {
+    "text:c_[0-9]{4}".parse().expect("a pattern")
+}
+
 const LIVE: u64 = 20;
 const DEAD: u64 = 12;
 /// The first of the dead are targets; the rest are dead too, but nobody asked for them.
@@ -143,6 +148,7 @@ impl<'a> World<'a> {
         match self.bench.id_type() {
             IdType::Uuid => CourseId::Uuid(Uuid::from_u64_pair(0x0b5a_6f0e_4d7c_4a39, 0x9a43_6d7a_5f0c_0000 + n)),
             IdType::Integer => CourseId::Integer(1_000 + n as i64),
+            IdType::Text(ids) => CourseId::Text(ids.parse(format!("c_{n:04}").as_bytes()).expect("a text id")),
         }
     }
 

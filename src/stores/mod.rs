@@ -3,7 +3,8 @@
 //! A store knows `domain` and one type of `sweep`: [`Condemned`], the only thing that [`Store::delete`] takes. It knows
 //! neither the ledger nor the liveness sources nor another store.
 //!
-//! Every call to a server has a timeout, and no delete is ever retried by a client (S2).
+//! Every call to a server has a timeout, and no delete is ever retried by a client (S2). Calls that read or write what is stored begin
+//! in their turn ([`Pace`]); what asks a server who it is does not wait for one.
 
 pub mod bullmq;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use crate::domain::findings::Finding;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Census, Referred, SourceIndex};
 pub use crate::domain::markers::Marker;
+use crate::pace::Pace;
 use crate::sweep::Condemned;
 
 /// What to look for: by source, the courses whose resources are to be located.
@@ -185,6 +187,11 @@ pub trait Store: Send + Sync {
 
     /// The most handles that one [`Store::delete`] may be given.
     fn batch_limit(&self) -> usize;
+
+    /// At which pace its server is called; `None` if it has none.
+    fn pace(&self) -> Option<&Pace> {
+        None
+    }
 
     /// What tells this place from another one of the same address, in words (a run id, a device and inode).
     ///

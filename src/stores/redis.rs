@@ -33,6 +33,7 @@ use crate::domain::findings::Finding;
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Amount, Census, SourceIndex, fingerprint};
 use crate::errors::chain;
+use crate::pace::Pace;
 use crate::sweep::Condemned;
 
 mod copy;
@@ -74,6 +75,7 @@ pub struct RedisSettings {
 
 /// A store of keys.
 pub struct RedisStore {
+    pace: Pace,
     nodes: Nodes,
     /// The way for putting back, if it is another.
     restore_nodes: Option<Nodes>,
@@ -93,6 +95,7 @@ impl RedisStore {
         let RedisSettings { name, server, templates, id_type, scan_count, batch_limit } = settings;
         let (nodes, restore_nodes) = Nodes::new(&KIND, &name, &server)?;
         Ok(Self {
+            pace: Pace::default(),
             nodes,
             restore_nodes,
             sources: templates.iter().map(|template| template.text().to_owned()).collect(),
@@ -101,6 +104,13 @@ impl RedisStore {
             scan_count: scan_count.max(1),
             batch_limit: batch_limit.max(1),
         })
+    }
+
+    /// The same store, called at this pace.
+    #[must_use]
+    pub fn paced(self, pace: Pace) -> Self {
+        let restore_nodes = self.restore_nodes.map(|nodes| nodes.paced(&pace));
+        Self { nodes: self.nodes.paced(&pace), restore_nodes, pace, ..self }
     }
 
     /// The source and course of a key, if it belongs to a target.
@@ -183,6 +193,10 @@ impl Store for RedisStore {
 
     fn batch_limit(&self) -> usize {
         self.batch_limit
+    }
+
+    fn pace(&self) -> Option<&Pace> {
+        Some(&self.pace)
     }
 
     async fn identity(&self) -> Result<String, StoreError> {

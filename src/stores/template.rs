@@ -7,17 +7,19 @@
 //! one distinct canonical id has an owner:
 //!
 //! - Where a `*` touches `{course_id}`, the id is not cut out of something longer: no digit may stand beside an integer,
-//!   no hexadecimal digit beside a UUID. `a*{course_id}` finds 123 in `a123`, not 3 or 23.
+//!   no hexadecimal digit beside a UUID, nothing that a text id is written with beside one. `a*{course_id}` finds 123 in `a123`,
+//!   not 3 or 23.
 //! - A `-` after a `*` may be a separator or a sign: `a*{course_id}` reads both 5 and -5 in `a-5`, which makes the name
 //!   unrecognised. `a*-{course_id}` says which.
 //!
-//! Matching takes time linear in the name, whatever the number of stars, and allocates nothing. That is why it is no
+//! Matching takes time linear in the name (of texts: times the square of the longest id), whatever the number of stars, and allocates nothing. That is why it is no
 //! regular expression: the text before the id and the text after it are matched apart, once each, and tell which
 //! positions the id can have.
 
 use std::fmt;
 
-use crate::domain::ids::{CourseId, IdType};
+use crate::domain::ids::text::{LONGEST, is_of_an_id};
+use crate::domain::ids::{CourseId, IdType, TextIds};
 use crate::domain::inventory::SourceIndex;
 
 const PLACEHOLDER: &str = "{course_id}";
@@ -108,6 +110,7 @@ impl Template {
         match id_type {
             IdType::Uuid => frame.uuid(),
             IdType::Integer => frame.integer(),
+            IdType::Text(ids) => frame.text(ids),
         }
     }
 }
@@ -240,6 +243,20 @@ impl Frame<'_> {
                     && let Some(id) = IdType::Integer.parse(&self.key[from..to])
                 {
                     read.add(id);
+                }
+            }
+        }
+        read.result()
+    }
+
+    fn text(&self, ids: TextIds) -> Parse {
+        let last = if self.template.before.has_star() { self.end } else { self.start };
+        let mut read = Read::default();
+        for from in (self.start..=last).filter(|from| self.may_begin(*from, is_of_an_id)) {
+            // The fixed end of a template may lie beyond the longest id: then there is none.
+            for to in (from + 1..=self.end.min(from + LONGEST)).filter(|to| self.may_end(*to, is_of_an_id)) {
+                if let Some(id) = ids.parse(&self.key[from..to]) {
+                    read.add(CourseId::Text(id));
                 }
             }
         }

@@ -16,6 +16,7 @@ use crate::domain::markers::{NotAdopted, is_still_there};
 use crate::domain::report::Tally;
 use crate::errors::chain;
 use crate::ledger::{AskedAgain, BatchOutcome, Intent, OpenIntent};
+use crate::pace;
 use crate::postgres::PostgresError;
 use crate::stores::copies::{CopyId, Receipt};
 use crate::stores::{Handle, Outcome, Referenced, Store, StoreError};
@@ -171,11 +172,16 @@ impl Sweeper<'_> {
         let mut kept = self.keep(&batch, handles, &mut done).await;
         moment(store, "copied");
         let meant = kept.handles().to_vec();
-        let condemned = self.confirm(&batch, &mut kept, &mut done).await;
-        let sent = delete(store, condemned, &mut done).await;
-        moment(store, "deleted");
-        // Before the intent is closed: whoever crashes in between leaves it open, and the next run asks.
-        let asked = self.make_good(&batch, (&kept, &meant), &sent.named, &mut done).await;
+        // An answer grows stale: from the question on nothing rests (S2).
+        let (sent, asked) = pace::at_once(async {
+            let condemned = self.confirm(&batch, &mut kept, &mut done).await;
+            let sent = delete(store, condemned, &mut done).await;
+            moment(store, "deleted");
+            // Before the intent is closed: whoever crashes in between leaves it open, and the next run asks.
+            let asked = self.make_good(&batch, (&kept, &meant), &sent.named, &mut done).await;
+            (sent, asked)
+        })
+        .await;
         if sent.named.is_empty() {
             self.discard(&kept).await;
         }

@@ -31,6 +31,7 @@ use crate::domain::report::Tally;
 use crate::errors::chain;
 use crate::ledger::Ledger;
 use crate::liveness::Liveness;
+use crate::pace;
 use crate::postgres::Lock;
 use crate::quarantine::Quarantine;
 use crate::stores::{Handle, Store, Targets};
@@ -203,6 +204,12 @@ impl Sweeper<'_> {
             }
             if batch.is_empty() {
                 return End::Exhausted;
+            }
+            // What is owed to the store's server is waited for here, not between a question and a delete.
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return End::Stopped,
+                () = pace::rest(share.store.pace()) => {}
             }
             number += 1;
             let mut done = self.batch(share, number, batch, approved).await;

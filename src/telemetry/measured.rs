@@ -13,6 +13,7 @@ use crate::domain::findings::Finding;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Census, SourceIndex};
 use crate::domain::markers::Marker;
+use crate::pace::Pace;
 use crate::stores::copies::{Copied, Copies, CopyId, InPlace, Item, PutBack, Restoring};
 use crate::stores::{Handle, Referenced, References, Removed, Store, StoreError, Targets};
 use crate::sweep::Condemned;
@@ -72,6 +73,10 @@ impl Store for Measured {
 
     fn reference_query(&self) -> Option<&str> {
         self.store.reference_query()
+    }
+
+    fn pace(&self) -> Option<&Pace> {
+        self.store.pace()
     }
 
     fn in_place(&self) -> Option<&dyn InPlace> {

@@ -9,11 +9,12 @@
 //!   one will do; where they differ, the one that read last.
 //! - A course id is never a label.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
-    TextEncoder,
+    CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Registry, TextEncoder,
 };
 
 use super::declare::{Declared, metrics};
@@ -24,6 +25,7 @@ use crate::config::Config;
 use crate::domain::evidence::Evidence;
 use crate::domain::report::{Mode, QuarantineReport, RunReport, StoreReport, Verdict};
 use crate::domain::standing::Standing;
+use crate::pace::Pace;
 use crate::schedule::interval;
 
 /// The media type of [`Metrics::text`].
@@ -85,6 +87,10 @@ metrics! {
         orphans_found: IntCounterVec = "course_gc_orphans_found_total" ["store", "evidence"];
         /// Runs in which the store could not be listed, or not be swept, to the end.
         store_errors: IntCounterVec = "course_gc_store_errors_total" ["store"];
+        /// How long calls waited, added up, so that the store's server is not overrun: for its rate, or since it was slow.
+        rest_seconds: CounterVec = "course_gc_rest_seconds_total" ["store"];
+        /// The share of the time that calls are kept from, since the store's server is slower than it was at its best; 0 at full speed.
+        slowdown: GaugeVec = "course_gc_slowdown_ratio" ["store"];
         /// Points, keys, jobs, files, objects and rows deleted.
         deleted: IntCounterVec = "course_gc_resources_deleted_total" ["store"];
         /// Size of what was deleted, as far as known.
@@ -145,6 +151,10 @@ metrics! {
         cap_courses: Gauge = "course_gc_config_cap_courses" [];
         /// How long a confirmation is good.
         confirmation: Gauge = "course_gc_config_confirmation_seconds" [];
+        /// The most calls that are under way at once.
+        in_flight: IntGaugeVec = "course_gc_config_calls_in_flight" ["store"];
+        /// How many calls may begin in a second; +Inf if nothing limits it.
+        call_rate: GaugeVec = "course_gc_config_calls_per_second" ["store"];
         /// How long copies stay in quarantine.
         quarantine_keep: Gauge = "course_gc_config_quarantine_keep_seconds" [];
         /// The most that archives in quarantine may take.
@@ -152,11 +162,20 @@ metrics! {
     }
 }
 
+/// A store's pace, which is looked at when its metrics are read.
+struct Paced {
+    store: String,
+    pace: Pace,
+    /// How much of its rest is counted already.
+    counted: Duration,
+}
+
 /// All metrics.
 pub struct Metrics {
     registry: Registry,
     /// Those of the configuration.
     stores: Mutex<Vec<String>>,
+    paces: Mutex<Vec<Paced>>,
     pub(super) done: Done,
     process: Process,
     /// Not before the ledger was read.
@@ -197,7 +216,8 @@ impl Metrics {
         done.config_current.set(1);
         done.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         process.start.set(clock::wall().timestamp_millis() as f64 / 1000.0);
-        let metrics = Self { registry, stores: Mutex::default(), done, process, known: OnceLock::new() };
+        let metrics =
+            Self { registry, stores: Mutex::default(), paces: Mutex::default(), done, process, known: OnceLock::new() };
         metrics.know(stores);
         Ok(metrics)
     }
@@ -239,6 +259,21 @@ impl Metrics {
         self.done.quarantine_max.set(gauge(config.quarantine.max_size.get()));
     }
 
+    /// A store is called at this pace.
+    pub fn paced(&self, store: &str, pace: &Pace) {
+        let settings = pace.settings();
+        self.done.in_flight.with_label_values(&[store]).set(gauge(settings.in_flight as u64));
+        let rate = settings.calls_per_second.map_or(f64::INFINITY, |rate| f64::from(rate.get()));
+        self.done.call_rate.with_label_values(&[store]).set(rate);
+        let mut paces = self.paces();
+        paces.retain(|paced| paced.store != store);
+        paces.push(Paced { store: store.to_owned(), pace: pace.clone(), counted: Duration::ZERO });
+    }
+
+    fn paces(&self) -> MutexGuard<'_, Vec<Paced>> {
+        self.paces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The API has these routes, each with a method.
     pub fn serve_routes<'a>(&self, routes: impl IntoIterator<Item = (&'a str, &'a str)>) {
         for (route, method) in routes {
@@ -255,6 +290,7 @@ impl Metrics {
     /// If a series cannot be written.
     pub fn text(&self) -> Result<String, prometheus::Error> {
         self.process.look();
+        self.paces().iter_mut().for_each(|paced| self.done.look(paced));
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
@@ -289,6 +325,10 @@ impl Done {
         for counter in self.by_store() {
             counter.with_label_values(&[store]);
         }
+        self.rest_seconds.with_label_values(&[store]);
+        self.slowdown.with_label_values(&[store]);
+        self.in_flight.with_label_values(&[store]);
+        self.call_rate.with_label_values(&[store]);
         for histogram in [&self.inventory_seconds, &self.sweep_seconds] {
             histogram.with_label_values(&[store]);
         }
@@ -299,6 +339,14 @@ impl Done {
         for evidence in Evidence::ALL {
             self.orphans_found.with_label_values(&[store, evidence.as_str()]);
         }
+    }
+
+    /// How a store is called now.
+    fn look(&self, Paced { store, pace, counted }: &mut Paced) {
+        let rested = pace.rested();
+        let since = rested.saturating_sub(std::mem::replace(counted, rested));
+        self.rest_seconds.with_label_values(&[store.as_str()]).inc_by(since.as_secs_f64());
+        self.slowdown.with_label_values(&[store.as_str()]).set(pace.slowdown());
     }
 
     /// The counters whose one label is the store.

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::num::NonZeroU32;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
@@ -14,6 +16,7 @@ use super::declare::Declared;
 use super::events;
 use super::metrics::Metrics;
 use super::subscriber::tests::lines;
+use crate::clock::MachineClock;
 use crate::config::{Config, LogFormat};
 use crate::domain::evidence::Evidence;
 use crate::domain::ids::CourseId;
@@ -22,6 +25,7 @@ use crate::domain::plan::{Breaker, Decision, Hold};
 use crate::domain::report::{LiveReport, Mode, OrphanReport, RunReport, SourceReport, StoreReport, Tally, Verdict};
 use crate::domain::standing::{OrphanGroup, Seen, SeenLive, SeenQuarantine, SeenSource, SeenStore, Standing};
 use crate::ledger::LedgerError;
+use crate::pace::{Pace, Settings};
 use crate::postgres::PostgresError;
 use crate::reconcile::RunError;
 
@@ -119,6 +123,7 @@ fn store(name: &str, orphans: Vec<OrphanReport>, swept: Tally) -> StoreReport {
         live_after_delete: Vec::new(),
         inventory_seconds: 0.2,
         sweep_seconds: 0.3,
+        rest_seconds: 0.0,
     }
 }
 
@@ -413,6 +418,34 @@ fn store_that_broke() -> StoreReport {
     broken.sources.clear();
     (broken.complete, broken.error) = (false, Some("no answer".into()));
     broken
+}
+
+#[tokio::test]
+async fn what_calls_waited_is_counted_once_and_how_slow_a_store_is_kept_is_told() {
+    let metrics = metrics();
+    let of = |name: &str| format!("course_gc_{name}{{store=\"cache\"}}");
+    let at_first = series(&metrics);
+    assert_eq!((at_first[&of("rest_seconds_total")], at_first[&of("slowdown_ratio")]), (0.0, 0.0));
+
+    let second = Duration::from_secs(1);
+    let settings =
+        Settings { calls_per_second: NonZeroU32::new(20), in_flight: 3, slow_down_over: 2.0, longest_rest: second };
+    let pace = Pace::new(settings, Arc::new(MachineClock));
+    metrics.paced("cache", &pace);
+    for calls in 0..3 {
+        let turn = pace.turn().await;
+        tokio::time::sleep(Duration::from_millis(1) * 20 * calls).await;
+        turn.alike("step");
+        turn.end();
+    }
+    let rested = pace.rested().as_secs_f64();
+    assert!(rested > 0.0);
+    for _ in 0..2 {
+        assert!((series(&metrics)[&of("rest_seconds_total")] - rested).abs() < 1e-9);
+    }
+    let series = series(&metrics);
+    assert!(series[&of("slowdown_ratio")] > 0.5, "{series:?}");
+    assert_eq!((series[&of("config_calls_in_flight")], series[&of("config_calls_per_second")]), (3.0, 20.0));
 }
 
 #[test]

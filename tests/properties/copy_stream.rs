@@ -4,6 +4,8 @@ use bytes::Bytes;
 use course_gc::domain::ids::{CourseId, IdType};
 use course_gc::liveness::copy::{CopyDecoder, CopyError};
 
+use crate::ids::types;
+
 /// Signature, flags and the length of the header's extension.
 const HEADER: usize = 11 + 4 + 4;
 
@@ -13,9 +15,9 @@ const HEADER: usize = 11 + 4 + 4;
 /// If a property does not hold.
 pub fn check(input: &[u8]) {
     let Some((first, stream)) = input.split_first() else { return };
-    let id_type = if first & 1 == 0 { IdType::Uuid } else { IdType::Integer };
+    let id_type = types()[usize::from(first & 3) % 3];
     let whole = decode(id_type, stream, usize::MAX);
-    assert_eq!(decode(id_type, stream, usize::from(first >> 1).max(1)), whole, "where it is cut does not matter");
+    assert_eq!(decode(id_type, stream, usize::from(first >> 2).max(1)), whole, "where it is cut does not matter");
     let (ids, Ok(())) = whole else { return };
 
     assert_eq!(stream[11..13], [0, 0], "flags that change how rows are written are not known");
@@ -52,6 +54,10 @@ fn encode(stream: &[u8], ids: &[CourseId]) -> Vec<u8> {
             CourseId::Uuid(id) => {
                 encoded.extend(16i32.to_be_bytes());
                 encoded.extend(id.as_bytes());
+            }
+            CourseId::Text(id) => {
+                encoded.extend(i32::try_from(id.as_str().len()).unwrap_or_default().to_be_bytes());
+                encoded.extend(id.as_str().as_bytes());
             }
             CourseId::Integer(id) => {
                 encoded.extend(8i32.to_be_bytes());

@@ -3,20 +3,31 @@
 use course_gc::domain::ids::{CourseId, IdType};
 use uuid::Uuid;
 
+/// Every type of ids; the texts are such that many words are some.
+///
+/// # Panics
+/// Never: the pattern is one.
+pub fn types() -> [IdType; 3] {
+    [IdType::Uuid, IdType::Integer, "text:[a-z0-9_-]{1,12}".parse().expect("a pattern")]
+}
+
 /// Checks a name, whatever its bytes.
 ///
 /// # Panics
 /// If a property does not hold.
 pub fn check(name: &[u8]) {
-    for id_type in [IdType::Uuid, IdType::Integer] {
+    for id_type in types() {
         if let Some(id) = id_type.parse(name) {
             assert_eq!(id.to_string().as_bytes(), name, "only the canonical text is an id");
-            assert_eq!(
-                matches!(id, CourseId::Uuid(_)),
-                id_type == IdType::Uuid,
-                "an id is of the type that was asked for"
-            );
+            let is_of_it = match id {
+                CourseId::Uuid(_) => id_type == IdType::Uuid,
+                CourseId::Integer(_) => id_type == IdType::Integer,
+                CourseId::Text(_) => matches!(id_type, IdType::Text(_)),
+            };
+            assert!(is_of_it, "an id is of the type that was asked for");
+            assert!(id_type == IdType::Integer || id_type.mentions(name).contains(&id), "an id mentions itself");
         }
+        words(id_type, name);
     }
     assert!(IdType::Integer.mentions(name).is_empty(), "a name mentions no integer");
     mentions(name);
@@ -56,6 +67,19 @@ fn embedded(input: &[u8]) {
         let name = [before, id.simple().to_string().as_bytes(), after].concat();
         assert!(!is_cut || IdType::Uuid.mentions(&name).contains(&CourseId::Uuid(id)), "{}", name.escape_ascii());
     }
+}
+
+/// A text is mentioned wherever neither a letter nor a digit stands beside it.
+fn words(id_type: IdType, name: &[u8]) {
+    let name = &name[..name.len().min(64)];
+    let IdType::Text(_) = id_type else { return };
+    let is_bound = |byte: Option<&u8>| byte.is_none_or(|byte| !byte.is_ascii_alphanumeric());
+    let mut expected = Vec::new();
+    for from in (0..name.len()).filter(|from| is_bound(name[..*from].last())) {
+        let ends = (from..=name.len()).filter(|to| is_bound(name.get(*to)));
+        expected.extend(ends.filter_map(|to| id_type.parse(&name[from..to])));
+    }
+    assert_eq!(sorted(id_type.mentions(name)), sorted(expected), "{}", name.escape_ascii());
 }
 
 fn nibble(digit: u8) -> u8 {

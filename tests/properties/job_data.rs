@@ -1,9 +1,9 @@
 //! Whose a job is (S5). Input: a job's id, an empty line, and then its data.
 
-use course_gc::domain::ids::IdType;
 use course_gc::stores::bullmq::owner::Reading;
 use course_gc::stores::template::Template;
 
+use crate::ids::types;
 use crate::input::head_and_rest;
 
 /// Checks whom a job names.
@@ -13,7 +13,7 @@ use crate::input::head_and_rest;
 pub fn check(input: &[u8]) {
     let (lines, data) = head_and_rest(input);
     let job_id = lines.first().copied().unwrap_or_default().as_bytes();
-    for id_type in [IdType::Uuid, IdType::Integer] {
+    for id_type in types() {
         let templates = ["auto-{course_id}-stage*", "generation-{course_id}"];
         let reading = Reading {
             pointers: vec!["/courseId".to_owned(), "/course_id".to_owned()],

@@ -1,8 +1,8 @@
 //! File layouts (S5, S13). Input: a layout, an empty line, and then a path of any bytes.
 
-use course_gc::domain::ids::IdType;
 use course_gc::stores::files::Layout;
 
+use crate::ids::types;
 use crate::input::head_and_rest;
 
 /// Checks where the layout finds the owner of the path.
@@ -28,7 +28,7 @@ pub fn check(input: &[u8]) {
     assert_ne!(pattern.first(), Some(&".course-gc"), "no layout leads through the store's own folder");
 
     let components: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-    for id_type in [IdType::Uuid, IdType::Integer] {
+    for id_type in types() {
         let owner = layout.owner(id_type, &components);
         let above = &components[..components.len().min(pattern.len() - 1)];
         let leads_there = above.len() == pattern.len() - 1

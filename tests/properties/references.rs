@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use course_gc::domain::ids::{CourseId, IdType};
 use course_gc::stores::files::{Layout, Mapping, Reference, ReferenceSettings};
 
+use crate::ids::types;
 use crate::input::head_and_rest;
 
 /// Checks what the path is taken to name.
@@ -29,7 +30,7 @@ pub fn check(input: &[u8]) {
         absolute_roots: others.iter().map(PathBuf::from).collect(),
     };
     let mapping = Mapping::new(&settings, Path::new(own));
-    for id_type in [IdType::Uuid, IdType::Integer] {
+    for id_type in types() {
         let readings = readings(&layout, id_type, prefix, &roots, path);
         let reference = mapping.of(&layout, id_type, path);
         match &reference {
@@ -90,6 +91,7 @@ fn inside(mapping: &Mapping, layout: &Layout, id_type: IdType, root: &str, name:
     let course = match id_type {
         IdType::Uuid => CourseId::Uuid(uuid::Uuid::from_u128(7)),
         IdType::Integer => CourseId::Integer(7),
+        IdType::Text(ids) => CourseId::Text(ids.parse(b"c-7").expect("an id")),
     };
     let directory =
         layout.text().replace("{course_id}", &course.to_string()).replace("{organization_id}", "o").replace('*', "o");

@@ -6,13 +6,14 @@ use course_gc::domain::ids::{CourseId, IdType};
 use course_gc::domain::inventory::SourceIndex;
 use course_gc::stores::template::{Claim, Parse, Template, Templates};
 
+use crate::ids::types;
 use crate::input::head_and_rest;
 
 /// Longer ones cost more than they show.
 const LONGEST_KEY: usize = 512;
 const LONGEST_TEMPLATE: usize = 128;
-/// The longest text of an id of either type.
-const LONGEST_ID: usize = 36;
+/// The longest text of an id of any type.
+const LONGEST_ID: usize = 46;
 
 /// Checks what the templates read in the key.
 ///
@@ -24,7 +25,7 @@ pub fn check(input: &[u8]) {
         return;
     }
     let templates: Vec<Template> = lines.into_iter().filter_map(compile).collect();
-    for id_type in [IdType::Uuid, IdType::Integer] {
+    for id_type in types() {
         let read: Vec<Parse> = templates.iter().map(|template| parse(template, id_type, key)).collect();
         claim(&templates, id_type, key, &read);
     }
@@ -56,6 +57,7 @@ fn parse(template: &Template, id_type: IdType, key: &[u8]) -> Parse {
     let touches = |byte: Option<&u8>| match id_type {
         IdType::Uuid => byte.is_some_and(u8::is_ascii_hexdigit),
         IdType::Integer => byte.is_some_and(u8::is_ascii_digit),
+        IdType::Text(_) => byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte)),
     };
     let first_end = (0..=key.len()).rev().find(|at| ends[*at]);
     let matches = begins.iter().position(|begin| *begin).zip(first_end).is_some_and(|(from, to)| from <= to);

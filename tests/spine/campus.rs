@@ -24,6 +24,11 @@ async fn s1_s12_integer_ids_work_as_uuids_do() -> Result<()> {
 }
 
 #[tokio::test]
+async fn s1_s12_text_ids_work_as_uuids_do() -> Result<()> {
+    exactly_the_leaks_of(Extent::Whole, CampusSize { ids: IdKind::Text, ..CampusSize::default() }).await
+}
+
+#[tokio::test]
 async fn s1_exactly_the_leaks_of_two_thousand_courses_go() -> Result<()> {
     exactly_the_leaks_of(Extent::Core, CampusSize::large()).await
 }

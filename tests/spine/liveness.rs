@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use course_gc::domain::ids::{CourseId, IdType};
 use course_gc::domain::live_set::LiveSet;
 use course_gc::errors::chain;
@@ -141,6 +141,40 @@ async fn ids_are_compared_as_values_whatever_the_column_s_type() -> Result<()> {
         assert_eq!(live.live_among(&asked).await?, set(IdType::Integer, [CourseId::Integer(id)]), "{column}");
         live.release().await;
     }
+    let texts: IdType = "text:c-[a-z]+".parse()?;
+    let [live_one, dead] = ["c-live", "c-dead"].map(|text| texts.parse(text.as_bytes()).expect("an id"));
+    for column in ["'c-live'::text", "'c-live'::varchar", "'c-live'::varchar(9) COLLATE \"C\""] {
+        let live = bed.liveness(texts, &format!("SELECT {column}")).await?;
+        assert_eq!(read(live.as_ref()).await?, set(texts, [live_one]), "{column}");
+        assert_eq!(live.live_among(&[live_one, dead].into()).await?, set(texts, [live_one]), "{column}");
+        live.release().await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn s4_texts_that_are_no_ids_or_are_not_compared_by_their_bytes_are_refused() -> Result<()> {
+    let mut bed = Bed::new().await?;
+    let texts: IdType = "text:c-[a-z]+".parse()?;
+    for column in ["'c-live'::char(9)", "'c-live'::name", "7", "'0b5a6f0e-4d7c-4a39-9a43-6d7a5f0c1e2d'::uuid"] {
+        let refused = bed.liveness(texts, &format!("SELECT {column}")).await.err().context(column)?.to_string();
+        assert!(refused.contains("needs text or varchar"), "{column}: {refused}");
+    }
+    for text in ["C-live", "c-", "c-live ", "d-live", "c-live9"] {
+        let live = bed.liveness(texts, &format!("SELECT 'c-good' UNION ALL SELECT '{text}'")).await?;
+        let refused = format!("{:#}", anyhow::Error::new(read(live.as_ref()).await.err().context(text)?));
+        assert!(refused.contains("no id by the pattern of `course_id`"), "{text}: {refused}");
+        live.release().await;
+    }
+    let collation = "CREATE COLLATION public.blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false)";
+    bed.execute(collation).await?;
+    let any: IdType = "text:[A-Za-z-]+".parse()?;
+    let live = bed.liveness(any, "SELECT 'C-Live'::text COLLATE public.blind").await?;
+    let asked = any.parse(b"c-live").into_iter().collect();
+    let refused =
+        format!("{:#}", anyhow::Error::new(live.live_among(&asked).await.err().context("it tells them apart")?));
+    assert!(refused.contains("its collation is not deterministic"), "{refused}");
+    live.release().await;
     Ok(())
 }
 

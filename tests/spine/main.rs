@@ -14,6 +14,7 @@ mod gates;
 mod interposed;
 mod jobs;
 mod killed;
+mod kind;
 mod ledger;
 mod liveness;
 mod migrations;

@@ -62,7 +62,10 @@ impl Installation {
     /// One over a seeded campus, all of whose courses a first run saw live.
     pub async fn over(addresses: Addresses, settings: &Settings, size: CampusSize) -> Result<(Self, Campus)> {
         let installation = Self::new(addresses, settings).await?;
-        let campus = Campus::plan(size);
+        let campus = match installation.addresses.objects {
+            Some(_) => Campus::whole(size),
+            None => Campus::plan(size),
+        };
         campus.seed(&installation.stores).await?;
         let first = installation.run().await?;
         ensure!((first.halt.as_deref(), first.swept().deleted) == (None, 0), "{first:?}");

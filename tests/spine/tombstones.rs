@@ -118,7 +118,7 @@ fn campus(report: &RunReport) -> &LiveReport {
 
 #[tokio::test]
 async fn s6_a_recorded_death_waits_minutes_and_an_unrecorded_one_a_day() -> Result<()> {
-    for ids in [IdKind::Uuid, IdKind::Integer] {
+    for ids in [IdKind::Uuid, IdKind::Integer, IdKind::Text] {
         let scene = Scene::set(ids).await?;
         let [recorded, silent, ..] = scene.doomed()[..] else { panic!("there are more") };
         scene.delete(recorded).await?;

@@ -6,6 +6,7 @@
 //! the difference of two [`crate::Snapshot`]s.
 
 mod fate;
+mod ids;
 mod jobs;
 mod leftovers;
 mod objects;
@@ -16,12 +17,13 @@ mod seed;
 mod traps;
 mod vanish;
 
-use std::{collections::BTreeSet, fmt};
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 use uuid::Uuid;
 
 pub use self::fate::{Fate, LOCKED, NOT_A_COURSES, REFERENCED, SEVERAL_IDS, STRANGER, UNRECOGNISED};
+pub use self::ids::{CourseId, IdKind, TEXT_IDS, TextId};
 pub(crate) use self::jobs::source as queue_source;
 pub use self::jobs::{Job, JobState, QUEUES};
 pub use self::leftovers::{HeldCourse, Leftovers};
@@ -42,33 +44,6 @@ pub const KEY_TEMPLATES: [&str; 11] = [
     "idempotency:worker-fallback-stage*-auto-{course_id}-stage*",
     "idempotency:worker-fallback-stage*-{course_id}",
 ];
-
-/// The type of the courses' ids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdKind {
-    /// `uuid`, written in lower case with hyphens.
-    Uuid,
-    /// `bigint`, written in decimal.
-    Integer,
-}
-
-/// A course's id. It displays as its canonical text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum CourseId {
-    /// Of a campus of [`IdKind::Uuid`].
-    Uuid(Uuid),
-    /// Of a campus of [`IdKind::Integer`].
-    Integer(i64),
-}
-
-impl fmt::Display for CourseId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Uuid(id) => write!(f, "{id}"),
-            Self::Integer(id) => write!(f, "{id}"),
-        }
-    }
-}
 
 /// Which of the platform's stores a campus fills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

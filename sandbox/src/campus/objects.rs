@@ -19,8 +19,8 @@ pub(super) fn plan(planner: &mut Planner) {
         let (dead, live) = (dead.id, live.id);
         // Beneath a live course, whatever its name says besides.
         planner.object(format!("{live}/copied-from/{dead}/card.webp"), Owner::Course(live));
-        // Numbers stand everywhere in names, so only UUIDs can be found anywhere in them.
-        if planner.campus.size.ids == IdKind::Uuid {
+        // Numbers stand everywhere in names, so only other ids can be found anywhere in them.
+        if planner.campus.size.ids != IdKind::Integer {
             planner.object(format!("{dead}/copied-to/{live}/card.webp"), Owner::Courses(vec![dead, live]));
         }
         for text in uncanonical(dead) {

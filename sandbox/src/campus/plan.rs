@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{
     Campus, CampusSize, CatalogRow, Course, CourseId, Doom, Extent, File, IdKind, Key, KeyValue, Organization, Owner,
-    Point, StoredPath, jobs, objects, random::Random, rows, traps,
+    Point, StoredPath, TextId, jobs, objects, random::Random, rows, traps,
 };
 use crate::PointId;
 
@@ -87,6 +87,7 @@ impl Planner {
         let CampusSize { ids, seed, .. } = self.campus.size;
         match ids {
             IdKind::Uuid => CourseId::Uuid(self.random.uuid()),
+            IdKind::Text => CourseId::Text(TextId::of(self.random.uuid().as_u128())),
             // Small numbers: 4 is a prefix of 42, and both are courses. Seeds are 100 millions apart.
             IdKind::Integer => CourseId::Integer(
                 i64::try_from(seed.saturating_sub(1)).unwrap_or(0) * 100_000_000
@@ -235,5 +236,6 @@ pub(super) fn id_value(id: CourseId) -> Value {
     match id {
         CourseId::Uuid(id) => json!(id),
         CourseId::Integer(id) => json!(id),
+        CourseId::Text(id) => json!(id.to_string()),
     }
 }

@@ -234,7 +234,7 @@ impl Campus {
         let index =
             |name: &str, kind| CreateFieldIndexCollectionBuilder::new(collection.clone(), name, kind).wait(true);
         let course_id = match self.size.ids {
-            IdKind::Uuid => index("course_id", FieldType::Keyword),
+            IdKind::Uuid | IdKind::Text => index("course_id", FieldType::Keyword),
             IdKind::Integer => {
                 index("course_id", FieldType::Integer).field_index_params(IntegerIndexParamsBuilder::new(true, false))
             }
@@ -253,6 +253,7 @@ impl Campus {
         match self.size.ids {
             IdKind::Uuid => "uuid",
             IdKind::Integer => "bigint",
+            IdKind::Text => "text",
         }
     }
 }

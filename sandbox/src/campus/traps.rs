@@ -103,8 +103,8 @@ fn odd_keys(planner: &mut Planner, doomed: &[Course], staying: &[Course]) {
     for text in ["", "../../etc"] {
         planner.key(format!("phase1_cache:{text}"), None, Owner::Unrecognised);
     }
-    // Numbers stand everywhere in names, so only UUIDs can be found anywhere in them.
-    if planner.campus.size.ids == IdKind::Uuid {
+    // Numbers stand everywhere in names, so only other ids can be found anywhere in them.
+    if planner.campus.size.ids != IdKind::Integer {
         for (dead, live) in doomed.iter().zip(staying).take(3) {
             let both = Owner::Courses(vec![dead.id, live.id]);
             planner.key(format!("rag:{}:from:{}", dead.id, live.id), None, both.clone());
@@ -123,7 +123,7 @@ fn keys_of_no_course(planner: &mut Planner) {
         planner.key(format!("intent_class:v1:{hash}"), None, Owner::Nobody);
         let looks = match planner.campus.size.ids {
             IdKind::Uuid => Owner::Lookalike(CourseId::Uuid(outbox)),
-            IdKind::Integer => Owner::Unrecognised,
+            IdKind::Integer | IdKind::Text => Owner::Unrecognised,
         };
         planner.key(format!("idempotency:worker-fallback-stage2-{outbox}"), Some(86_400), looks);
         let requests = KeyValue::Scores(vec![(session.to_string(), 1_768_471_200.0)]);
@@ -161,6 +161,7 @@ pub(super) fn uncanonical(id: CourseId) -> [String; 2] {
     match id {
         CourseId::Uuid(id) => [upper(id), format!("{{{id}}}")],
         CourseId::Integer(id) => [format!("{id:012}"), format!("+{id}")],
+        CourseId::Text(id) => [id.to_string().to_uppercase(), format!("x{id}")],
     }
 }
 

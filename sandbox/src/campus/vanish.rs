@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use super::{Campus, CourseId, Doom, IdKind};
+use super::{Campus, CourseId, Doom, IdKind, TextId};
 use crate::Stores;
 
 impl Campus {
@@ -103,6 +103,7 @@ impl Campus {
             Ok(match self.size.ids {
                 IdKind::Uuid => CourseId::Uuid(text.parse()?),
                 IdKind::Integer => CourseId::Integer(text.parse()?),
+                IdKind::Text => CourseId::Text(TextId::parse(&text)?),
             })
         };
         found.into_iter().map(parse).collect()

@@ -39,6 +39,10 @@ fn the_report_shows_each_value_and_where_it_comes_from() {
     stores.cache.scan_count              1000                           default
     stores.cache.batch                   1000                           default
     stores.cache.quarantine              true                           default
+    stores.cache.pace.calls_per_second   none                           default
+    stores.cache.pace.in_flight          16                             default
+    stores.cache.pace.slow_down_over     2                              default
+    stores.cache.pace.longest_rest       1s                             default
     stores.cache.restore_url             none                           default
     stores.cache.nodes                   []                             default
     stores.cache.sentinels               []                             default

@@ -9,6 +9,7 @@ use secrecy::ExposeSecret;
 
 use super::read::{FieldDoc, Shape, keys};
 use super::*;
+use crate::domain::ids::IdType;
 
 mod environment;
 mod example;
@@ -55,7 +56,7 @@ fn redis(config: &Config) -> &RedisStore {
 #[test]
 fn the_least_configuration_has_the_documented_defaults() {
     let config = read(LEAST, &[]).unwrap().config;
-    assert_eq!(config.course_id, CourseIdKind::Uuid);
+    assert_eq!(config.course_id, IdType::Uuid);
     assert_eq!((config.schedule.cron.as_str(), config.schedule.timezone), ("*/15 * * * *", chrono_tz::UTC));
     assert_eq!(config.ledger_url().expose(), "postgres://gc@db/campus");
     let hour = Duration::from_secs(3600);
@@ -70,6 +71,8 @@ fn the_least_configuration_has_the_documented_defaults() {
     let store = redis(&config);
     assert_eq!((store.scan_count, store.batch), (1000, 1000));
     assert!(!store.templates[0].exclusive);
+    assert_eq!((store.pace.calls_per_second, store.pace.in_flight, store.pace.slow_down_over), (None, 16, 2.0));
+    assert_eq!(store.pace.longest_rest, Duration::from_secs(1));
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:9090");
     assert_eq!((config.log.format, config.log.level), (LogFormat::Text, tracing::Level::INFO));
 }
@@ -103,7 +106,7 @@ stores:
     references: { query: SELECT 3, absolute_roots: [/old/uploads] }
 ";
     let config = read(text, &[]).unwrap().config;
-    assert_eq!(config.course_id, CourseIdKind::Integer);
+    assert_eq!(config.course_id, IdType::Integer);
     assert_eq!(config.schedule.timezone, Berlin);
     let noon = chrono::DateTime::UNIX_EPOCH + chrono::TimeDelta::hours(12);
     let night = crate::schedule::Due::At(noon + chrono::TimeDelta::minutes(13 * 60 + 30));

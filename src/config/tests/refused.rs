@@ -63,6 +63,23 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
             LEAST[..LEAST.find("stores").unwrap()].into(),
             "config.yaml:1:1: stores: has no entry; write at least one `name:` beneath it",
         ),
+        // The pace.
+        (
+            least("    pace: { calls_per_second: 0, in_flight: 1, slow_down_over: 1, longest_rest: 11s }\n"),
+            "config.yaml:12:31: stores.cache.pace.calls_per_second: 0 is out of range; write 1 to 100000\n\
+             config.yaml:12:45: stores.cache.pace.in_flight: 1 is out of range; write 2 to 256\n\
+             config.yaml:12:64: stores.cache.pace.slow_down_over: 1 is out of range; write 1.1 to 1000\n\
+             config.yaml:12:81: stores.cache.pace.longest_rest: 11s is out of range; write 0s to 10s",
+        ),
+        (
+            least("    pace: { slow_down_over: nan }\n"),
+            "config.yaml:12:29: stores.cache.pace.slow_down_over: `nan` is not right here; write a number, as in 1.5",
+        ),
+        (
+            least("    pace: { rate: 5 }\n"),
+            "config.yaml:12:13: stores.cache.pace.rate: is no known field; known here: calls_per_second, in_flight, \
+             slow_down_over, longest_rest",
+        ),
         // The API.
         (least("api: {}\n"), "config.yaml:12:6: api: lets nobody in; give tokens, jwt or both"),
         (
@@ -94,7 +111,7 @@ fn what_is_wrong_has_its_place_its_path_and_what_would_be_right() {
         // Scalars.
         (
             least("course_id: text\n"),
-            "config.yaml:12:12: course_id: `text` is no kind of course id that this version knows; possible: uuid, integer",
+            "config.yaml:12:12: course_id: `text` is no kind of course id that this version knows; possible: uuid, integer, text:PATTERN",
         ),
         (
             least("schedule: { cron: daily }\n"),

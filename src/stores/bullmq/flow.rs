@@ -147,7 +147,10 @@ impl BullmqStore {
         if keys.is_empty() {
             return Ok(false);
         }
-        match redis::cmd("EXISTS").arg(keys).query_async::<i64>(lease.connection()).await {
+        let turn = lease.turn().await;
+        let exists = redis::cmd("EXISTS").arg(keys).query_async::<i64>(lease.connection()).await;
+        turn.end();
+        match exists {
             Ok(there) => Ok(there > 0),
             Err(error) if matches!(error.code(), Some("MOVED" | "ASK" | "CROSSSLOT")) => Ok(true),
             Err(error) => Err(lease.call().failed(error)),

@@ -38,6 +38,7 @@ use crate::domain::findings::Finding;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Amount, Census, SourceIndex};
 use crate::errors::chain;
+use crate::pace::Pace;
 use crate::sweep::Condemned;
 
 mod copy;
@@ -75,6 +76,7 @@ pub struct BullmqSettings {
 
 /// A store of jobs.
 pub struct BullmqStore {
+    pace: Pace,
     nodes: Nodes,
     /// The way for putting back, if it is another.
     restore_nodes: Option<Nodes>,
@@ -97,6 +99,7 @@ impl BullmqStore {
         let BullmqSettings { name, server, prefix, queues, reading, scan_count, batch_limit } = settings;
         let (nodes, restore_nodes) = Nodes::new(&KIND, &name, &server)?;
         Ok(Self {
+            pace: Pace::default(),
             nodes,
             restore_nodes,
             marker_key: format!("{}:bullmq:{prefix}", marker::KEY),
@@ -107,6 +110,13 @@ impl BullmqStore {
             batch_limit: batch_limit.max(1),
             reach: script::LIMIT,
         })
+    }
+
+    /// The same store, called at this pace.
+    #[must_use]
+    pub fn paced(self, pace: Pace) -> Self {
+        let restore_nodes = self.restore_nodes.map(|nodes| nodes.paced(&pace));
+        Self { nodes: self.nodes.paced(&pace), restore_nodes, pace, ..self }
     }
 
     /// A connection to the server that has the queues.
@@ -207,6 +217,10 @@ impl Store for BullmqStore {
 
     fn batch_limit(&self) -> usize {
         self.batch_limit
+    }
+
+    fn pace(&self) -> Option<&Pace> {
+        Some(&self.pace)
     }
 
     async fn identity(&self) -> Result<String, StoreError> {

@@ -140,7 +140,7 @@ mod tests {
         let named = reading(IdType::Integer).read(job_id.as_bytes(), Some(data.as_bytes()))?;
         let number = |id| match id {
             CourseId::Integer(n) => n,
-            CourseId::Uuid(_) => panic!("no integer"),
+            CourseId::Uuid(_) | CourseId::Text(_) => panic!("no integer"),
         };
         Some((number(named.owner), named.mentions.into_iter().map(number).collect()))
     }

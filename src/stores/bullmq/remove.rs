@@ -29,6 +29,8 @@ impl BullmqStore {
     /// Removes the batch and adds the outcomes of what was sent.
     pub(super) async fn remove(&self, mut lease: Lease, batch: &Condemned, outcomes: &mut Vec<Outcome>) {
         for (n, handles) in batch.handles().chunks(PIPELINE).enumerate() {
+            // Of the look and of the removal, for which the time that is left is asked after it.
+            let turn = lease.turn().await;
             if !batch.is_fresh() {
                 break;
             }
@@ -47,6 +49,7 @@ impl BullmqStore {
                 Ok(looked) => self.send(&mut lease, handles, looked).await,
                 Err(error) => Err(error),
             };
+            turn.end();
             match sent {
                 Ok(answers) => outcomes.extend(answers),
                 Err(error) => {
@@ -79,7 +82,7 @@ impl BullmqStore {
                 calls.add(&handle.key, base, [&digest[..]]);
             }
         }
-        let mut answers = calls.send::<String>(lease).await?.into_iter();
+        let mut answers = calls.send_now::<String>(lease).await?.into_iter();
         let outcome = |looked| match looked {
             Looked::Absent => Outcome::Absent,
             Looked::Stays => STAYS,
@@ -114,7 +117,7 @@ impl BullmqStore {
             let base = super::script::base(&self.queues, &handle.key).unwrap_or_default();
             calls.add(&handle.key, base, [&b"look"[..]]);
         }
-        let answers = calls.send::<Vec<Bytes>>(lease).await?;
+        let answers = calls.send_now::<Vec<Bytes>>(lease).await?;
         let looked = handles.iter().zip(answers).map(|(handle, answer)| match answer {
             Ok(answer) => self.judge_look(handle, &answer),
             Err(error) => Looked::Failed(chain(&lease.call().failed(error))),

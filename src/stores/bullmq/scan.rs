@@ -110,7 +110,9 @@ impl<'a> Scan<'a> {
         for key in keys {
             pipeline.cmd("HLEN").arg(*key).cmd("HGET").arg(*key).arg("data");
         }
+        let turn = self.lease.turn().await;
         let answers: RedisResult<Vec<RedisResult<redis::Value>>> = pipeline.query_async(self.lease.connection()).await;
+        turn.end();
         let answers = answers.map_err(|error| self.lease.call().failed(error))?;
         let mut hashes = Vec::with_capacity(keys.len());
         for pair in answers.chunks(2) {
@@ -197,7 +199,10 @@ impl<'a> Scan<'a> {
     }
 
     async fn ids(&mut self, read: redis::Cmd) -> Result<Vec<Bytes>, StoreError> {
-        match read.query_async(self.lease.connection()).await {
+        let turn = self.lease.turn().await;
+        let read = read.query_async(self.lease.connection()).await;
+        turn.end();
+        match read {
             Ok(ids) => Ok(ids),
             Err(error) if error.code() == Some("WRONGTYPE") => Ok(Vec::new()),
             Err(error) => Err(self.lease.call().failed(error)),

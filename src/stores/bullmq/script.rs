@@ -53,8 +53,19 @@ impl Calls {
         self.count += 1;
     }
 
-    /// Sends them; one answer a call.
+    /// Sends them in their turn; one answer a call.
     pub(super) async fn send<T: redis::FromRedisValue>(
+        &self,
+        lease: &mut Lease,
+    ) -> Result<Vec<RedisResult<T>>, StoreError> {
+        let turn = lease.turn().await;
+        let answers = self.send_now(lease).await;
+        turn.end();
+        answers
+    }
+
+    /// Sends them; for whoever has the turn.
+    pub(super) async fn send_now<T: redis::FromRedisValue>(
         &self,
         lease: &mut Lease,
     ) -> Result<Vec<RedisResult<T>>, StoreError> {

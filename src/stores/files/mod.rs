@@ -41,6 +41,7 @@ use tokio::sync::mpsc;
 use crate::domain::findings::Finding;
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Amount, Census, SourceIndex};
+use crate::pace::Pace;
 use crate::stores::copies::{Copied, Copies, CopyId, InPlace, Item, PutBack, Receipt, Restoring};
 use crate::stores::layout;
 pub use crate::stores::layout::{Layout, LayoutError};
@@ -83,6 +84,7 @@ pub struct FilesStore {
     batch_limit: usize,
     call_timeout: Duration,
     references: Option<(String, Mapping)>,
+    pace: Pace,
 }
 
 /// What the blocking threads need to know.
@@ -146,14 +148,20 @@ impl FilesStore {
         });
         let sources = [layout.text().to_owned()];
         let place = Arc::new(Place { root, layout, id_type });
-        Ok(Self { name, place, sources, batch_limit, call_timeout, references })
+        Ok(Self { name, place, sources, batch_limit, call_timeout, references, pace: Pace::default() })
+    }
+
+    /// The same store, called at this pace.
+    #[must_use]
+    pub fn paced(self, pace: Pace) -> Self {
+        Self { pace, ..self }
     }
 
     fn walk(&self) -> Walk {
-        Walk::start(Arc::clone(&self.place), Watch::new(self.call_timeout))
+        Walk::start(Arc::clone(&self.place), Watch::new(self.call_timeout), self.pace.clone())
     }
 
-    /// Runs a job on a blocking thread, under watch. `Err` says that it was given up, or ended unheard.
+    /// Runs a job on a blocking thread in its turn, under watch. `Err` says that it was given up, or ended unheard.
     async fn blocking<T: Send + 'static>(
         &self,
         limit: Duration,
@@ -171,8 +179,11 @@ impl FilesStore {
     ) -> Result<T, StoreError> {
         let (place, pulse) = (Arc::clone(&self.place), watch.pulse());
         let action = format!("files root {}: {action}", self.place.shown());
+        let turn = self.pace.turn().await;
         let task = tokio::task::spawn_blocking(move || job(&place, &pulse));
-        watch.over(&action, task).await?.map_err(|error| StoreError::server(action, error))
+        let done = watch.over(&action, task).await?;
+        turn.end();
+        done.map_err(|error| StoreError::server(action, error))
     }
 
     async fn measure(&self, path: Vec<u8>) -> Result<Option<Measure>, StoreError> {
@@ -301,6 +312,10 @@ impl Store for FilesStore {
 
     fn batch_limit(&self) -> usize {
         self.batch_limit
+    }
+
+    fn pace(&self) -> Option<&Pace> {
+        Some(&self.pace)
     }
 
     async fn identity(&self) -> Result<String, StoreError> {

@@ -14,6 +14,7 @@ use super::layout::OWN_FOLDER;
 use super::tree::join;
 use super::watch::{Fault, Pulse, Watch};
 use crate::domain::ids::{CourseId, IdType};
+use crate::pace::Pace;
 use crate::stores::StoreError;
 
 /// The folder in the store's own one, into which what is deleted is moved before it is removed.
@@ -46,10 +47,11 @@ pub(super) struct Walk {
     chunks: mpsc::Receiver<Vec<Entry>>,
     task: JoinHandle<Result<(), Fault>>,
     root: String,
+    pace: Pace,
 }
 
 impl Walk {
-    pub fn start(place: Arc<Place>, watch: Watch) -> Self {
+    pub fn start(place: Arc<Place>, watch: Watch, pace: Pace) -> Self {
         let (sender, chunks) = mpsc::channel(CHUNKS);
         let pulse = watch.pulse();
         let root = place.shown();
@@ -67,7 +69,7 @@ impl Walk {
             })?;
             sender.blocking_send(chunk).map_err(|_| Fault::Stopped)
         });
-        Self { watch, chunks, task, root }
+        Self { watch, chunks, task, root, pace }
     }
 
     /// The next entries; `None` when everything was listed.
@@ -76,6 +78,7 @@ impl Walk {
     /// If something could not be read, or nothing was heard for too long.
     pub async fn next(&mut self) -> Result<Option<Vec<Entry>>, StoreError> {
         let action = format!("files root {}: list the directories", self.root);
+        self.pace.rest().await;
         if let Some(chunk) = self.watch.over(&action, self.chunks.recv()).await? {
             return Ok(Some(chunk));
         }

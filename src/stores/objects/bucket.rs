@@ -2,17 +2,18 @@
 //!
 //! The client tries nothing twice: a delete must not be sent again, and what else fails is asked again by the next run.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use futures::TryStreamExt;
-use futures::stream::BoxStream;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{ClientOptions, CopyOptions, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::errors::chain;
+use crate::pace::Pace;
 use crate::stores::StoreError;
 
 /// Where a bucket is, and who asks for it.
@@ -38,6 +39,7 @@ pub struct Bucket {
     s3: AmazonS3,
     shown: String,
     call_timeout: Duration,
+    pace: Pace,
 }
 
 impl Bucket {
@@ -72,7 +74,17 @@ impl Bucket {
             .with_retry(retry)
             .build()
             .map_err(|error| StoreError::server(format!("{shown}: could not prepare a client"), Said::of(&error)))?;
-        Ok(Self { s3, shown, call_timeout: *call_timeout })
+        Ok(Self { s3, shown, call_timeout: *call_timeout, pace: Pace::default() })
+    }
+
+    /// The same bucket, called at this pace.
+    pub(super) fn paced(self, pace: Pace) -> Self {
+        Self { pace, ..self }
+    }
+
+    /// At which pace the service is called.
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Where it is, in words, without secrets.
@@ -90,8 +102,16 @@ impl Bucket {
         self.call_timeout
     }
 
-    /// Waits for a call as long as a call may take.
+    /// Makes a call in its turn, and waits for it as long as a call may take.
     pub(super) async fn call<T>(
+        &self,
+        doing: impl fmt::Display,
+        call: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, StoreError> {
+        self.pace.call(self.within(doing, call)).await
+    }
+
+    async fn within<T>(
         &self,
         doing: impl fmt::Display,
         call: impl Future<Output = object_store::Result<T>>,
@@ -144,15 +164,27 @@ impl Bucket {
 
     /// Lists the objects whose names begin with the folder `below`, or all.
     pub(super) fn list(&self, below: Option<&Path>, doing: &'static str) -> Listing<'_> {
-        Listing { bucket: self, objects: self.s3.list(below), doing }
+        let prefix = below.map(|folder| format!("{folder}/"));
+        Listing { bucket: self, prefix, page: VecDeque::new(), rest: Rest::All, doing }
     }
 }
 
 /// Objects as the server lists them, page by page; complete only when [`Listing::next`] has returned `None`.
 pub(super) struct Listing<'a> {
     bucket: &'a Bucket,
-    objects: BoxStream<'static, object_store::Result<ObjectMeta>>,
+    prefix: Option<String>,
+    /// What was listed and not told yet.
+    page: VecDeque<ObjectMeta>,
+    rest: Rest,
     doing: &'static str,
+}
+
+/// What is still to be listed.
+enum Rest {
+    All,
+    /// What comes after a page, by the word that the server gave for it.
+    After(String),
+    Nothing,
 }
 
 impl Listing<'_> {
@@ -161,7 +193,26 @@ impl Listing<'_> {
     /// # Errors
     /// If a page cannot be had, or names an object in a way that could not be asked for again.
     pub(super) async fn next(&mut self) -> Result<Option<ObjectMeta>, StoreError> {
-        self.bucket.call(self.doing, self.objects.try_next()).await
+        loop {
+            if let Some(object) = self.page.pop_front() {
+                return Ok(Some(object));
+            }
+            let page_token = match std::mem::replace(&mut self.rest, Rest::Nothing) {
+                Rest::All => None,
+                Rest::After(token) => Some(token),
+                Rest::Nothing => return Ok(None),
+            };
+            let asked = PaginatedListOptions { page_token, ..PaginatedListOptions::default() };
+            let turn = self.bucket.pace.turn().await;
+            let list = self.bucket.s3.list_paginated(self.prefix.as_deref(), asked);
+            let listed = self.bucket.within(self.doing, list).await?;
+            self.page = listed.result.objects.into();
+            if let Some(token) = listed.page_token {
+                turn.alike("list");
+                self.rest = Rest::After(token);
+            }
+            turn.end();
+        }
     }
 }
 

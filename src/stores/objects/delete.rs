@@ -111,7 +111,8 @@ async fn request(place: &Place, batch: &Condemned, names: Vec<object_store::Resu
     let (bucket, all) = (&place.bucket, names.len());
     let limit = bucket.call_timeout().min(batch.time_left());
     let answers = bucket.s3().delete_stream(stream::iter(names).boxed()).collect::<Vec<_>>();
-    let Ok(answers) = tokio::time::timeout(limit, answers).await else {
+    // Also its turn is waited for only as long as the confirmation is good.
+    let Ok(answers) = tokio::time::timeout(limit, bucket.pace().call(answers)).await else {
         return vec![Err(chain(&bucket.timeout("delete objects", limit))); all];
     };
     let mut outcomes = Vec::with_capacity(all);

@@ -36,6 +36,7 @@ use super::{Handle, Marker, Removed, Store, StoreError, Targets};
 use crate::domain::findings::Finding;
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Amount, Census, SourceIndex};
+use crate::pace::Pace;
 use crate::sweep::Condemned;
 
 /// An objects store has one source: its layout.
@@ -126,6 +127,13 @@ impl ObjectsStore {
         Self { name, place: Place { bucket, layout, id_type }, sources, batch_limit: batch_limit.max(1) }
     }
 
+    /// The same store, called at this pace.
+    #[must_use]
+    pub fn paced(self, pace: Pace) -> Self {
+        let place = Place { bucket: self.place.bucket.paced(pace), ..self.place };
+        Self { place, ..self }
+    }
+
     /// The owner of an object, if it is wanted.
     fn wanted(&self, targets: &Targets, object: &ObjectMeta) -> Option<CourseId> {
         match self.place.claim(object.location.as_ref()) {
@@ -151,6 +159,10 @@ impl Store for ObjectsStore {
 
     fn batch_limit(&self) -> usize {
         self.batch_limit
+    }
+
+    fn pace(&self) -> Option<&Pace> {
+        Some(self.place.bucket.pace())
     }
 
     async fn identity(&self) -> Result<String, StoreError> {

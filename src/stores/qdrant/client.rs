@@ -27,6 +27,7 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Response, Status};
 use url::Url;
 
+use crate::pace::Pace;
 use crate::stores::StoreError;
 
 /// How often an open connection is asked whether it still is one.
@@ -43,6 +44,7 @@ pub(super) struct Client {
     store: String,
     url: String,
     call_timeout: Duration,
+    pace: Pace,
 }
 
 impl Client {
@@ -94,7 +96,18 @@ impl Client {
             store: store.to_owned(),
             url: address,
             call_timeout,
+            pace: Pace::default(),
         })
+    }
+
+    /// The same connection, used at this pace.
+    pub(super) fn paced(self, pace: Pace) -> Self {
+        Self { pace, ..self }
+    }
+
+    /// At which pace the server is called.
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Where the server is, without secrets.
@@ -166,7 +179,10 @@ impl Client {
             ..FacetCounts::default()
         };
         let action = format!("list the values of `{key}`");
-        let answer = self.call(&action, Some(collection), client.facet(request)).await?;
+        let turn = self.pace.turn().await;
+        let answer = self.within(self.call_timeout, &action, Some(collection), client.facet(request)).await?;
+        turn.alike(&format!("facet {collection}"));
+        turn.end();
         let value =
             |variant: Option<Variant>| variant.ok_or_else(|| self.nonsense(collection, "a facet without a value"));
         answer.hits.into_iter().map(|hit| Ok((value(hit.value.and_then(|value| value.variant))?, hit.count))).collect()
@@ -202,7 +218,13 @@ impl Client {
             with_vectors: Some(false.into()),
             ..ScrollPoints::default()
         };
-        let answer = self.call("read points", Some(collection), client.scroll(request)).await?;
+        let turn = self.pace.turn().await;
+        let answer = self.within(self.call_timeout, "read points", Some(collection), client.scroll(request)).await?;
+        // The last page is shorter.
+        if answer.next_page_offset.is_some() {
+            turn.alike(&format!("scroll {collection}"));
+        }
+        turn.end();
         Ok((answer.result, answer.next_page_offset))
     }
 
@@ -276,7 +298,9 @@ impl Client {
             timeout: Some(limit.as_secs().max(1)),
             ..DeletePoints::default()
         };
-        let answer = self.within(limit, "delete points", Some(collection), client.delete(request)).await?;
+        // Also its turn is waited for only as long as the confirmation is good.
+        let call = self.pace.call(client.delete(request));
+        let answer = self.within(limit, "delete points", Some(collection), call).await?;
         let status = answer.result.map_or(UpdateStatus::UnknownUpdateStatus, |result| result.status());
         match unfinished(status) {
             None => Ok(()),
@@ -292,7 +316,7 @@ impl Client {
         collection: Option<&str>,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, StoreError> {
-        self.within(self.call_timeout, action, collection, call).await
+        self.pace.call(self.within(self.call_timeout, action, collection, call)).await
     }
 
     async fn within<T>(

@@ -63,7 +63,7 @@ impl Collection {
             points: info.points_count.unwrap_or_default(),
             indexed: spelling.is_some(),
             spelling: spelling.unwrap_or(match id_type {
-                IdType::Uuid => Spelling::Text,
+                IdType::Uuid | IdType::Text(_) => Spelling::Text,
                 IdType::Integer => Spelling::Either,
             }),
             limits: Limits::of(info),

@@ -31,7 +31,7 @@ impl QdrantStore {
 fn examine(collection: &Collection, id_type: IdType) -> Vec<Finding> {
     let Collection { physical, key, points, indexed, .. } = collection;
     let kind = match id_type {
-        IdType::Uuid => "keyword",
+        IdType::Uuid | IdType::Text(_) => "keyword",
         IdType::Integer => "integer",
     };
     let create = format!(

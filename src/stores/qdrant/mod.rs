@@ -53,6 +53,7 @@ use self::values::{Owner, Which};
 use crate::domain::findings::Finding;
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Census, SourceIndex};
+use crate::pace::Pace;
 use crate::stores::copies::{Copied, Copies, CopyId, Item, PutBack, Restoring};
 use crate::stores::{Handle, Marker, Removed, Store, StoreError, Targets};
 use crate::sweep::Condemned;
@@ -116,6 +117,12 @@ impl QdrantStore {
         }
         let (names, keys) = collections.into_iter().map(|collection| (collection.name, collection.key)).unzip();
         Ok(Self { name, client, names, keys, id_type, batch_limit: batch_limit.max(1), marked: Mutex::new(None) })
+    }
+
+    /// The same store, called at this pace.
+    #[must_use]
+    pub fn paced(self, pace: Pace) -> Self {
+        Self { client: self.client.paced(pace), ..self }
     }
 
     /// How many points each of the courses has, exactly; in no order. At most [`Collection::courses_a_filter`] courses.
@@ -196,6 +203,10 @@ impl Store for QdrantStore {
 
     fn batch_limit(&self) -> usize {
         self.batch_limit
+    }
+
+    fn pace(&self) -> Option<&Pace> {
+        Some(self.client.pace())
     }
 
     async fn identity(&self) -> Result<String, StoreError> {

@@ -186,7 +186,7 @@ fn matches(key: &str, value: MatchValue) -> Condition {
 fn integer(course: &CourseId) -> Option<i64> {
     match course {
         CourseId::Integer(number) => Some(*number),
-        CourseId::Uuid(_) => None,
+        CourseId::Uuid(_) | CourseId::Text(_) => None,
     }
 }
 

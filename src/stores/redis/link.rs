@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::StoreError;
 use super::slots::{Slots, moving};
 use crate::errors::chain;
+use crate::pace::{Pace, Turn};
 
 /// How a store reaches its Redis.
 #[derive(Debug, Clone)]
@@ -52,6 +53,7 @@ pub(in crate::stores) struct Link {
     client: Client,
     config: AsyncConnectionConfig,
     call_timeout: Duration,
+    pace: Pace,
     spare: Mutex<Option<MultiplexedConnection>>,
 }
 
@@ -120,7 +122,18 @@ impl Link {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(call_timeout))
             .set_response_timeout(Some(call_timeout));
-        Self { kind, name, host, port, address, client, config, call_timeout, spare: Mutex::new(None) }
+        Self {
+            kind,
+            name,
+            host,
+            port,
+            address,
+            client,
+            config,
+            call_timeout,
+            pace: Pace::default(),
+            spare: Mutex::new(None),
+        }
     }
 
     /// The same way to another server: the same user, the same database, the same trust.
@@ -142,7 +155,13 @@ impl Link {
             let Self { kind, name, .. } = self;
             StoreError::server(format!("{} store `{name}` has no way to {host}:{port}", kind.name), error)
         })?;
-        Ok(Self::by(self.kind, self.name.clone(), client, self.call_timeout))
+        Ok(Self { pace: self.pace.clone(), ..Self::by(self.kind, self.name.clone(), client, self.call_timeout) })
+    }
+
+    /// The same way, at this pace.
+    pub(in crate::stores) fn paced(&self, pace: &Pace) -> Self {
+        let Self { kind, name, client, call_timeout, .. } = self;
+        Self { pace: pace.clone(), ..Self::by(kind, name.clone(), client.clone(), *call_timeout) }
     }
 
     pub(in crate::stores) fn name(&self) -> &str {
@@ -195,6 +214,11 @@ impl Lease {
 
     pub(in crate::stores) fn connection(&mut self) -> &mut MultiplexedConnection {
         &mut self.connection
+    }
+
+    /// Waits until a command, or a pipeline, may be sent.
+    pub(in crate::stores) async fn turn(&self) -> Turn {
+        self.call.link.pace.turn().await
     }
 
     /// Waits no longer than `time` for the answers of all further calls.

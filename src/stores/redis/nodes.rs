@@ -16,6 +16,7 @@ use super::StoreError;
 use super::link::{Call, Kind, Lease, Link, ServerSettings};
 use super::slots::Slots;
 use crate::errors::chain;
+use crate::pace::Pace;
 
 /// The way to all servers of a store.
 pub(in crate::stores) struct Nodes {
@@ -85,6 +86,12 @@ impl Nodes {
             first: Arc::new(first),
             found: Mutex::default(),
         })
+    }
+
+    /// The same servers, called at this pace.
+    pub(in crate::stores) fn paced(self, pace: &Pace) -> Self {
+        let paced = |link: &Arc<Link>| Arc::new(link.paced(pace));
+        Self { first: paced(&self.first), further: self.further.iter().map(paced).collect(), ..self }
     }
 
     pub(in crate::stores) fn name(&self) -> &str {
@@ -283,9 +290,11 @@ impl Member {
             Ok(lease) => lease,
             Err(error) => return Some(Part { call: self.link.call(doing), places, answers: Err(error) }),
         };
+        let turn = lease.turn().await;
         lease.limit(time_left()?);
         let call = lease.call().clone();
         let answers: RedisResult<Vec<RedisResult<T>>> = pipeline.query_async(lease.connection()).await;
+        turn.end();
         let answers = match answers {
             Ok(answers) if answers.len() == places.len() => Ok(answers),
             Ok(answers) => Err(call.unusable(format_args!("{} answers to {} commands", answers.len(), places.len()))),

@@ -16,6 +16,7 @@ use crate::stores::contract::{self, Bench, Contents, located};
 mod cluster;
 mod faults;
 mod markers;
+mod paced;
 mod places;
 mod sentinel;
 
@@ -195,7 +196,7 @@ impl Bench for RedisBench {
             _ => format!("job:n{n}-{owner}-{other}"),
         };
         match self.id_type {
-            IdType::Uuid => Some(self.set(|n| name(n).into_bytes()).await),
+            IdType::Uuid | IdType::Text(_) => Some(self.set(|n| name(n).into_bytes()).await),
             IdType::Integer => None,
         }
     }
@@ -238,6 +239,11 @@ impl Bench for RedisBench {
 #[tokio::test]
 async fn redis_keeps_the_contract_for_uuids() {
     contract::keeps(&RedisBench::create(IdType::Uuid).await).await;
+}
+
+#[tokio::test]
+async fn redis_keeps_the_contract_for_texts() {
+    contract::keeps(&RedisBench::create(contract::texts()).await).await;
 }
 
 #[tokio::test]

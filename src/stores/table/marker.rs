@@ -42,7 +42,7 @@ pub(super) async fn replace(store: &TableStore, from: Option<&Marker>, to: &Mark
     let failed = store.failed(DOING);
     let json = serde_json::to_string(to)
         .map_err(|error| StoreError::server(format!("table store `{}`: write its marker", store.name), error))?;
-    let mut session = Session::open(&store.postgres).await.map_err(&failed)?;
+    let mut session = Session::open(&store.postgres, store.pace.turn().await).await.map_err(&failed)?;
     session.begin(Access::Wait, store.postgres.call_timeout).await.map_err(&failed)?;
     let relations = store.look(&mut session, DOING).await?;
     alone(&mut session).await.map_err(&failed)?;

@@ -38,6 +38,7 @@ use super::{Handle, Marker, Removed, Store, StoreError, Targets};
 use crate::domain::findings::Finding;
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Census, SourceIndex};
+use crate::pace::Pace;
 use crate::postgres::{Postgres, PostgresError, system};
 use crate::sweep::Condemned;
 
@@ -93,6 +94,7 @@ pub struct TableStore {
     sources: Vec<String>,
     id_type: IdType,
     batch_limit: usize,
+    pace: Pace,
 }
 
 impl TableStore {
@@ -104,7 +106,13 @@ impl TableStore {
         let TableSettings { name, postgres, tables, id_type, batch_limit } = settings;
         postgres.options().map_err(|error| StoreError::server(format!("table store `{name}`"), error))?;
         let sources = tables.iter().map(TableSource::name).collect();
-        Ok(Self { name, postgres, tables, sources, id_type, batch_limit: batch_limit.max(1) })
+        Ok(Self { name, postgres, tables, sources, id_type, batch_limit: batch_limit.max(1), pace: Pace::default() })
+    }
+
+    /// The same store, called at this pace.
+    #[must_use]
+    pub fn paced(self, pace: Pace) -> Self {
+        Self { pace, ..self }
     }
 
     /// A server error, with what was being done.
@@ -125,8 +133,9 @@ impl TableStore {
 
     /// A session in a transaction that reads, and the tables as they are.
     async fn read<'a>(&self, postgres: &'a Postgres, doing: &str) -> Result<(Session<'a>, Vec<Relation>), StoreError> {
-        let mut session = Session::open(postgres).await.map_err(self.failed(doing))?;
+        let mut session = Session::open(postgres, self.pace.turn().await).await.map_err(self.failed(doing))?;
         session.begin(Access::Read, postgres.call_timeout).await.map_err(self.failed(doing))?;
+        session.turn.alike("begin");
         let relations = self.look(&mut session, doing).await?;
         Ok((session, relations))
     }
@@ -167,6 +176,10 @@ impl Store for TableStore {
 
     fn batch_limit(&self) -> usize {
         self.batch_limit
+    }
+
+    fn pace(&self) -> Option<&Pace> {
+        Some(&self.pace)
     }
 
     async fn identity(&self) -> Result<String, StoreError> {

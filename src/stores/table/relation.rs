@@ -66,9 +66,9 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Ids as an array; they hold nothing that would have to be escaped.
+/// Ids as an array; they hold nothing that would have to be escaped, but one may be the word `null`.
 fn array(courses: &[CourseId], of: &str) -> String {
-    let ids: Vec<String> = courses.iter().map(CourseId::to_string).collect();
+    let ids: Vec<String> = courses.iter().map(|id| format!("\"{id}\"")).collect();
     format!("'{{{}}}'::{of}[]", ids.join(","))
 }
 
@@ -86,6 +86,7 @@ impl Naming {
                     IdType::Integer => {
                         "bigint, integer, smallint, text or varchar, or arrays of them, for `course_id: integer`"
                     }
+                    IdType::Text(_) => "text or varchar, or arrays of them, for `course_id: text:…`",
                 };
                 let array = if many { "[]" } else { "" };
                 return Err(format!(

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
+use crate::pace::Turn;
 use crate::postgres::{Postgres, PostgresError};
 
 /// Shut out what could hide rows (S4), and what could write one value in two ways (S12).
@@ -29,19 +30,20 @@ pub(super) enum Access {
     Wait,
 }
 
-/// A session of our own, not in a transaction.
+/// A session of our own, not in a transaction. All of it is one call.
 pub(super) struct Session<'a> {
     pub postgres: &'a Postgres,
     pub connection: PgConnection,
+    pub turn: Turn,
 }
 
 impl<'a> Session<'a> {
-    /// Connects.
+    /// Connects, in its turn.
     ///
     /// # Errors
     /// If the server cannot be reached, or a pooler shares its processes.
-    pub(super) async fn open(postgres: &'a Postgres) -> Result<Self, PostgresError> {
-        Ok(Self { postgres, connection: postgres.connect_alone().await? })
+    pub(super) async fn open(postgres: &'a Postgres, turn: Turn) -> Result<Self, PostgresError> {
+        Ok(Self { postgres, connection: postgres.connect_alone().await?, turn })
     }
 
     /// Begins a transaction in which no statement takes longer than `limit`, nor a pause between two. Ends the session when it
@@ -95,6 +97,7 @@ impl<'a> Session<'a> {
 
     /// Ends the session in order.
     pub(super) async fn close(self) {
+        self.turn.end();
         // It ends in any case.
         let _ = tokio::time::timeout(self.postgres.call_timeout, self.connection.close()).await;
     }

@@ -22,6 +22,18 @@ fn read_integer(template: &str, key: &str) -> Parse {
     parse(template, IdType::Integer, key)
 }
 
+fn read_text(template: &str, key: &str) -> Parse {
+    parse(template, texts(), key)
+}
+
+fn texts() -> IdType {
+    "text:[a-z][a-z0-9-]{1,11}".parse().unwrap()
+}
+
+fn text(id: &str) -> Parse {
+    Parse::Id(texts().parse(id.as_bytes()).unwrap())
+}
+
 fn templates(texts: &[&str], id_type: IdType) -> Templates {
     Templates::new(texts.iter().map(|text| Template::compile(text).unwrap()).collect(), id_type)
 }
@@ -60,6 +72,19 @@ fn the_id_is_found_wherever_it_stands() {
     assert_eq!(read("**{course_id}**", ID), id, "a star may match nothing");
     assert_eq!(read("a*b*c:{course_id}:*d*e", &format!("a-b-b-c:c:{ID}:d-e-e")), id);
     assert_eq!(read("?[a]:{course_id}", &format!("?[a]:{ID}")), id, "nothing but * is special");
+}
+
+#[test]
+fn s5_a_text_is_read_whole_and_only_one_way() {
+    assert_eq!(read_text("lesson:{course_id}:*", "lesson:rust-101:intro:x"), text("rust-101"));
+    assert_eq!(read_text("{course_id}", "rust-101"), text("rust-101"));
+    assert_eq!(read_text("*{course_id}*", "x:rust-101/y"), text("rust-101"), "`x` and `y` are too short");
+    assert_eq!(read_text("*:{course_id}/*", "x:rust-101/y"), text("rust-101"));
+    assert_eq!(read_text("*{course_id}", "rust-101"), text("rust-101"), "not t-101, nor 101");
+    assert_eq!(read_text("job-*-{course_id}-*", "job-1-rust-101-x"), Parse::Ambiguous, "rust, or rust-101");
+    assert_eq!(read_text("a:{course_id}", "a:Rust"), Parse::NoId);
+    assert_eq!(read_text("a:{course_id}", "a:longer-than-twelve"), Parse::NoId);
+    assert_eq!(read_text("a:{course_id}:*", &format!("a:{}:x", "a".repeat(100))), Parse::NoId);
 }
 
 #[test]
@@ -169,6 +194,7 @@ fn reference(template: &str, id_type: IdType, key: &[u8]) -> Parse {
     let touches = |byte: Option<&u8>| match id_type {
         IdType::Uuid => byte.is_some_and(u8::is_ascii_hexdigit),
         IdType::Integer => byte.is_some_and(u8::is_ascii_digit),
+        IdType::Text(_) => byte.is_some_and(is_of_an_id),
     };
     let mut ids = std::collections::BTreeSet::new();
     let mut matches = false;
@@ -262,13 +288,27 @@ proptest! {
     }
 
     #[test]
+    fn it_means_what_trying_everything_means_for_texts(
+        before in "[ab*:-]{0,4}",
+        after in "[ab*:-]{0,4}",
+        key in "[ab:-]{0,9}",
+    ) {
+        let template = format!("{before}{PLACEHOLDER}{after}");
+        for pattern in ["text:[ab]{1,3}", "text:[ab-]{2,4}"] {
+            let id_type = pattern.parse().unwrap();
+            let expected = reference(&template, id_type, key.as_bytes());
+            prop_assert_eq!(parse(&template, id_type, &key), expected, "{} {}", template, key);
+        }
+    }
+
+    #[test]
     fn s5_arbitrary_bytes_never_panic_nor_yield_an_id_that_is_not_there(
         before in "[a0*:-]{0,6}",
         after in "[a0*:-]{0,6}",
         key in proptest::collection::vec(prop_oneof![any::<u8>(), b'0'..=b'9', Just(b'-'), Just(b':')], 0..80),
     ) {
         let template = Template::compile(&format!("{before}{PLACEHOLDER}{after}")).unwrap();
-        for id_type in [IdType::Uuid, IdType::Integer] {
+        for id_type in [IdType::Uuid, IdType::Integer, texts()] {
             if let Parse::Id(id) = template.parse(id_type, &key) {
                 let text = id.to_string().into_bytes();
                 prop_assert!(key.windows(text.len()).any(|window| window == text));

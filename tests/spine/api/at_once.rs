@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result};
 use reqwest::Method;
 use sandbox::campus::{CampusSize, CourseId};
-use sandbox::{Resource, Snapshot};
+use sandbox::{Resource, Snapshot, World};
 use serde_json::{Value, json};
 
 use super::scene::{Answer, BOSS, Scene, WEB};
@@ -38,7 +38,7 @@ async fn run(scene: &Scene) -> Result<()> {
 #[tokio::test]
 async fn s1_what_a_live_course_has_goes_at_once_only_where_that_is_switched_on_and_comes_back() -> Result<()> {
     let switch = [("COURSE_GC_API_LIVE_CLEANUPS_PER_HOUR", "1")];
-    let scene = Scene::with(CampusSize::default(), |_| {}, &switch).await?;
+    let scene = Scene::with(World::create().await?, CampusSize::default(), &switch).await?;
     let (course, other) = (scene.doomed(0), scene.doomed(1));
     let before = scene.snapshot().await?;
     assert_eq!(at_once(&scene, course, "after_delete").await?.status, 400);

@@ -1,13 +1,17 @@
 //! The delete path over HTTP.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 use reqwest::Method;
-use sandbox::campus::CampusSize;
-use sandbox::{Behaviour, Proxy, Snapshot};
+use sandbox::campus::{CampusSize, CourseId, Fate, LOCKED, REFERENCED, SEVERAL_IDS};
+use sandbox::{Behaviour, Proxy, Resource, World};
 use serde_json::{Value, json};
 use url::Url;
 
 use super::scene::{BOSS, Scene, WEB, answered, with};
+use crate::outages::store_of;
 use crate::support::eventually;
 
 const ROUTE: &str = "/v1/courses/{course_id}/cleanup";
@@ -145,35 +149,77 @@ fn interposed(url: &str) -> Result<(Proxy, String)> {
     Ok((proxy, url.to_string()))
 }
 
+/// What takes a store away from the program, and gives it back.
+enum Access {
+    Server(Proxy),
+    Root(PathBuf),
+}
+
+impl Access {
+    fn cut(&self) -> Result<()> {
+        match self {
+            Self::Server(proxy) => proxy.switch(Behaviour::Refuse),
+            Self::Root(root) => std::fs::rename(root, root.with_extension("aside"))?,
+        }
+        Ok(())
+    }
+
+    fn mend(&self) -> Result<()> {
+        match self {
+            Self::Server(proxy) => proxy.switch(Behaviour::Pass),
+            Self::Root(root) => std::fs::rename(root.with_extension("aside"), root)?,
+        }
+        Ok(())
+    }
+}
+
 #[tokio::test]
-async fn a_store_that_is_down_keeps_nothing_else_from_going_and_is_finished_when_it_is_back() -> Result<()> {
-    let mut proxies = Vec::new();
-    let scene = Scene::over(CampusSize::default(), |addresses| {
-        for url in [&mut addresses.redis, &mut addresses.qdrant] {
-            let (proxy, through) = interposed(url).expect("a proxy");
-            *url = through;
-            proxies.push(proxy);
-        }
-    })
-    .await?;
-    let root = scene.installation.addresses.files.join("uploads");
-    let aside = scene.installation.addresses.files.join("uploads-aside");
-    let mut expected = std::collections::BTreeSet::new();
+async fn each_store_that_is_down_keeps_nothing_else_from_going_and_is_finished_when_it_is_back() -> Result<()> {
+    let world = World::whole().await?;
+    let addresses = world.addresses();
+    let objects = addresses.objects.clone().context("a whole world has objects")?;
+    // Each has a way of its own, though two share a server, and one shares the server of the courses.
+    let servers = [
+        ("cache", &addresses.redis),
+        ("vectors", &addresses.qdrant),
+        ("jobs", &addresses.redis),
+        ("rows", &addresses.postgres),
+        ("media", &objects),
+    ];
+    let mut stores = Vec::from(["uploads", "enrichments"].map(|name| (name, Access::Root(addresses.files.join(name)))));
+    let mut variables = Vec::new();
+    for (store, url) in servers {
+        let (proxy, through) = interposed(url)?;
+        stores.push((store, Access::Server(proxy)));
+        variables.push((format!("COURSE_GC_STORES_{}_URL", store.to_uppercase()), through));
+    }
+    let variables: Vec<_> = variables.iter().map(|(name, url)| (name.as_str(), url.as_str())).collect();
+    let size = CampusSize { doomed: 24, ..CampusSize::default() };
+    let scene = Scene::with(world, size, &variables).await?;
     let start = scene.snapshot().await?;
-    for (nth, down) in ["cache", "vectors", "uploads"].into_iter().enumerate() {
-        let course = scene.doomed(nth);
+    let gone = |deleted: &BTreeSet<CourseId>| -> BTreeSet<Resource> {
+        scene.campus.gone(deleted).into_iter().filter(|resource| start.contains(resource)).collect()
+    };
+    let mut deleted = BTreeSet::new();
+    for (down, access) in &stores {
+        let down = *down;
+        let has_some = |course: &CourseId| gone(&[*course].into()).iter().any(|resource| store_of(resource) == down);
+        // Of which nothing stays for good.
+        let is_free = |course: &CourseId| {
+            let stays = |fate: &Fate| [SEVERAL_IDS, REFERENCED, LOCKED].map(Fate::Held).contains(fate);
+            !scene.campus.fates(&[*course].into()).values().any(stays)
+        };
+        let fits = |course: &CourseId| !deleted.contains(course) && has_some(course) && is_free(course);
+        let course = scene.campus.doomed().iter().copied().find(fits);
+        let course = course.with_context(|| format!("nobody is left who has something in {down}"))?;
+        let earlier = gone(&deleted);
+        deleted.insert(course);
+        let whole = gone(&deleted);
         scene.delete_row(course).await?;
-        let before = reconnected(&scene).await?;
-        match proxies.get(nth) {
-            Some(proxy) => proxy.switch(Behaviour::Refuse),
-            None => std::fs::rename(&root, &aside)?,
-        }
+        access.cut()?;
         let told = scene.cleanup(course, "after_delete").await?;
         let traced = scene.trace(course).await?;
-        match proxies.get(nth) {
-            Some(proxy) => proxy.switch(Behaviour::Pass),
-            None => std::fs::rename(&aside, &root)?,
-        }
+        access.mend()?;
         let answer = &told.json["answer"];
         assert_eq!((told.status, &answer["success"]), (200, &true.into()), "{down}: {told:?}");
         assert_eq!(answer["verified"], false, "{down}: {told:?}");
@@ -181,31 +227,23 @@ async fn a_store_that_is_down_keeps_nothing_else_from_going_and_is_finished_when
         assert!(pending.iter().any(|pending| pending["store"] == down), "{down}: {told:?}");
         let entry =
             |of: &Value| of["stores"].as_array().and_then(|all| all.iter().find(|it| it["store"] == down).cloned());
+        assert_eq!(sum(answer, "failed"), 0, "{down}: {told:?}");
         let told_of = entry(answer).context("the store that is down")?;
         assert!(told_of["error"].is_string() && told_of["remaining"].is_null(), "{down}: {told:?}");
         let traced_of = entry(&traced).context("the store that is down")?;
         assert!(traced_of["error"].is_string() && traced["empty"] == false, "{down}: {traced}");
 
-        let whole = scene.campus.gone(&[course].into());
-        let gone = before.diff(&reconnected(&scene).await?).gone;
-        let elsewhere: std::collections::BTreeSet<_> =
-            whole.iter().filter(|resource| crate::outages::store_of(resource) != down).cloned().collect();
-        assert_eq!(gone, elsewhere, "{down}: the others are cleaned");
+        let elsewhere = whole.iter().filter(|it| earlier.contains(it) || store_of(it) != down).cloned().collect();
+        assert_eq!(start.diff(&scene.snapshot().await?).gone, elsewhere, "{down}: the others are cleaned");
         let location = format!("/v1/requests/{}", told.json["id"].as_str().context("an id")?);
-        let first = told.json["answer"]["run"].clone();
+        let first = answer["run"].clone();
         eventually("the next run finishes it", async || {
             scene.send(Method::POST, "/v1/runs", BOSS, &json!({})).await?;
             let request = scene.get(&location, WEB).await?.json;
             Ok((request["answer"]["run"] != first && sum(&request["answer"], "deleted") > 0).then_some(()))
         })
         .await?;
-        expected.extend(whole);
-        assert_eq!(start.diff(&reconnected(&scene).await?).gone, expected, "{down}");
+        assert_eq!(start.diff(&scene.snapshot().await?).gone, whole, "{down}");
     }
     scene.end().await
-}
-
-/// A snapshot by new connections: those of before went through what was down.
-async fn reconnected(scene: &Scene) -> Result<Snapshot> {
-    Snapshot::take(&sandbox::Stores::connect(&scene.installation.addresses).await?).await
 }

@@ -62,7 +62,7 @@ async fn divide(scene: &Scene) -> Result<(Vec<CourseId>, Vec<CourseId>)> {
 
 #[tokio::test]
 async fn three_hundred_calls_take_all_of_the_dead_and_nothing_of_the_living() -> Result<()> {
-    let scene = Scene::over(SIZE, |_| {}).await?;
+    let scene = Scene::over(SIZE).await?;
     let before = scene.snapshot().await?;
     let (dead, live) = divide(&scene).await?;
     let counts = crowd(&scene, &dead, &live, 300).await?;
@@ -82,7 +82,7 @@ fn resident(pid: u32) -> Result<u64> {
 #[tokio::test]
 #[ignore = "takes minutes"]
 async fn ten_thousand_calls_take_no_more_memory_than_one_thousand() -> Result<()> {
-    let scene = Scene::over(SIZE, |_| {}).await?;
+    let scene = Scene::over(SIZE).await?;
     let before = scene.snapshot().await?;
     let (dead, live) = divide(&scene).await?;
     let pid = scene.program.id().context("it serves")?;

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sandbox::Python;
-use sandbox::campus::CampusSize;
 use tokio::time::timeout;
 
 use super::scene::{BOSS, Scene, WEB};
@@ -17,7 +16,7 @@ const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_co
 
 #[tokio::test]
 async fn whatever_is_asked_the_answer_is_as_described_and_nothing_live_is_lost() -> Result<()> {
-    let scene = Scene::over(CampusSize::default(), |_| {}).await?;
+    let scene = Scene::set().await?;
     let before = scene.snapshot().await?;
     // One may ask for cleanups, the other may do what a person does. (Its third phase, `coverage`, ends in an error of Python 3.11's own.)
     for token in [WEB, BOSS] {

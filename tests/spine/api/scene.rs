@@ -13,7 +13,7 @@ use ring::hmac;
 use rustix::process::{Pid, Signal, kill_process};
 use sandbox::campus::{Campus, CampusSize, CourseId};
 use sandbox::config::Settings;
-use sandbox::{Addresses, Snapshot, World, free_port};
+use sandbox::{Snapshot, World, free_port};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -61,21 +61,17 @@ impl Answer {
 
 impl Scene {
     pub async fn set() -> Result<Self> {
-        Self::over(CampusSize::default(), |_| {}).await
+        Self::over(CampusSize::default()).await
     }
 
-    /// On shared servers, except for the addresses that `own` replaces.
-    pub async fn over(size: CampusSize, own: impl FnOnce(&mut Addresses)) -> Result<Self> {
-        Self::with(size, own, &[]).await
+    pub async fn over(size: CampusSize) -> Result<Self> {
+        Self::with(World::create().await?, size, &[]).await
     }
 
-    /// With these variables, too.
-    pub async fn with(size: CampusSize, own: impl FnOnce(&mut Addresses), variables: &[(&str, &str)]) -> Result<Self> {
+    /// In this world, and served with these variables, too.
+    pub async fn with(world: World, size: CampusSize, variables: &[(&str, &str)]) -> Result<Self> {
         // Of rustls' several cryptographies one must be named once in a process.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let world = World::create().await?;
-        let mut addresses = world.addresses();
-        own(&mut addresses);
         let tokens = tempfile::tempdir()?;
         for (name, text) in [("web", WEB), ("viewer", VIEWER), ("boss", BOSS), ("secret", SECRET)] {
             fs::write(tokens.path().join(name), format!("{text}\n"))?;
@@ -105,7 +101,7 @@ impl Scene {
             api: api.to_vec(),
             ..Settings::default()
         };
-        let (installation, campus) = Installation::over(addresses, &settings, size).await?;
+        let (installation, campus) = Installation::over(world.addresses(), &settings, size).await?;
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let mut command = installation.command(&["serve"]);
         command.env("COURSE_GC_HTTP_LISTEN", address.to_string()).envs(variables.iter().copied());

@@ -6,6 +6,7 @@ use anyhow::Result;
 use reqwest::Method;
 use serde_json::json;
 
+use sandbox::World;
 use sandbox::campus::CampusSize;
 
 use super::scene::{Answer, BOSS, ISSUER, Scene, VIEWER, WEB, answered, jwt, seconds};
@@ -207,7 +208,7 @@ async fn odd_ids_paths_and_bodies_are_refused_and_change_nothing() -> Result<()>
 #[tokio::test]
 async fn who_comes_too_often_waits_and_keeps_nobody_else_waiting() -> Result<()> {
     let size = CampusSize { courses: 20, doomed: 2, ..CampusSize::default() };
-    let scene = Scene::with(size, |_| {}, &[("COURSE_GC_API_REQUESTS_PER_MINUTE", "5")]).await?;
+    let scene = Scene::with(World::create().await?, size, &[("COURSE_GC_API_REQUESTS_PER_MINUTE", "5")]).await?;
     for caller in [VIEWER, "nobody"] {
         let mut answers = Vec::new();
         for _ in 0..7 {

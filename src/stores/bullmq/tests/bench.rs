@@ -172,6 +172,11 @@ async fn bullmq_keeps_the_contract_for_integers() {
 }
 
 #[tokio::test]
+async fn bullmq_keeps_the_contract_for_texts() {
+    contract::keeps(&JobBench::alone(contract::texts()).await).await;
+}
+
+#[tokio::test]
 async fn bullmq_keeps_the_contract_in_a_cluster() {
     contract::keeps(&JobBench::in_cluster(IdType::Uuid).await).await;
 }

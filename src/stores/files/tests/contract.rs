@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 
 use super::*;
-use crate::stores::contract::{Bench, Contents, keeps};
+use crate::stores::contract::{Bench, Contents, keeps, texts};
 
 struct FilesBench {
     temp: TempDir,
@@ -49,7 +49,7 @@ impl Bench for FilesBench {
     }
 
     async fn plant_entangled(&self, _: SourceIndex, owner: CourseId, other: CourseId) -> Option<Vec<u8>> {
-        let named = matches!(self.id_type, IdType::Uuid);
+        let named = self.id_type != IdType::Integer;
         named.then(|| self.write("other", &owner.to_string(), &other.to_string()))
     }
 
@@ -89,6 +89,11 @@ async fn keeps_the_contract_with_uuids() {
 #[tokio::test]
 async fn keeps_the_contract_with_integers() {
     keeps(&FilesBench::new(IdType::Integer, "")).await;
+}
+
+#[tokio::test]
+async fn keeps_the_contract_with_texts() {
+    keeps(&FilesBench::new(texts(), "")).await;
 }
 
 #[tokio::test]

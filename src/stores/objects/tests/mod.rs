@@ -20,6 +20,7 @@ use crate::stores::copies::{PlacedCopy, Safe};
 mod copies;
 mod faults;
 mod inventory;
+mod paced;
 
 /// Long enough for any test machine.
 const FRESH: Duration = Duration::from_secs(3600);
@@ -188,7 +189,7 @@ impl Bench for ObjectsBench {
 
     async fn plant_entangled(&self, _: SourceIndex, owner: CourseId, other: CourseId) -> Option<Vec<u8>> {
         match self.id_type() {
-            IdType::Uuid => Some(self.put(format!("org/{owner}/copied from {other}")).await),
+            IdType::Uuid | IdType::Text(_) => Some(self.put(format!("org/{owner}/copied from {other}")).await),
             IdType::Integer => None,
         }
     }
@@ -219,6 +220,11 @@ async fn the_contract_is_kept_with_uuids() {
 #[tokio::test]
 async fn the_contract_is_kept_with_integers() {
     contract::keeps(&ObjectsBench::new(IdType::Integer, Conditions::Kept).await).await;
+}
+
+#[tokio::test]
+async fn the_contract_is_kept_with_texts() {
+    contract::keeps(&ObjectsBench::new(contract::texts(), Conditions::Kept).await).await;
 }
 
 #[tokio::test]

@@ -195,7 +195,7 @@ impl World {
         let null = json!({ KEY: null });
         match (self.plan.id_type, self.plan.index) {
             (IdType::Uuid, Some(FieldType::Uuid)) => [nobody, json!({ KEY: 7 }), json!({ KEY: "../../etc" }), null],
-            (IdType::Uuid, _) => [upper, json!({ KEY: 7 }), nobody, json!({ KEY: "" })],
+            (IdType::Uuid | IdType::Text(_), _) => [upper, json!({ KEY: 7 }), nobody, json!({ KEY: "" })],
             (IdType::Integer, _) => [nobody, json!({ KEY: "007" }), json!({ KEY: 7.5 }), json!({ KEY: { "id": 7 } })],
         }
     }

@@ -87,6 +87,11 @@ async fn integers_in_a_keyword_index_keep_the_contract() {
 }
 
 #[tokio::test]
+async fn texts_in_a_keyword_index_keep_the_contract() {
+    keeps_the_contract(Plan::new(contract::texts(), Some(FieldType::Keyword))).await;
+}
+
+#[tokio::test]
 async fn integers_without_an_index_keep_the_contract() {
     keeps_the_contract(Plan::new(IdType::Integer, None)).await;
 }

@@ -22,6 +22,7 @@ impl TableBench {
         let typed = match id_type {
             IdType::Uuid => "uuid",
             IdType::Integer => "bigint",
+            IdType::Text(_) => "text",
         };
         let array = match shape {
             Shape::One => "",
@@ -77,7 +78,7 @@ impl Bench for TableBench {
     async fn plant_unrecognised(&self, source: SourceIndex) -> Option<Vec<u8>> {
         let text = match (self.store.id_type, source) {
             (_, SOURCE) => return None,
-            (IdType::Uuid, _) => "0B5A6F0E-4D7C-4A39-9A43-6D7A5F0C0015",
+            (IdType::Uuid | IdType::Text(_), _) => "0B5A6F0E-4D7C-4A39-9A43-6D7A5F0C0015",
             (IdType::Integer, _) => "007",
         };
         Some(self.insert(source, &[text.to_owned()]).await)
@@ -111,6 +112,16 @@ async fn tables_keep_the_contract_for_uuids() {
 #[tokio::test]
 async fn tables_keep_the_contract_for_integers() {
     contract::keeps(&TableBench::create(IdType::Integer, Shape::One).await).await;
+}
+
+#[tokio::test]
+async fn tables_keep_the_contract_for_texts() {
+    contract::keeps(&TableBench::create(contract::texts(), Shape::One).await).await;
+}
+
+#[tokio::test]
+async fn tables_keep_the_contract_for_arrays_of_texts() {
+    contract::keeps(&TableBench::create(contract::texts(), Shape::Many).await).await;
 }
 
 #[tokio::test]
