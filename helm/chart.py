@@ -112,9 +112,34 @@ def properties(schema, node, path=()):
             yield from properties(schema, inner, (*path, "*"))
 
 
+def config_schema():
+    """What the program says of its configuration, but for what comes from Secrets, or is another's in a pod."""
+    schema = json.loads((ROOT / "docs" / "config.schema.json").read_text())
+    del schema["$schema"], schema["title"]
+    lenient(schema)
+    # Here a mistake is cheap, and the name stays for ever.
+    schema["properties"]["installation"]["pattern"] = "^[a-z0-9-]{1,40}$"
+    # Probes come from outside the pod.
+    schema["properties"]["http"]["properties"]["listen"]["pattern"] = r"^(0\.0\.0\.0|\[::\]):[0-9]{4,5}$"
+    return schema
+
+
+def lenient(node):
+    """Files with secrets are named by `secrets`, not here."""
+    if isinstance(node, dict):
+        if isinstance(node.get("required"), list):
+            node["required"] = [name for name in node["required"] if not name.endswith("file")]
+        for inner in node.values():
+            lenient(inner)
+    elif isinstance(node, list):
+        for inner in node:
+            lenient(inner)
+
+
 def schema_text(comments):
-    """The schema with the comments of values.yaml as descriptions."""
+    """The schema with the comments of values.yaml as descriptions, and the program's own of its configuration."""
     schema = json.loads((CHART / "values.schema.json").read_text())
+    schema["properties"]["config"] = config_schema()
     for path, node in properties(schema, schema):
         if path in comments:
             described = {"description": comments[path], **{k: v for k, v in node.items() if k != "description"}}

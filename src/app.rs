@@ -13,6 +13,7 @@ use crate::config::{
     self, BullmqStore, Config, FilesStore, LivenessAccept, ObjectsStore, PaceConfig, QdrantStore, RedisStore,
     SecretUrl, StoreConfig, TableStore,
 };
+use crate::doctor::Patient;
 use crate::domain::evidence::Graces;
 use crate::domain::plan::Limits;
 use crate::http::access::{Access, Jwt, JwtSettings, KeySource, Rates, RoleSettings, Scope, Token, Tokens};
@@ -23,9 +24,10 @@ use crate::liveness::{LivenessSource, PostgresSources, Risk};
 use crate::office::Office;
 use crate::pace::{self, Pace};
 use crate::postgres::Postgres;
+use crate::postgres::role::Login;
 use crate::quarantine::{Archives, Key, ObjectPlace, Quarantine, Room};
 use crate::reconcile::{Collector, Leading, ManagedStore};
-use crate::serve::{Runs, Serving};
+use crate::serve::{Runs, Serving, Works};
 use crate::stores::layout::{Layout, LayoutError};
 use crate::stores::objects::{Bucket, BucketSettings};
 use crate::stores::template::{Template, TemplateError};
@@ -138,7 +140,7 @@ pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
         refuse_drop: limits.refuse_drop.get(),
         confirmation: limits.confirmation,
         live_cleanups: config.api.as_ref().and_then(|api| api.live_cleanups_per_hour),
-        schedule: config.schedule.schedule(),
+        schedule: config.schedule(),
         clock: Arc::new(MachineClock),
         leading: Leading::default(),
     })
@@ -149,23 +151,73 @@ pub fn collector(config: &Config) -> Result<Collector, AssemblyError> {
 /// # Errors
 /// If a part of the configuration cannot be used.
 pub fn serving(config: &Config, metrics: Arc<Metrics>) -> Result<Serving, AssemblyError> {
-    let (mut collector, bell) = (collector(config)?, Arc::new(Bell::default()));
+    let bell = Arc::new(Bell::default());
+    let works = works(config, &metrics, &bell)?;
     metrics.configured(config);
-    measure(&mut collector, &metrics);
+    let certificate = config
+        .http
+        .tls
+        .as_ref()
+        .map(|tls| Certificate::read(certificate_files(tls)).map(Arc::new).map_err(AssemblyError::Tls));
+    Ok(Serving { works, metrics, bell, certificate: certificate.transpose()?, runs: Runs::Here, changes: None })
+}
+
+/// What is made anew when the configuration changes. Connects to nothing.
+///
+/// # Errors
+/// If a part of the configuration cannot be used.
+pub fn works(config: &Config, metrics: &Arc<Metrics>, bell: &Arc<Bell>) -> Result<Works, AssemblyError> {
+    let mut collector = collector(config)?;
+    measure(&mut collector, metrics);
     let collector = Arc::new(collector);
     let api = config.api.as_ref().map(|api| {
-        let measured = (Arc::clone(&metrics), api.wait);
-        let office = Office::new(Arc::clone(&collector), ledger(config)?, Arc::clone(&bell), measured);
-        Ok(Arc::new(Api::new(office, access(api)?, Arc::clone(&metrics), Arc::new(MachineClock))))
-    });
-    let api = api.transpose()?;
-    let certificate = config.http.tls.as_ref().map(|tls| {
-        let files = CertificateFiles { certificate: tls.certificate_file.clone(), key: tls.key_file.clone() };
-        Certificate::read(files).map(Arc::new).map_err(AssemblyError::Tls)
+        let measured = (Arc::clone(metrics), api.wait);
+        let office = Office::new(Arc::clone(&collector), ledger(config)?, Arc::clone(bell), measured);
+        Ok(Arc::new(Api::new(office, access(api)?, Arc::clone(metrics), Arc::new(MachineClock))))
     });
     let heard = watched(config).into_iter().map(|(_, tombstones)| tombstones).filter(|tombstones| tombstones.notify);
-    let heard = heard.collect();
-    Ok(Serving { collector, metrics, bell, api, certificate: certificate.transpose()?, heard, runs: Runs::Here })
+    Ok(Works { collector, api: api.transpose()?, heard: heard.collect() })
+}
+
+fn certificate_files(tls: &config::Tls) -> CertificateFiles {
+    CertificateFiles { certificate: tls.certificate_file.clone(), key: tls.key_file.clone() }
+}
+
+/// Everything that a doctor looks at. Connects to nothing.
+///
+/// # Errors
+/// If a part of the configuration cannot be used.
+pub fn patient(config: &Config) -> Result<Patient, AssemblyError> {
+    let certificate = config.http.tls.as_ref().map(|tls| Certificate::read(certificate_files(tls)).map(drop));
+    Ok(Patient {
+        collector: collector(config)?,
+        ledger: ledger(config)?,
+        sources: liveness(config),
+        logins: logins(config),
+        access: config.api.as_ref().map(access).transpose()?,
+        certificate,
+    })
+}
+
+/// Every role of every database, and what each is for.
+fn logins(config: &Config) -> Vec<Login> {
+    let ledger = [(config.ledger_url(), "the ledger".to_owned(), Vec::new())];
+    let liveness =
+        config.liveness.iter().map(|(name, source)| (&source.url, format!("liveness source {name}"), Vec::new()));
+    let stores = config.stores.iter().filter_map(|(name, store)| match store {
+        StoreConfig::Table(store) => Some((&store.url, format!("store {name}"), store.tables.iter().collect())),
+        _ => None,
+    });
+    let mut logins: BTreeMap<&str, Login> = BTreeMap::new();
+    for (url, purpose, tables) in ledger.into_iter().chain(liveness).chain(stores) {
+        let login = logins.entry(url.expose()).or_insert_with(|| {
+            let postgres = postgres(config, purpose.clone(), url);
+            Login { postgres, purposes: Vec::new(), tables: BTreeSet::new() }
+        });
+        login.purposes.push(purpose);
+        login.tables.extend(tables.into_iter().map(|table: &config::Table| table.table.clone()));
+    }
+    logins.into_values().collect()
 }
 
 /// From now on the time is taken of whatever its clients do.

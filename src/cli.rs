@@ -1,6 +1,7 @@
 //! The command line: what is asked for, and what is answered. Knows reports and the activator, never a store.
 
 mod cleanup;
+mod doctor;
 mod health;
 mod quarantine;
 mod render;
@@ -17,12 +18,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::approve::{self, ApproveError, Holds};
 use crate::cleanup::CleanupError;
-use crate::config::{self, Config, ConfigErrors};
+use crate::config::{self, Config, ConfigErrors, Loaded};
 use crate::domain::approvals::{BadTerms, Digest, Terms};
 use crate::domain::report::Mode;
 use crate::errors::chain;
 use crate::ledger::{Ledger, Pauses};
 use crate::reconcile::{RunError, reconcile};
+use crate::reload::{Source, Watch};
 use crate::schedule::Due;
 use crate::serve::Runs;
 use crate::telemetry::metrics::Metrics;
@@ -47,7 +49,7 @@ const STATUS_RUNS: u32 = 10;
 
 /// Finds what deleted courses left behind in the stores of a course platform, and removes it.
 ///
-/// Exit codes: 0 clean or done, 1 failed, 2 wrong usage or configuration, 3 held, 4 partly done.
+/// Exit codes: 0 clean or done, 1 failed (`doctor`: a problem was found), 2 wrong usage or configuration, 3 held, 4 partly done.
 #[derive(Debug, Parser)]
 #[command(name = "course-gc", version, max_term_width = 100)]
 pub struct Cli {
@@ -90,6 +92,9 @@ enum Command {
     },
     /// Ask the `serve` of the same configuration whether its loop makes progress: for healthchecks that start a command.
     Health,
+    /// Look at all that the installation needs, from here: connections, rights and no more than those, indexes, settings, clocks, markers, room. Each
+    /// finding says what to do. Changes nothing.
+    Doctor,
     /// Show the latest runs, and whether deleting is paused.
     Status,
     /// Show what is there: databases, live courses, stores, strangers. With `--yes`: pin the databases, and mark the stores as ours.
@@ -148,6 +153,8 @@ enum Command {
 enum ConfigCommand {
     /// Print a documented example.
     Example,
+    /// Print the JSON Schema of configuration files, for editors and other tools.
+    Schema,
     /// Check the configuration, and print each value with its origin; secrets are not shown.
     Check,
 }
@@ -172,16 +179,20 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
         print!("{}", config::example());
         return Ok(0);
     }
+    if let Command::Config(ConfigCommand::Schema) = cli.command {
+        println!("{:#}", config::schema());
+        return Ok(0);
+    }
     let loaded = config::load(&cli.config, environment())?;
     if let Command::Config(ConfigCommand::Check) = cli.command {
         app::collector(&loaded.config)?;
         print!("{}", config::check_report(&loaded));
         return Ok(0);
     }
-    let config = loaded.config;
+    let config = &loaded.config;
     let traces = config.log.traces_url.as_ref().map(|url| Traces::new(url, &config.installation)).transpose()?;
     subscriber::init(config.log.format, config.log.level, traces.as_ref());
-    let code = work(cli, config).await;
+    let code = work(cli, loaded).await;
     if let Some(traces) = traces
         && let Err(error) = traces.end().await
     {
@@ -190,35 +201,42 @@ async fn command(cli: &Cli) -> anyhow::Result<u8> {
     code
 }
 
-async fn work(cli: &Cli, config: Config) -> anyhow::Result<u8> {
+async fn work(cli: &Cli, loaded: Loaded) -> anyhow::Result<u8> {
+    let config = &loaded.config;
     match cli.command {
-        Command::Plan => activate(cli, &config, Mode::Plan).await,
-        Command::Run { due, .. } => match if due { serve::due_now(&app::collector(&config)?).await? } else { Due::Now }
-        {
-            Due::Now => activate(cli, &config, Mode::Run).await,
-            Due::At(next) => {
-                answer(cli.output, &render::nothing_due(next), || serde_json::json!({ "due": false, "next": next }))
+        Command::Plan => activate(cli, config, Mode::Plan).await,
+        Command::Run { due, .. } => {
+            match if due { serve::due_now(&app::collector(config)?).await? } else { Due::Now } {
+                Due::Now => activate(cli, config, Mode::Run).await,
+                Due::At(next) => {
+                    answer(cli.output, &render::nothing_due(next), || serde_json::json!({ "due": false, "next": next }))
+                }
             }
-        },
+        }
         Command::Serve { without_runs } => {
-            let mut serving = app::serving(&config, Arc::new(metrics(&config)?))?;
+            let mut serving = app::serving(config, Arc::new(metrics(config)?))?;
             if without_runs {
                 serving.runs = Runs::Elsewhere;
             }
-            serve::serve(serving, config.http.listen, stop_on_signal()?).await?;
+            let (listen, metrics, bell) = (config.http.listen, Arc::clone(&serving.metrics), Arc::clone(&serving.bell));
+            let source = Source { path: cli.config.clone(), environment: environment().collect(), metrics, bell };
+            let mut watch = Watch::new(source, loaded);
+            serving.changes = Some(Box::new(move || watch.look()));
+            serve::serve(serving, listen, stop_on_signal()?).await?;
             Ok(0)
         }
-        Command::Health => health::health(cli.output, &config).await,
-        Command::Status => status(cli, &config).await,
+        Command::Health => health::health(cli.output, config).await,
+        Command::Doctor => doctor::doctor(cli.output, config).await,
+        Command::Status => status(cli, config).await,
         Command::Adopt { yes: false, .. } => {
-            let code = activate(cli, &config, Mode::Plan).await?;
+            let code = activate(cli, config, Mode::Plan).await?;
             if cli.output == Output::Table {
                 println!("\nif these are the right databases and stores: course-gc adopt --yes");
             }
             Ok(code)
         }
         Command::Adopt { exclusive, .. } => {
-            let adopted = adopt::adopt(&app::collector(&config)?, exclusive).await?;
+            let adopted = adopt::adopt(&app::collector(config)?, exclusive).await?;
             let all = adopted.iter().all(|(_, reason)| reason.is_none());
             answer(cli.output, &render::adopted(&adopted), || {
                 let store = |(name, reason): &(String, Option<String>)| serde_json::json!({ "store": name, "adopted": reason.is_none(), "reason": reason });
@@ -226,31 +244,31 @@ async fn work(cli: &Cli, config: Config) -> anyhow::Result<u8> {
             })?;
             Ok(if all { 0 } else { PARTLY })
         }
-        Command::Holds => holds(cli, &config).await,
+        Command::Holds => holds(cli, config).await,
         Command::Approve { digest, ref reason, lasts } => {
             let terms = Terms::new(reason, lasts)?;
-            let (hold, approval) = approve::approve(&app::collector(&config)?, digest, &terms).await?;
+            let (hold, approval) = approve::approve(&app::collector(config)?, digest, &terms).await?;
             let json = || serde_json::json!({ "approved": approval, "hold": hold });
             answer(cli.output, &render::approved(&hold, &approval), json)
         }
         Command::Pause { ref reason } => {
-            let pause = app::ledger(&config)?.pause(reason).await?;
+            let pause = app::ledger(config)?.pause(reason).await?;
             answer(cli.output, &render::pause(&pause), || serde_json::json!({ "paused": pause }))
         }
         Command::Resume => {
-            let ended = app::ledger(&config)?.resume().await?;
+            let ended = app::ledger(config)?.resume().await?;
             let text = if ended.is_some() { "resumed" } else { "there was no pause" };
             answer(cli.output, text, || serde_json::json!({ "resumed": ended }))
         }
         Command::Migrate => {
-            app::ledger(&config)?.migrate().await?;
+            app::ledger(config)?.migrate().await?;
             answer(cli.output, "the ledger's tables are up to date", || serde_json::json!({ "migrated": true }))
         }
-        Command::Cleanup(ref arguments) => cleanup::cleanup(cli.output, &config, arguments, &stop_on_signal()?).await,
-        Command::Trace { ref course } => cleanup::trace(cli.output, &config, course).await,
-        Command::Quarantine(ref command) => quarantine::quarantine(cli.output, &config, command).await,
-        Command::Restore(ref arguments) => quarantine::restore(cli.output, &config, arguments).await,
-        Command::Tombstones(command) => tombstones::tombstones(cli.output, &config, command).await,
+        Command::Cleanup(ref arguments) => cleanup::cleanup(cli.output, config, arguments, &stop_on_signal()?).await,
+        Command::Trace { ref course } => cleanup::trace(cli.output, config, course).await,
+        Command::Quarantine(ref command) => quarantine::quarantine(cli.output, config, command).await,
+        Command::Restore(ref arguments) => quarantine::restore(cli.output, config, arguments).await,
+        Command::Tombstones(command) => tombstones::tombstones(cli.output, config, command).await,
         Command::Config(_) => Ok(0),
     }
 }

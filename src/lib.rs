@@ -10,6 +10,7 @@ pub mod cleanup;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod domain;
 pub mod errors;
 pub mod http;
@@ -20,6 +21,7 @@ pub mod pace;
 pub mod postgres;
 pub mod quarantine;
 pub mod reconcile;
+pub mod reload;
 pub mod schedule;
 pub mod serve;
 #[cfg(test)]

@@ -2,8 +2,10 @@
 //!
 //! What is confirmed is asked in a session that holds a lock ([`lock`]).
 
+pub mod explain;
 mod lock;
 mod pooler;
+pub mod role;
 
 use std::time::Duration;
 

@@ -12,19 +12,26 @@
 //! time; in the hour that comes twice it runs in both, and nothing is made up for the hour that
 //! does not come.
 //!
+//! **Jitter.** Installations that share a server need not all begin at full hours: each tick may come later by a part of the configured jitter, which
+//! follows from the installation's name and the tick alone. So all replicas agree, and a restart shifts nothing. It is never more than half of the
+//! way to the next tick, so that ticks keep their order, and two runs that follow each other are no further apart than one and a half
+//! intervals: less than the two that an orphan's clock may gain.
+//!
 //! **Missed runs.** However many ticks have passed since the last start, one run is due, at once.
 //! **Overlap** cannot come from here: the one task that asks is the task that runs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
 use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+
+use crate::domain::inventory::fingerprint;
 
 /// How many ticks [`interval`] looks at: two that have come, and the next few.
 const TICKS: usize = 8;
@@ -34,6 +41,15 @@ const TICKS: usize = 8;
 pub struct Schedule {
     cron: Cron,
     zone: Tz,
+    jitter: Jitter,
+}
+
+/// By how much ticks come later.
+#[derive(Clone, Debug, Default)]
+struct Jitter {
+    /// Of whom.
+    installation: String,
+    most: Duration,
 }
 
 /// Why an expression is no schedule.
@@ -72,7 +88,7 @@ impl Schedule {
         let cron = parser
             .parse(expression)
             .map_err(|reason| ScheduleError::Expression { expression: expression.to_owned(), reason })?;
-        let schedule = Self { cron, zone };
+        let schedule = Self { cron, zone, jitter: Jitter::default() };
         match schedule.next(DateTime::UNIX_EPOCH) {
             Some(_) => Ok(schedule),
             None => Err(ScheduleError::Never(expression.to_owned())),
@@ -81,7 +97,32 @@ impl Schedule {
 
     /// The same expression in another zone.
     pub fn in_zone(&self, zone: Tz) -> Self {
-        Self { cron: self.cron.clone(), zone }
+        Self { zone, ..self.clone() }
+    }
+
+    /// The same ticks, each later by a part of `most`: another one for each tick and installation, and always the same.
+    pub fn with_jitter(self, installation: &str, most: Duration) -> Self {
+        Self { jitter: Jitter { installation: installation.to_owned(), most }, ..self }
+    }
+
+    /// When the run of a tick begins.
+    fn begin(&self, tick: DateTime<Utc>) -> DateTime<Utc> {
+        let gap = self.next(tick).map_or(TimeDelta::zero(), |next| next - tick);
+        let most = TimeDelta::from_std(self.jitter.most).unwrap_or(TimeDelta::MAX).min(gap / 2).num_milliseconds();
+        let name = format!("{} {}", self.jitter.installation, tick.timestamp());
+        let late = i64::try_from(fingerprint(name.as_bytes()) >> 1).unwrap_or(0).checked_rem(most).unwrap_or(0);
+        tick + TimeDelta::milliseconds(late)
+    }
+
+    /// The first time after `moment` at which a run begins; `None` only where the calendar ends.
+    fn next_begin(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        // That of the tick before may be still to come, and never comes after the next tick.
+        let before = self.previous(moment.trunc_subsecs(0) + TimeDelta::seconds(1)).filter(|tick| *tick <= moment);
+        let before = before.map(|tick| self.begin(tick));
+        match before.filter(|begin| *begin > moment) {
+            Some(begin) => Some(begin),
+            None => self.next(moment).map(|tick| self.begin(tick)),
+        }
     }
 
     /// The first tick after `moment`; `None` only where the calendar ends.
@@ -105,14 +146,14 @@ pub fn due(schedule: &Schedule, last_start: Option<DateTime<Utc>>, now: DateTime
     let Some(last_start) = last_start else {
         return Due::Now;
     };
-    match schedule.next(last_start.min(now)) {
+    match schedule.next_begin(last_start.min(now)) {
         Some(tick) if tick <= now => Due::Now,
         Some(tick) => Due::At(tick),
         None => Due::At(DateTime::<Utc>::MAX_UTC),
     }
 }
 
-/// The schedule's interval around `now`: the largest gap between two of the ticks around it.
+/// The schedule's interval around `now`: the largest gap between two of the ticks around it, without jitter.
 ///
 /// It bounds how much grace one run can add. In an uneven schedule (working hours only) a pause
 /// counts while it is near, so that the first run after a night adds the whole night.
@@ -163,6 +204,8 @@ impl Ticker {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use chrono::TimeZone;
     use chrono_tz::Europe::Berlin;
 
@@ -279,6 +322,79 @@ mod tests {
     fn an_hourly_run_runs_in_both_of_the_double_hour() {
         let starts = starts(&berlin("0 * * * *"), "2026-10-24T23:30:00Z", "2026-10-25T02:30:00Z");
         assert_eq!(starts, ["25 02:00 CEST", "25 02:00 CET", "25 03:00 CET"]);
+    }
+
+    /// Each quarter of an hour of a day, and when the run of it begins.
+    fn begins(installation: &str, most: Duration) -> Vec<(DateTime<Utc>, DateTime<Utc>)> {
+        let schedule = berlin("*/15 * * * *").with_jitter(installation, most);
+        let ticks = (0..96).map(|quarter| at("2026-06-01T00:00:00Z") + TimeDelta::minutes(15 * quarter));
+        ticks.map(|tick| (tick, schedule.next_begin(tick - TimeDelta::milliseconds(1)).unwrap())).collect()
+    }
+
+    #[test]
+    fn jitter_is_the_same_for_all_replicas_and_another_for_each_tick_and_installation() {
+        let five = Duration::from_secs(300);
+        let campus = begins("campus", five);
+        assert_eq!(campus, begins("campus", five));
+        let late = |begins: &[(DateTime<Utc>, DateTime<Utc>)]| -> BTreeSet<i64> {
+            begins.iter().map(|(tick, begin)| (*begin - *tick).num_seconds()).collect()
+        };
+        let seconds = late(&campus);
+        assert!(seconds.first() >= Some(&0) && seconds.last() < Some(&300), "{seconds:?}");
+        assert!(seconds.len() > 60, "they are spread: {seconds:?}");
+        assert!(seconds.first() < Some(&30) && seconds.last() > Some(&270), "over all of it: {seconds:?}");
+        assert_ne!(seconds, late(&begins("campus-2", five)));
+    }
+
+    #[test]
+    fn a_tick_with_jitter_comes_once_however_often_somebody_looks_or_begins_anew() {
+        let schedule = berlin("*/15 * * * *").with_jitter("campus", Duration::from_secs(300));
+        let (mut now, until) = (at("2026-06-01T00:00:00Z"), at("2026-06-02T00:00:00Z"));
+        let mut last_start = now;
+        let mut begun = Vec::new();
+        while now < until {
+            if due(&schedule, Some(last_start), now) == Due::Now {
+                last_start = now;
+                begun.push(now);
+            }
+            now += TimeDelta::seconds(1);
+        }
+        // The first second of the day is a start already, and its own tick's run may be still to come.
+        let expected: Vec<DateTime<Utc>> =
+            begins("campus", Duration::from_secs(300)).into_iter().map(|(_, it)| it).collect();
+        assert_eq!(begun.len(), expected.len());
+        for (begun, expected) in begun.iter().zip(expected) {
+            assert!((TimeDelta::zero()..TimeDelta::seconds(1)).contains(&(*begun - expected)), "{begun} {expected}");
+        }
+        // Between a tick and the beginning of its run, nothing is due.
+        let tick = at("2026-06-01T12:00:00Z");
+        let begin = schedule.next_begin(tick - TimeDelta::milliseconds(1)).unwrap();
+        assert_eq!(
+            due(&schedule, Some(tick - TimeDelta::minutes(5)), begin - TimeDelta::milliseconds(1)),
+            Due::At(begin)
+        );
+        assert_eq!(due(&schedule, Some(tick - TimeDelta::minutes(5)), begin), Due::Now);
+    }
+
+    #[test]
+    fn s6_jitter_is_at_most_half_of_the_interval_so_that_clocks_gain_all_that_passes() {
+        let longest = Duration::from_secs(24 * 3600);
+        let begins: Vec<_> = begins("campus", longest)
+            .into_iter()
+            .map(|(tick, begin)| {
+                assert!(begin - tick < TimeDelta::seconds(450), "{tick} {begin}");
+                begin
+            })
+            .collect();
+        let gaps = begins.windows(2).map(|pair| pair[1] - pair[0]);
+        let schedule = berlin("*/15 * * * *").with_jitter("campus", longest);
+        let interval = TimeDelta::from_std(interval(&schedule, at("2026-06-01T12:00:00Z"))).unwrap();
+        assert_eq!(interval, TimeDelta::minutes(15), "it is that of the ticks");
+        assert!(
+            gaps.clone().all(|gap| gap > TimeDelta::zero() && gap < interval * 2),
+            "{:?}",
+            gaps.collect::<Vec<_>>()
+        );
     }
 
     #[test]

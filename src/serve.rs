@@ -7,6 +7,9 @@
 //! Replicas need nothing but the ledger: each looks at when the last run started, whoever did it, and the lock decides
 //! between two that start at once. Whoever is late stands by.
 //!
+//! A changed configuration takes effect between runs: clients, limits, schedule, the API; nothing of it within a run. What cannot be used is
+//! refused, and the old one goes on.
+//!
 //! Nothing is retried inside a run; the next due one does. A run that fails before it could note its start would be due
 //! again at once, so a pause comes in between.
 
@@ -18,7 +21,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::net::TcpListener;
-use tokio::task::{JoinError, JoinSet};
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio::time::timeout;
 use tokio_cron_scheduler::JobSchedulerError;
 use tokio_util::sync::CancellationToken;
@@ -26,12 +30,13 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::cleanup::{self, Bell};
+use crate::config::Config;
 use crate::domain::report::{Mode, RunReport, Verdict};
 use crate::domain::standing::Standing;
 use crate::errors::chain;
 use crate::http::api::Api;
 use crate::http::tls::Certificate;
-use crate::http::{self, Board, Health, Site, Unwell};
+use crate::http::{self, Board, Health, Site, Switch, Unwell};
 use crate::ledger::LedgerError;
 use crate::reconcile::{Collector, RunError, reconcile};
 use crate::schedule::{Due, Ticker, due};
@@ -45,6 +50,8 @@ use next::{Known, LOOK_AGAIN, PAUSE_FAILED, PAUSE_LOCKED, Step, View, next};
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// Deaths that were recorded want no more than one run within this time.
 const SELDOM: TimeDelta = TimeDelta::minutes(1);
+/// How often the files of the configuration are looked at; a change must last for two looks.
+const LOOK_FOR_CHANGES: Duration = Duration::from_secs(5);
 /// How long answers that are under way have to end after that.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -79,21 +86,42 @@ pub enum Runs {
 
 /// What is served.
 pub struct Serving {
-    /// What runs work with.
-    pub collector: Arc<Collector>,
+    /// What the configuration says.
+    pub works: Works,
     /// What is measured.
     pub metrics: Arc<Metrics>,
     /// What the loop hears, and the API rings.
     pub bell: Arc<Bell>,
-    /// The API, if there is one.
-    pub api: Option<Arc<Api>>,
     /// What callers are shown, if they are to speak TLS.
     pub certificate: Option<Arc<Certificate>>,
-    /// Where somebody tells of new tombstones.
-    pub heard: Vec<Tombstones>,
     /// Who begins runs.
     pub runs: Runs,
+    /// Looks for another configuration, if anybody does.
+    pub changes: Option<Look>,
 }
+
+/// What is made anew when the configuration changes.
+pub struct Works {
+    /// What runs work with.
+    pub collector: Arc<Collector>,
+    /// The API, if there is one.
+    pub api: Option<Arc<Api>>,
+    /// Where somebody tells of new tombstones.
+    pub heard: Vec<Tombstones>,
+}
+
+/// What another configuration says.
+pub struct Renewed {
+    /// What is made of it.
+    pub works: Works,
+    /// The configuration.
+    pub config: Box<Config>,
+    /// Fields that have changed, and take effect after a restart only.
+    pub needs_restart: Vec<String>,
+}
+
+/// Looks whether the configuration has changed: `None` if not, or else what it says now, or why it is refused. It may block.
+pub type Look = Box<dyn FnMut() -> Option<Result<Renewed, String>> + Send>;
 
 /// Listens on `listen` (port 0: any free one) and runs on schedule until `stop` is cancelled; then lets the run under way
 /// finish its batch, and closes the HTTP server last.
@@ -113,29 +141,23 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 /// # Errors
 /// As [`serve`].
 pub async fn serve_on(serving: Serving, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
-    let Serving { collector, metrics, bell, api, certificate, heard, runs } = serving;
+    let Serving { works: Works { collector, api, heard }, metrics, bell, certificate, runs, changes } = serving;
     events::listening(listener.local_addr().map_err(ServeError::Http)?);
     let health = Arc::new(Health::new(Arc::clone(&collector.clock)));
     let close = CancellationToken::new();
     let board = Arc::new(Board::default());
-    let site = Site {
-        metrics: Arc::clone(&metrics),
-        health: Arc::clone(&health),
-        board: Arc::clone(&board),
-        api,
-        certificate,
-    };
-    let answering = http::answer(listener, site, close.clone());
+    let site = Site { metrics, health, board, api };
+    let switch = Arc::new(Switch::new(site.clone()));
+    let answered = Arc::clone(&switch);
+    let closing = close.clone();
+    let answering = async move { http::answer(listener, certificate, &answered, closing).await };
     let mut http = AbortOnDropHandle::new(tokio::spawn(answering));
-    let _listening: Vec<AbortOnDropHandle<()>> = heard
-        .into_iter()
-        .map(|tombstones| {
-            let bell = Arc::clone(&bell);
-            AbortOnDropHandle::new(tokio::spawn(async move { tombstones.listen(|| bell.ring()).await }))
-        })
-        .collect();
+    let (sender, renewals) = mpsc::channel(1);
+    let _looking = changes.map(|look| AbortOnDropHandle::new(tokio::spawn(look_for_changes(look, sender))));
     let ticker = Ticker::start().await.map_err(ServeError::Ticker)?;
-    let mut activator = Activator::new((collector, metrics), (health, board), bell, stop);
+    let listening = listen(heard, &bell);
+    let front = Front { site, switch, listening };
+    let mut activator = Activator::new(collector, front, bell, (stop, renewals));
     if runs == Runs::Elsewhere {
         activator.known = Known::watching();
     }
@@ -154,6 +176,41 @@ pub async fn serve_on(serving: Serving, listener: TcpListener, stop: Cancellatio
     };
     ticker.shutdown().await.map_err(ServeError::Ticker)?;
     ended
+}
+
+/// Listens for new tombstones, for as long as the handles are held.
+fn listen(heard: Vec<Tombstones>, bell: &Arc<Bell>) -> Vec<AbortOnDropHandle<()>> {
+    let each = heard.into_iter().map(|tombstones| {
+        let bell = Arc::clone(bell);
+        AbortOnDropHandle::new(tokio::spawn(async move { tombstones.listen(|| bell.ring()).await }))
+    });
+    each.collect()
+}
+
+/// Looks for another configuration every few seconds, and hands on what is found.
+async fn look_for_changes(mut look: Look, found: mpsc::Sender<Result<Renewed, String>>) {
+    loop {
+        tokio::time::sleep(LOOK_FOR_CHANGES).await;
+        let looked = spawn_blocking(move || {
+            let found = look();
+            (look, found)
+        });
+        let change = match looked.await {
+            Ok((again, change)) => {
+                look = again;
+                change
+            }
+            Err(error) => {
+                tracing::error!(error = chain(&error), "nobody looks for another configuration any more");
+                return;
+            }
+        };
+        if let Some(change) = change
+            && found.send(change).await.is_err()
+        {
+            return;
+        }
+    }
 }
 
 fn http_ended(ended: Result<std::io::Result<()>, JoinError>) -> Result<(), ServeError> {
@@ -188,14 +245,25 @@ struct Told {
     unfailed: Option<Uuid>,
 }
 
+/// What others see.
+struct Front {
+    site: Site,
+    switch: Arc<Switch>,
+    listening: Vec<AbortOnDropHandle<()>>,
+}
+
 /// The loop.
 struct Activator {
     collector: Arc<Collector>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     board: Arc<Board>,
+    front: Front,
     stop: CancellationToken,
     bell: Arc<Bell>,
+    renewals: mpsc::Receiver<Result<Renewed, String>>,
+    /// Takes effect as soon as nothing is under way.
+    next: Option<Renewed>,
     known: Known,
     /// Whether the ledger could be used when it was last looked at.
     ledger_up: Option<bool>,
@@ -209,14 +277,28 @@ struct Activator {
 
 impl Activator {
     fn new(
-        (collector, metrics): (Arc<Collector>, Arc<Metrics>),
-        (health, board): (Arc<Health>, Arc<Board>),
+        collector: Arc<Collector>,
+        front: Front,
         bell: Arc<Bell>,
-        stop: CancellationToken,
+        (stop, renewals): (CancellationToken, mpsc::Receiver<Result<Renewed, String>>),
     ) -> Self {
-        let (known, work) = (Known::default(), JoinSet::new());
-        let told = Told::default();
-        Self { collector, metrics, health, board, stop, bell, known, ledger_up: None, told, failed_in_a_row: 0, work }
+        let Site { metrics, health, board, .. } = front.site.clone();
+        Self {
+            collector,
+            metrics,
+            health,
+            board,
+            front,
+            stop,
+            bell,
+            renewals,
+            next: None,
+            known: Known::default(),
+            ledger_up: None,
+            told: Told::default(),
+            failed_in_a_row: 0,
+            work: JoinSet::new(),
+        }
     }
 
     /// Looks and runs, until it is told to stop.
@@ -228,13 +310,42 @@ impl Activator {
                 // What was seen before somebody asked does not count.
                 () = self.bell.rung() => self.known.view = None,
                 Some(done) = self.work.join_next() => self.absorb(done),
+                Some(renewal) = self.renewals.recv() => self.renewed(renewal),
             }
             self.health.beat();
             self.metrics.lead(self.collector.leading.leads());
             if self.work.is_empty() {
+                self.take_over();
                 self.begin();
             }
         }
+    }
+
+    fn renewed(&mut self, renewal: Result<Renewed, String>) {
+        match renewal {
+            Ok(renewed) => self.next = Some(renewed),
+            Err(why) => {
+                // What was to come before it is not what is meant any more.
+                self.next = None;
+                events::configuration_refused(&self.metrics, &why);
+            }
+        }
+    }
+
+    /// Goes on with another configuration, if there is one: never within a run, which would be two halves of different ones.
+    fn take_over(&mut self) {
+        let Some(Renewed { works: Works { collector, api, heard }, config, needs_restart }) = self.next.take() else {
+            return;
+        };
+        self.metrics.configured(&config);
+        self.collector = collector;
+        self.front.site.api = api;
+        self.front.switch.turn(self.front.site.clone());
+        self.front.listening = listen(heard, &self.bell);
+        // The ledger may be another one.
+        self.known.view = None;
+        self.known.look_after = Duration::ZERO;
+        events::configuration_applied(&self.metrics, &needs_restart);
     }
 
     /// Waits for what is under way, but not for ever: a run that is cut off is one that crashed, and the next goes on.

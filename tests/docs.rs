@@ -270,6 +270,17 @@ fn the_page_of_the_metrics_is_what_they_say() {
     assert!(std::fs::read_to_string(&path).unwrap_or_default() == page(), "{cure}");
 }
 
+#[test]
+fn the_schema_in_the_documents_is_the_program_s() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config.schema.json");
+    let schema = format!("{:#}\n", course_gc::config::schema());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &schema).unwrap();
+    }
+    let cure = "docs/config.schema.json is out of date: `UPDATE_DOCS=1 cargo test --test docs` writes it, and `scripts/chart` the chart's";
+    assert!(std::fs::read_to_string(&path).unwrap_or_default() == schema, "{cure}");
+}
+
 #[tokio::test]
 async fn the_configuration_of_the_readme_is_one() {
     let text = README.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();

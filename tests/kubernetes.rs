@@ -116,7 +116,7 @@ fn the_chart_renders_what_kubernetes_and_the_program_take_and_refuses_what_contr
         "run --due --held-is-done",
         "migrate",
         "adopt --yes --exclusive",
-        "status",
+        "doctor",
     ] {
         assert!(started.iter().any(|it| it == args), "no case starts `{args}`: {started:?}");
     }

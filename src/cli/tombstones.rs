@@ -98,6 +98,7 @@ fn describe(status: &Status) -> String {
             Coverage::Enabled => "recorded",
             Coverage::Disabled => "not recorded, the trigger is disabled",
             Coverage::Missing => "not recorded, there is no trigger",
+            Coverage::OtherColumn => "recorded by another column than the one that is configured",
         };
         let _ = write!(text, "\n  deletes from {}: {coverage}", relation.name);
     }

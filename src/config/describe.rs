@@ -80,8 +80,8 @@ fn value(out: &mut String, field: &FieldDoc, indent: &str, path: &str) {
     let inner = format!("{indent}  ");
     let below = format!("{path}_");
     let _ = match shape {
-        Shape::Scalar => writeln!(out, "{indent}{off}{name}: {}", quoted(shown.unwrap_or_default())),
-        Shape::Secret => {
+        Shape::Scalar(_) => writeln!(out, "{indent}{off}{name}: {}", quoted(shown.unwrap_or_default())),
+        Shape::Secret { .. } => {
             if let Some(shown) = shown {
                 let _ = writeln!(out, "{indent}{off}{name}: {}", quoted(shown));
             }

@@ -103,7 +103,7 @@ impl Target {
 fn section_targets(fields: &'static [FieldDoc], node: Option<&Node>, at: &Target, targets: &mut Vec<Target>) {
     for field in fields {
         let next = at.then(field.name, Step::Key(field.name.to_owned()));
-        if matches!(field.shape, Shape::Secret) {
+        if matches!(field.shape, Shape::Secret { .. }) {
             let key = format!("{}_file", field.name);
             targets.push(at.then(&key, Step::Key(key.clone())));
         }
@@ -113,7 +113,7 @@ fn section_targets(fields: &'static [FieldDoc], node: Option<&Node>, at: &Target
 
 fn shape_targets(shape: &'static Shape, node: Option<&Node>, at: Target, targets: &mut Vec<Target>) {
     match shape {
-        Shape::Scalar | Shape::Secret => targets.push(at),
+        Shape::Scalar(_) | Shape::Secret { .. } => targets.push(at),
         Shape::Section { fields, shorthand: false } => section_targets(fields, node, &at, targets),
         Shape::Section { fields, shorthand: true } => {
             let Some(first) = fields.first() else { return };

@@ -15,11 +15,13 @@
 mod check;
 mod describe;
 mod environment;
+mod files;
 mod model;
 mod named;
 mod problem;
 mod read;
 mod scalar;
+mod schema;
 mod secret;
 mod section;
 mod suggest;
@@ -29,6 +31,7 @@ mod yaml;
 mod tests;
 
 pub use describe::{check_report, example};
+pub use files::Files;
 pub use model::{
     Api, ApiToken, ArchiveBucket, BullmqStore, Collection, Config, FilesStore, Grace, Http, Jwt, Ledger, Limits,
     LivenessSource, Log, ObjectsStore, PaceConfig, QdrantStore, Quarantine, Queue, RedisStore, References,
@@ -37,8 +40,10 @@ pub use model::{
 pub use named::Named;
 pub use problem::ConfigErrors;
 pub use scalar::{ApiScope, ByteSize, Cron, LimitAccept, LivenessAccept, LogFormat, Percent};
+pub use schema::schema;
 pub use secret::SecretUrl;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -54,6 +59,25 @@ pub struct Loaded {
     pub config: Config,
     file: String,
     effective: Vec<Effective>,
+    files: Files,
+}
+
+impl Loaded {
+    /// What it was read from.
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// The fields beneath these sections that `other` has another value for. Of secrets it cannot tell.
+    pub fn changed(&self, other: &Self, sections: &[&str]) -> Vec<String> {
+        let of = |loaded: &Self| -> BTreeMap<String, Option<String>> {
+            let is_in = |path: &str| sections.iter().any(|section| path.split('.').next() == Some(section));
+            loaded.effective.iter().filter(|it| is_in(&it.path)).map(|it| (it.path.clone(), it.value.clone())).collect()
+        };
+        let (ours, theirs) = (of(self), of(other));
+        let paths: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+        paths.into_iter().filter(|path| ours.get(*path) != theirs.get(*path)).cloned().collect()
+    }
 }
 
 impl Config {
@@ -73,14 +97,20 @@ impl Config {
 /// Everything that is wrong, or why the file cannot be read.
 pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Loaded, ConfigErrors> {
     let file = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|error| {
-        let message =
-            format!("cannot be read: {error}; give the path of a file like that of `course-gc config example`");
-        let problem = Problem { origin: Origin::Default, path: String::new(), message };
-        ConfigErrors::new(file.clone(), vec![problem])
-    })?;
+    let mut files = Files::default();
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let message =
+                format!("cannot be read: {error}; give the path of a file like that of `course-gc config example`");
+            let problem = Problem { origin: Origin::Default, path: String::new(), message };
+            files.note(path, None);
+            return Err(ConfigErrors::new(file, vec![problem], files));
+        }
+    };
+    files.note(path, Some(text.as_bytes()));
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    parse(&text, file, folder, environment)
+    read_text(&text, (file, files), folder, environment)
 }
 
 /// Reads `text`, which `file` names in messages and whose relative paths start at `folder`.
@@ -93,17 +123,30 @@ pub fn parse(
     folder: PathBuf,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigErrors> {
+    read_text(text, (file, Files::default()), folder, environment)
+}
+
+fn read_text(
+    text: &str,
+    (file, files): (String, Files),
+    folder: PathBuf,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigErrors> {
     let (mut root, mut problems) = yaml::parse(text);
     if root.is_null() && problems.is_empty() {
         root.content = Content::Map(Vec::new());
     }
     let is_yaml = !root.is_null();
     environment::apply(&mut root, Config::FIELDS, environment, &mut problems);
-    let mut reader = Reader { folder, problems, effective: Vec::new() };
+    let mut reader = Reader { folder, problems, effective: Vec::new(), files };
     let config = if is_yaml { read_root(&root, &mut reader) } else { None };
     match config {
-        Some(config) if reader.problems.is_empty() => Ok(Loaded { config, file, effective: reader.effective }),
-        _ => Err(ConfigErrors::new(file, reader.problems)),
+        Some(config) if reader.problems.is_empty() => {
+            let Reader { effective, mut files, .. } = reader;
+            config.authorities().for_each(|ca| files.note_file(ca));
+            Ok(Loaded { config, file, effective, files })
+        }
+        _ => Err(ConfigErrors::new(file, reader.problems, reader.files)),
     }
 }
 

@@ -4,7 +4,7 @@
 //! environment variables, and the documented example, whose comments are the doc comments here.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -14,6 +14,7 @@ use tracing::Level;
 use super::named::Named;
 use super::read::{At, FieldDoc, Kind, Reader, Shape, Value};
 use super::scalar::{ApiScope, ByteSize, Cron, LimitAccept, LivenessAccept, LogFormat, Percent};
+use super::schema::Form;
 use super::secret::SecretUrl;
 use super::section::{Section, section};
 use super::yaml::join;
@@ -55,6 +56,21 @@ section! {
 }
 
 impl Config {
+    /// When to run: the expression in its zone, with the jitter of this installation.
+    pub fn schedule(&self) -> Schedule {
+        let ScheduleConfig { cron, timezone, jitter } = &self.schedule;
+        cron.in_zone(*timezone).with_jitter(&self.installation, *jitter)
+    }
+
+    /// The files that say who vouches for servers.
+    pub(super) fn authorities(&self) -> impl Iterator<Item = &Path> {
+        self.stores.iter().filter_map(|(_, store)| match store {
+            StoreConfig::Redis(store) => store.ca.as_deref(),
+            StoreConfig::Bullmq(store) => store.ca.as_deref(),
+            _ => None,
+        })
+    }
+
     /// The ledger's database: its own, or else the first liveness source's.
     pub fn ledger_url(&self) -> &SecretUrl {
         self.ledger.url.as_ref().unwrap_or(&self.liveness.first().1.url)
@@ -69,13 +85,9 @@ section! {
         cron: Cron = "*/15 * * * *";
         /// The zone in which the expression is read.
         timezone: Tz = "UTC";
-    }
-}
-
-impl ScheduleConfig {
-    /// The schedule: the expression in its zone.
-    pub fn schedule(&self) -> Schedule {
-        self.cron.in_zone(self.timezone)
+        /// By how much runs begin later than that, so that not all installations begin at once: by a part of this that is another
+        /// for each run, and never more than half of the time to the next one.
+        jitter: Duration = "0s";
     }
 }
 
@@ -228,7 +240,8 @@ impl StoreConfig {
 const KIND: FieldDoc = FieldDoc {
     name: "kind",
     doc: &[" What it is: qdrant, redis, bullmq, files, objects or table."],
-    shape: &Shape::Scalar,
+    optional: false,
+    shape: &Shape::Scalar(Form::Text),
     default: None,
     example: None,
     mention: None,

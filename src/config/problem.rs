@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::files::Files;
+
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
@@ -39,14 +41,20 @@ pub(super) struct Problem {
 pub struct ConfigErrors {
     file: String,
     problems: Vec<Problem>,
+    files: Files,
 }
 
 impl ConfigErrors {
     /// Takes the problems, in any order.
-    pub(super) fn new(file: String, mut problems: Vec<Problem>) -> Self {
+    pub(super) fn new(file: String, mut problems: Vec<Problem>, files: Files) -> Self {
         problems.sort();
         problems.dedup();
-        Self { file, problems }
+        Self { file, problems, files }
+    }
+
+    /// What was read, or was to be.
+    pub fn files(&self) -> &Files {
+        &self.files
     }
 
     /// One line for each problem, in the file's order.

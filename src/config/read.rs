@@ -3,17 +3,21 @@
 use std::path::PathBuf;
 
 use super::environment::upper;
+use super::files::Files;
 use super::named::Named;
 use super::problem::{Origin, Problem};
 use super::scalar::Scalar;
+use super::schema::Form;
 use super::suggest::nearest;
 use super::yaml::{Content, Node, join};
 
 /// What a field looks like in the file.
 pub(super) enum Shape {
-    Scalar,
-    /// A scalar that may also come from the file that `…_file` names.
-    Secret,
+    Scalar(Form),
+    /// A scalar that may also come from the file that `…_file` names; and without `in_file` never from this file.
+    Secret {
+        in_file: bool,
+    },
     /// Fields by name; with `shorthand`, a scalar may stand for the first of them.
     Section {
         fields: &'static [FieldDoc],
@@ -36,6 +40,8 @@ pub(super) struct Kind {
 /// A field as its declaration describes it.
 pub(super) struct FieldDoc {
     pub(super) name: &'static str,
+    /// It may be absent although it has no default.
+    pub(super) optional: bool,
     /// The doc comment, a line of it each.
     pub(super) doc: &'static [&'static str],
     pub(super) shape: &'static Shape,
@@ -91,11 +97,15 @@ pub(super) struct Reader {
     pub(super) folder: PathBuf,
     pub(super) problems: Vec<Problem>,
     pub(super) effective: Vec<Effective>,
+    /// What was read for it.
+    pub(super) files: Files,
 }
 
 /// A type that can be read from the tree.
 pub(super) trait Value: Sized {
     const SHAPE: Shape;
+    /// Whether it may be absent.
+    const OPTIONAL: bool = false;
 
     /// Reads it, or records what is wrong.
     fn read(at: &At<'_>, reader: &mut Reader) -> Option<Self>;
@@ -117,14 +127,14 @@ impl Reader {
         let get = |key: &str| at.node.and_then(|node| node.get(key));
         let default = field.default.map(|text| {
             let content = match field.shape {
-                Shape::Scalar | Shape::Secret => Content::Scalar(text.to_owned()),
+                Shape::Scalar(_) | Shape::Secret { .. } => Content::Scalar(text.to_owned()),
                 Shape::List(_) => Content::List(default_items(text).map(default_item).collect()),
                 _ => Content::Map(Vec::new()),
             };
             Node { content, origin: Origin::Default }
         });
         let file = match field.shape {
-            Shape::Secret => get(&format!("{}_file", field.name)),
+            Shape::Secret { .. } => get(&format!("{}_file", field.name)),
             _ => None,
         };
         let node = get(field.name).or(default.as_ref());
@@ -169,13 +179,13 @@ impl Reader {
 /// The keys under which the file may give these fields.
 pub(super) fn keys(fields: &[FieldDoc]) -> impl Iterator<Item = String> {
     fields.iter().flat_map(|field| {
-        let file = matches!(field.shape, Shape::Secret).then(|| format!("{}_file", field.name));
+        let file = matches!(field.shape, Shape::Secret { .. }).then(|| format!("{}_file", field.name));
         [Some(field.name.to_owned()), file].into_iter().flatten()
     })
 }
 
 impl<T: Scalar> Value for T {
-    const SHAPE: Shape = Shape::Scalar;
+    const SHAPE: Shape = Shape::Scalar(T::FORM);
 
     fn read(at: &At<'_>, reader: &mut Reader) -> Option<Self> {
         let Some(node) = at.node else {
@@ -201,6 +211,7 @@ impl<T: Scalar> Value for T {
 
 impl<T: Value> Value for Option<T> {
     const SHAPE: Shape = T::SHAPE;
+    const OPTIONAL: bool = true;
 
     fn read(at: &At<'_>, reader: &mut Reader) -> Option<Self> {
         if at.node.is_none() && at.file.is_none() {

@@ -8,11 +8,14 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use tracing::Level;
 
+use super::schema::Form;
 use crate::domain::ids::{IdType, IdTypeError};
 use crate::schedule::Schedule;
 
 /// A scalar: one piece of text in the file or in the environment.
 pub(super) trait Scalar: Sized {
+    /// How it is written, as far as a schema can say.
+    const FORM: Form;
     /// Parses the text; the error says what is wrong and what would be right.
     fn parse(text: &str) -> Result<Self, String>;
     /// The value as a person would write it.
@@ -37,6 +40,8 @@ impl fmt::Display for Percent {
 }
 
 impl Scalar for Percent {
+    const FORM: Form = Form::Pattern("^0*(100|[0-9]{1,2})\\s*%$");
+
     fn parse(text: &str) -> Result<Self, String> {
         text.strip_suffix('%')
             .and_then(|number| number.trim_end().parse().ok())
@@ -85,6 +90,8 @@ impl fmt::Display for ByteSize {
 }
 
 impl Scalar for ByteSize {
+    const FORM: Form = Form::Pattern("^[0-9]+\\s*([kKmMgGtT][iI]?)?[bB]$");
+
     fn parse(text: &str) -> Result<Self, String> {
         let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, unit) = text.split_at(digits);
@@ -121,6 +128,8 @@ impl Cron {
 }
 
 impl Scalar for Cron {
+    const FORM: Form = Form::Pattern("^\\s*(@[a-zA-Z]+|\\S+(\\s+\\S+){4,5})\\s*$");
+
     fn parse(text: &str) -> Result<Self, String> {
         match Schedule::new(text, Tz::UTC) {
             Ok(schedule) => Ok(Self { text: text.to_owned(), schedule }),
@@ -158,6 +167,8 @@ macro_rules! words {
         }
 
         impl Scalar for $name {
+            const FORM: Form = Form::Words(&[$($word),+]);
+
             fn parse(text: &str) -> Result<Self, String> {
                 match text {
                     $($word => Ok(Self::$variant),)+
@@ -175,6 +186,8 @@ macro_rules! words {
 }
 
 impl Scalar for IdType {
+    const FORM: Form = Form::Pattern("^(uuid|integer|text.*)$");
+
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|error: IdTypeError| error.to_string())
     }
@@ -235,8 +248,10 @@ words! {
 
 /// Implements [`Scalar`] by `FromStr` and `ToString`, with what would be right.
 macro_rules! by_from_str {
-    ($($type:ty: $right:literal,)+) => {$(
+    ($($type:ty: $form:expr, $right:literal;)+) => {$(
         impl Scalar for $type {
+            const FORM: Form = $form;
+
             fn parse(text: &str) -> Result<Self, String> {
                 <$type>::from_str(text).map_err(|_| format!(concat!("`{}` is not right here; write ", $right), text))
             }
@@ -248,14 +263,16 @@ macro_rules! by_from_str {
 }
 
 by_from_str! {
-    bool: "true or false",
-    u32: "a whole number, as in 100",
-    u64: "a whole number, as in 100",
-    Tz: "a zone of the IANA database, as in Europe/Berlin",
-    std::net::SocketAddr: "an address and a port, as in 127.0.0.1:9090",
+    bool: Form::Boolean, "true or false";
+    u32: Form::Number, "a whole number, as in 100";
+    u64: Form::Number, "a whole number, as in 100";
+    Tz: Form::Text, "a zone of the IANA database, as in Europe/Berlin";
+    std::net::SocketAddr: Form::Pattern("^(\\[[0-9a-fA-F:.]+\\]|[0-9.]+):[0-9]{1,5}$"), "an address and a port, as in 127.0.0.1:9090";
 }
 
 impl Scalar for f64 {
+    const FORM: Form = Form::Decimal;
+
     fn parse(text: &str) -> Result<Self, String> {
         let number = text.parse().ok().filter(|number: &Self| number.is_finite());
         number.ok_or_else(|| format!("`{text}` is not right here; write a number, as in 1.5"))
@@ -266,6 +283,8 @@ impl Scalar for f64 {
 }
 
 impl Scalar for String {
+    const FORM: Form = Form::Text;
+
     fn parse(text: &str) -> Result<Self, String> {
         Some(text)
             .filter(|text| !text.trim().is_empty())
@@ -278,6 +297,8 @@ impl Scalar for String {
 }
 
 impl Scalar for PathBuf {
+    const FORM: Form = Form::Text;
+
     fn parse(text: &str) -> Result<Self, String> {
         String::parse(text).map(Self::from)
     }
@@ -287,6 +308,8 @@ impl Scalar for PathBuf {
 }
 
 impl Scalar for Duration {
+    const FORM: Form = Form::Pattern("^\\s*(0|([0-9]+\\s*[a-zA-Z]+\\s*)+)$");
+
     fn parse(text: &str) -> Result<Self, String> {
         humantime::parse_duration(text)
             .map_err(|_| format!("`{text}` is no duration; write a number and a unit, as in 10s, 15m, 24h or 7d"))
@@ -304,6 +327,8 @@ impl Scalar for Duration {
 }
 
 impl Scalar for Level {
+    const FORM: Form = Form::Words(&["error", "warn", "info", "debug", "trace"]);
+
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| format!("`{text}` is no log level; possible: error, warn, info, debug, trace"))
     }

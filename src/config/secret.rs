@@ -142,7 +142,9 @@ fn given(at: &At<'_>, reader: &mut Reader) -> Option<Given> {
                 return None;
             };
             let name = reader.folder.join(name);
-            match fs::read_to_string(&name) {
+            let read = fs::read_to_string(&name);
+            reader.files.note(&name, read.as_ref().ok().map(String::as_bytes));
+            match read {
                 Ok(text) => {
                     let text = text.trim_end_matches(['\n', '\r']).to_owned();
                     let effective = Effective {
@@ -182,7 +184,7 @@ fn elsewhere(path: &str) -> String {
 }
 
 impl Value for SecretUrl {
-    const SHAPE: Shape = Shape::Secret;
+    const SHAPE: Shape = Shape::Secret { in_file: true };
 
     fn read(at: &At<'_>, reader: &mut Reader) -> Option<Self> {
         let Given { text, in_the_open, mut effective } = given(at, reader)?;
@@ -213,7 +215,7 @@ impl Value for SecretUrl {
 }
 
 impl Value for SecretString {
-    const SHAPE: Shape = Shape::Secret;
+    const SHAPE: Shape = Shape::Secret { in_file: false };
 
     fn read(at: &At<'_>, reader: &mut Reader) -> Option<Self> {
         let Given { text, in_the_open, mut effective } = given(at, reader)?;

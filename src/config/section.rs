@@ -54,6 +54,7 @@ macro_rules! section {
             const FIELDS: &'static [$crate::config::read::FieldDoc] = &[
                 $($crate::config::read::FieldDoc {
                     name: $crate::config::section::plain(stringify!($field)),
+                    optional: <$type as $crate::config::read::Value>::OPTIONAL,
                     doc: &[$($doc),+],
                     shape: &<$type as $crate::config::read::Value>::SHAPE,
                     default: $crate::config::section::option!($($default)?),

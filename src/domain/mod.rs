@@ -7,6 +7,7 @@ pub mod breakers;
 pub mod cleanup;
 pub mod diff;
 pub mod evidence;
+pub mod findings;
 pub mod gates;
 pub mod holds;
 pub mod ids;

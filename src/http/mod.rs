@@ -33,8 +33,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::Listener;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
 
@@ -62,19 +64,47 @@ pub struct Site {
     pub board: Arc<Board>,
     /// The API, if there is one.
     pub api: Option<Arc<Api>>,
-    /// What is shown to callers, if they are to speak TLS; all of them, those who probe and scrape, too.
-    pub certificate: Option<Arc<Certificate>>,
 }
 
-/// Answers on `listener` until `close` is cancelled and what is under way is answered.
+/// What is answered with, until it is turned to something else.
+pub struct Switch(watch::Sender<Router>);
+
+impl Switch {
+    /// Answers with what this site has.
+    pub fn new(site: Site) -> Self {
+        Self(watch::Sender::new(router(site)))
+    }
+
+    /// From now on, what comes is answered with what this site has; what is under way is answered as it began.
+    pub fn turn(&self, site: Site) {
+        _ = self.0.send_replace(router(site));
+    }
+
+    /// All paths, as they are when somebody asks.
+    fn router(&self) -> Router {
+        let routers = self.0.subscribe();
+        Router::new().fallback(move |request: Request| {
+            let router = routers.borrow().clone();
+            async move { router.oneshot(request).await }
+        })
+    }
+}
+
+/// Answers on `listener` until `close` is cancelled and what is under way is answered. With a certificate, callers are to speak TLS: all
+/// of them, those who probe and scrape, too.
 ///
 /// # Errors
 /// If the server ends by itself.
-pub async fn answer(listener: TcpListener, site: Site, close: CancellationToken) -> std::io::Result<()> {
-    let (listener, certificate) = (Patient::new(listener, PATIENCE), site.certificate.clone());
+pub async fn answer(
+    listener: TcpListener,
+    certificate: Option<Arc<Certificate>>,
+    switch: &Switch,
+    close: CancellationToken,
+) -> std::io::Result<()> {
+    let (listener, router) = (Patient::new(listener, PATIENCE), switch.router());
     match certificate {
-        Some(certificate) => answer_on(Secured::new(listener, certificate), router(site), close).await,
-        None => answer_on(listener, router(site), close).await,
+        Some(certificate) => answer_on(Secured::new(listener, certificate), router, close).await,
+        None => answer_on(listener, router, close).await,
     }
 }
 

@@ -49,7 +49,7 @@ impl Server {
         let health = Arc::new(Health::new(Arc::new(MachineClock)));
         let metrics = Arc::new(Metrics::new(&[("cache", "redis")]).unwrap());
         let board = Arc::new(Board::default());
-        let app = router(Site { metrics, health: Arc::clone(&health), board, api: None, certificate: None });
+        let app = Switch::new(Site { metrics, health: Arc::clone(&health), board, api: None }).router();
         let task = tokio::spawn(answer_on(Patient::new(listener, patience), app, CancellationToken::new()));
         Self { address, health, _task: AbortOnDropHandle::new(task) }
     }

@@ -10,6 +10,7 @@ mod audit;
 mod authorisations;
 #[cfg(test)]
 pub(crate) mod contract;
+mod doctor;
 mod exemptions;
 mod graves;
 mod intents;

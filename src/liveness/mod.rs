@@ -10,6 +10,7 @@
 //! look dead), and a snapshot held open for the run (it cannot see what was committed since).
 
 pub mod copy;
+mod doctor;
 mod identity;
 mod organizations;
 mod relations;
@@ -33,6 +34,7 @@ use crate::postgres::{AdvisoryLock, BEGIN_QUESTION, Lock, LockSession, Postgres,
 use crate::tombstones::Tombstones;
 
 use copy::CopyDecoder;
+pub use doctor::Seen;
 pub use relations::{Finding, Risk};
 
 /// Where to ask for live courses: a database and a query that returns one column of ids.
@@ -462,10 +464,22 @@ struct Looked {
 }
 
 async fn look(id_type: IdType, source: &LivenessSource, session: &LockSession) -> Result<Looked, PostgresError> {
-    let LivenessSource { postgres, query, accepted, .. } = source;
     let mut question = session.ask().await?;
-    let id = column(postgres, id_type, query, question.connection()).await?;
+    let id = column(&source.postgres, id_type, &source.query, question.connection()).await?;
     question.end().await?;
+    let (pin, position, server) = place(id_type, source).await?;
+    Ok(Looked { id, pin, position, server })
+}
+
+/// What a source is and where in its history, and the running server, if it tells: on a connection of its own.
+///
+/// # Errors
+/// If the server does not answer, or the query reads what may hide rows and nobody accepted that (S4).
+async fn place(
+    id_type: IdType,
+    source: &LivenessSource,
+) -> Result<(SourcePin, Position, Option<String>), PostgresError> {
+    let LivenessSource { postgres, query, accepted, .. } = source;
     let mut connection = postgres.connect().await?;
     let behind = relations::look(postgres, &mut connection, query).await?;
     if let Some(finding) = relations::refused(&behind.findings, accepted) {
@@ -478,7 +492,7 @@ async fn look(id_type: IdType, source: &LivenessSource, session: &LockSession) -
     let server = server(postgres, &mut connection).await?;
     // The session ends in any case.
     let _ = connection.close().await;
-    Ok(Looked { id, pin, position, server })
+    Ok((pin, position, server))
 }
 
 /// How the id column is selected and compared, as typed values.

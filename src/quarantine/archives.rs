@@ -16,7 +16,9 @@ use uuid::Uuid;
 use super::key::Key;
 use super::part::{self, PartError, sha256};
 use super::place::{Place, PlaceError};
+use crate::domain::findings::Finding;
 use crate::domain::ids::{CourseId, IdType};
+use crate::errors::chain;
 use crate::stores::copies::{Copies, CopyId, Item};
 use crate::stores::{Handle, StoreError};
 
@@ -225,6 +227,55 @@ impl Archives {
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(archive.bytes)));
         Ok(())
+    }
+
+    /// What a doctor tells of the place: whether a copy can be written, read and removed, and what room there is. What it writes is
+    /// gone again.
+    pub async fn examine(&self) -> Vec<Finding> {
+        const MOUNT: &str =
+            "see that `quarantine.folder` is a volume that may be written to, or the bucket's key may read and write";
+        let name = format!("{}/doctor-{}", self.installation, Uuid::new_v4().simple());
+        let probe = async {
+            self.place.put_new(&name, Bytes::from_static(b"course-gc doctor\n")).await?;
+            let read = self.place.get(&name).await;
+            self.place.remove(&name).await?;
+            read
+        };
+        let mut findings = vec![match probe.await {
+            Ok(_) => Finding::ok(
+                "writable",
+                format!("a file was written, synced, read and removed at {}", self.place.shown()),
+            ),
+            Err(error) => Finding::problem("writable", chain(&error), MOUNT),
+        }];
+        let Room { max_bytes, min_free_percent } = self.room;
+        match self.place.free_percent().await {
+            Ok(None) => {}
+            Ok(Some(free)) if free < min_free_percent => {
+                let seen = format!(
+                    "{free} % of its disk are free, and {min_free_percent} % must stay so (`quarantine.min_free`)"
+                );
+                findings.push(Finding::problem(
+                    "disk",
+                    seen,
+                    "make room, or purge: nothing that needs a copy is deleted until then",
+                ));
+            }
+            Ok(Some(free)) => findings.push(Finding::ok("disk", format!("{free} % of its disk are free"))),
+            Err(error) => findings.push(Finding::problem("disk", chain(&error), MOUNT)),
+        }
+        match self.place.list(&self.installation).await {
+            Ok(objects) => {
+                let used: u64 = objects.iter().map(|(_, bytes)| bytes).sum();
+                let seen = format!("{used} of at most {max_bytes} bytes are taken");
+                findings.push(match used >= max_bytes {
+                    true => Finding::problem("room", seen, "purge, or raise `quarantine.max_size`"),
+                    false => Finding::ok("room", seen),
+                });
+            }
+            Err(error) => findings.push(Finding::problem("room", chain(&error), MOUNT)),
+        }
+        findings
     }
 
     async fn header(&self, name: &str) -> Result<Archive, QuarantineError> {

@@ -226,13 +226,12 @@ impl Serving {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let serving = super::Serving {
-            collector: Arc::new(collector),
+            works: Works { collector: Arc::new(collector), api: None, heard: Vec::new() },
             metrics,
             bell: Arc::default(),
-            api: None,
             runs: Runs::Here,
             certificate: None,
-            heard: Vec::new(),
+            changes: None,
         };
         let task = tokio::spawn(serve_on(serving, listener, stop.clone()));
         Self { address, stop, task, shelf, open }

@@ -28,6 +28,7 @@ use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 
 use self::copies::{Copied, Copies, CopyId, InPlace, Item, PutBack, Restoring};
+use crate::domain::findings::Finding;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Census, Referred, SourceIndex};
 pub use crate::domain::markers::Marker;
@@ -280,6 +281,12 @@ pub trait Store: Send + Sync {
     /// If it cannot be looked for, or does not go.
     async fn tidy(&self, _now: DateTime<Utc>, _untouched_for: TimeDelta) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// What else a doctor would tell of the place, beside that it can be reached and whose it is: its settings, and our rights there.
+    /// Changes nothing but files of our own, which are gone again.
+    async fn examine(&self) -> Vec<Finding> {
+        Vec::new()
     }
 
     /// How many resources remain of the targets, by course and source, counted exactly in the store itself. Entangled

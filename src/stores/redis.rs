@@ -29,6 +29,7 @@ use self::sizes::Sizes;
 use super::copies::{Copied, Copies, CopyId, Item, PutBack, Restoring};
 use super::template::{Claim, Template, Templates};
 use super::{Handle, Marker, Outcome, Removed, Store, StoreError, Targets};
+use crate::domain::findings::Finding;
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Amount, Census, SourceIndex, fingerprint};
 use crate::errors::chain;
@@ -36,6 +37,7 @@ use crate::pace::Pace;
 use crate::sweep::Condemned;
 
 mod copy;
+pub(in crate::stores) mod doctor;
 pub(in crate::stores) mod link;
 pub(in crate::stores) mod marker;
 pub(in crate::stores) mod nodes;
@@ -275,6 +277,17 @@ impl Store for RedisStore {
             }
         }
         Removed { outcomes }
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        let keys: Vec<Vec<u8>> = self.sources.iter().map(|template| doctor::example(template)).collect();
+        let wanted = doctor::Wanted {
+            keys: &keys,
+            commands: &["UNLINK {}", "DUMP {}", "PTTL {}", "EVALSHA 0 1 {}"],
+            marker: marker::KEY,
+            evicts: doctor::Evicts::WhatExpires,
+        };
+        doctor::examine((&self.nodes, self.restore_nodes.as_ref()), &wanted).await
     }
 
     async fn remaining(&self, targets: &Targets) -> Result<Vec<(SourceIndex, CourseId, u64)>, StoreError> {

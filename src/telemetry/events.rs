@@ -33,6 +33,24 @@ pub fn listening(address: SocketAddr) {
     tracing::info!(%address, "listening");
 }
 
+/// A changed configuration takes effect.
+pub fn configuration_applied(metrics: &Metrics, needs_restart: &[String]) {
+    metrics.done.config_reloads.with_label_values(&["applied"]).inc();
+    metrics.done.config_current.set(1);
+    metrics.done.config_needs_restart.set(i64::from(!needs_restart.is_empty()));
+    tracing::info!("the configuration has changed, and takes effect");
+    if !needs_restart.is_empty() {
+        tracing::warn!(fields = needs_restart.join(", "), "these take effect after a restart only");
+    }
+}
+
+/// A changed configuration cannot be used: the old one goes on.
+pub fn configuration_refused(metrics: &Metrics, why: &str) {
+    metrics.done.config_reloads.with_label_values(&["refused"]).inc();
+    metrics.done.config_current.set(0);
+    tracing::error!(why, "a changed configuration is refused; the one of before goes on");
+}
+
 /// A caller may have deleted at once what a live course has.
 pub fn live_cleanup_authorised(metrics: &Metrics, asked: &Request) {
     tracing::warn!(request = %asked.id, course = %asked.course_id, by = asked.requested_by, "authorised: what a live course has is deleted at once");

@@ -38,6 +38,9 @@ const STAGES: [&str; 8] = ["places", "liveness", "inventory", "orphans", "plan",
 /// What a call of the delete path can come to.
 pub(super) const CLEANUP_OUTCOMES: [&str; 5] = ["done", "promised", "live", "refused", "failed"];
 
+/// What becomes of a configuration that has changed.
+pub(super) const RELOAD_OUTCOMES: [&str; 2] = ["applied", "refused"];
+
 /// Classes of what the API answers.
 pub(super) const CLASSES: [&str; 3] = ["2xx", "4xx", "5xx"];
 
@@ -125,6 +128,12 @@ metrics! {
         http_requests: IntCounterVec = "course_gc_http_requests_total" ["route", "method", "status"];
         /// How long the API took to answer.
         http_seconds: HistogramVec = "course_gc_http_request_duration_seconds" ["route"];
+        /// Configurations that were read anew since their files changed: applied, or refused, so that the old one went on.
+        config_reloads: IntCounterVec = "course_gc_config_reloads_total" ["outcome"];
+        /// Whether the configuration that was read last is the one that is used: 0 while one is refused.
+        config_current: IntGauge = "course_gc_config_last_reload_successful" [];
+        /// Whether something was changed that takes effect after a restart only.
+        config_needs_restart: IntGauge = "course_gc_config_needs_restart" [];
         /// The configured stores and their kinds.
         store_info: IntGaugeVec = "course_gc_store_info" ["store", "kind"];
         /// The version of this program.
@@ -171,7 +180,8 @@ struct Paced {
 /// All metrics.
 pub struct Metrics {
     registry: Registry,
-    stores: Vec<String>,
+    /// Those of the configuration.
+    stores: Mutex<Vec<String>>,
     paces: Mutex<Vec<Paced>>,
     pub(super) done: Done,
     process: Process,
@@ -213,18 +223,33 @@ impl Metrics {
             done.database_seconds.with_label_values(&labels);
             done.database_errors.with_label_values(&labels);
         }
-        for (store, kind) in stores {
-            done.store_info.with_label_values(&[store, kind]).set(1);
-            done.of_store(store);
+        for outcome in RELOAD_OUTCOMES {
+            done.config_reloads.with_label_values(&[outcome]);
         }
+        done.config_current.set(1);
         done.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         process.start.set(clock::wall().timestamp_millis() as f64 / 1000.0);
-        let stores = stores.iter().map(|(name, _)| (*name).to_owned()).collect();
-        Ok(Self { registry, stores, paces: Mutex::default(), done, process, known: OnceLock::new() })
+        let metrics =
+            Self { registry, stores: Mutex::default(), paces: Mutex::default(), done, process, known: OnceLock::new() };
+        metrics.know(stores);
+        Ok(metrics)
+    }
+
+    /// The stores are these, by name and kind. What was counted of others stays.
+    fn know(&self, stores: &[(&str, &str)]) {
+        self.done.store_info.reset();
+        for (store, kind) in stores {
+            self.done.store_info.with_label_values(&[store, kind]).set(1);
+            self.done.of_store(store);
+        }
+        *self.stores.lock().unwrap_or_else(PoisonError::into_inner) =
+            stores.iter().map(|(name, _)| (*name).to_owned()).collect();
     }
 
     /// What a person configured, for whoever looks at a dashboard.
     pub fn configured(&self, config: &Config) {
+        let stores: Vec<(&str, &str)> = config.stores.iter().map(|(name, store)| (name, store.kind())).collect();
+        self.know(&stores);
         let Done { grace, breaker_share, .. } = &self.done;
         let graces = [
             (Evidence::Requested, 0.0),
@@ -236,7 +261,7 @@ impl Metrics {
         let limits = &config.limits;
         let shares = [("share", limits.breaker_share), ("stranger_share", limits.breaker_share_strangers)];
         shares.iter().for_each(|(of, share)| breaker_share.with_label_values(&[*of]).set(ratio(share.get())));
-        self.done.schedule_interval.set(interval(&config.schedule.schedule(), clock::wall()).as_secs_f64());
+        self.done.schedule_interval.set(interval(&config.schedule(), clock::wall()).as_secs_f64());
         self.done.refuse_below.set(gauge(limits.refuse_below));
         self.done.refuse_drop.set(ratio(limits.refuse_drop.get()));
         self.done.breaker_courses.set(gauge(limits.breaker_courses));
@@ -254,7 +279,9 @@ impl Metrics {
         self.done.in_flight.with_label_values(&[store]).set(gauge(settings.in_flight as u64));
         let rate = settings.calls_per_second.map_or(f64::INFINITY, |rate| f64::from(rate.get()));
         self.done.call_rate.with_label_values(&[store]).set(rate);
-        self.paces().push(Paced { store: store.to_owned(), pace: pace.clone(), counted: Duration::ZERO });
+        let mut paces = self.paces();
+        paces.retain(|paced| paced.store != store);
+        paces.push(Paced { store: store.to_owned(), pace: pace.clone(), counted: Duration::ZERO });
     }
 
     fn paces(&self) -> MutexGuard<'_, Vec<Paced>> {
@@ -295,7 +322,7 @@ impl Metrics {
             _ = self.known.set(Known::registered(&self.registry)?);
         }
         if let Some(known) = self.known.get() {
-            known.tell(standing, &self.stores);
+            known.tell(standing, &self.stores.lock().unwrap_or_else(PoisonError::into_inner));
         }
         Ok(())
     }

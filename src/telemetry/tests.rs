@@ -288,7 +288,11 @@ fn what_a_process_does_is_there_at_zero_before_it_does_anything() {
             assert_eq!(series.get(&format!("{name}{{store=\"{store}\"}}")), Some(&0.0), "{name} of {store}");
         }
     }
-    assert_eq!(series["course_gc_store_info{kind=\"qdrant\",store=\"vectors\"}"], 1.0);
+    assert_eq!(series["course_gc_store_info{kind=\"redis\",store=\"cache\"}"], 1.0);
+    assert!(
+        !series.contains_key("course_gc_store_info{kind=\"qdrant\",store=\"vectors\"}"),
+        "it is not configured any more"
+    );
     assert_eq!(series[concat!("course_gc_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}")], 1.0);
 }
 

@@ -28,6 +28,8 @@ pub enum Coverage {
     Disabled,
     /// A trigger is missing.
     Missing,
+    /// They are, by another column than the one that is configured.
+    OtherColumn,
 }
 
 /// The watched table, or one of its partitions.
@@ -192,7 +194,8 @@ impl Tombstones {
                  SELECT to_regclass(format('%I.%I', $1::text, $2::text))::oid \
                  UNION ALL SELECT i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid) \
              SELECT c.oid::regclass::text AS name, c.relkind::text AS kind, \
-                    coalesce(array_agg(t.tgenabled::text) FILTER (WHERE t.oid IS NOT NULL), '{}') AS enabled \
+                    coalesce(array_agg(t.tgenabled::text) FILTER (WHERE t.oid IS NOT NULL), '{}') AS enabled, \
+                    coalesce(bool_and(t.tgargs = convert_to($4, getdatabaseencoding()) || '\\x00'::bytea), true) AS by_column \
              FROM tree JOIN pg_class c USING (oid) \
                   LEFT JOIN pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgname IN ($3, $3 || '_all') \
                        AND t.tgfoid IN (SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
@@ -202,6 +205,7 @@ impl Tombstones {
         .bind(&self.schema)
         .bind(&self.table)
         .bind(TRIGGER)
+        .bind(&self.column)
         .fetch_all(connection);
         let rows = self.postgres.call(ACTION, select).await?;
         if rows.is_empty() {
@@ -212,8 +216,9 @@ impl Tombstones {
         }
         let mut relations = Vec::with_capacity(rows.len());
         for row in &rows {
-            let read = || Ok((row.try_get("name")?, row.try_get("kind")?, row.try_get("enabled")?));
-            let (name, kind, enabled): (String, String, Vec<String>) =
+            let read =
+                || Ok((row.try_get("name")?, row.try_get("kind")?, row.try_get("enabled")?, row.try_get("by_column")?));
+            let (name, kind, enabled, by_column): (String, String, Vec<String>, bool) =
                 read().map_err(|error| self.postgres.failed(ACTION, error))?;
             match kind.as_str() {
                 "r" | "p" => {}
@@ -226,6 +231,7 @@ impl Tombstones {
                 }
             }
             let coverage = match enabled.as_slice() {
+                [_, _] if !by_column => Coverage::OtherColumn,
                 [one, other] if [one, other].iter().all(|fires| matches!(fires.as_str(), "O" | "A")) => {
                     Coverage::Enabled
                 }

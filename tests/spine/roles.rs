@@ -145,6 +145,8 @@ async fn s4_the_collector_works_as_roles_that_may_do_no_more_than_it_needs() -> 
     bed.done(&["migrate"]).await?;
     bed.done(&["adopt", "--yes"]).await?;
     bed.done(&["run"]).await?;
+    let examined = bed.done(&["doctor"]).await?;
+    assert!(examined.stdout.contains("beyond what it must"), "{examined:?}");
     let before = rows(&bed.installation).await?;
     bed.campus.delete_doomed(&bed.installation.stores).await?;
     bed.done(&["plan"]).await?;

@@ -59,12 +59,22 @@ impl Serving {
 
     /// Starts it with further variables of its environment.
     pub fn start_with(installation: &Installation, variables: &[(&str, &str)]) -> Result<Self> {
-        Self::start_as(installation, &["serve"], variables)
+        Self::start_as(installation, &["serve"], (&[], variables))
     }
 
-    fn start_as(installation: &Installation, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
+    /// Starts it without some variables of its environment, and with others.
+    pub fn start_without(installation: &Installation, without: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
+        Self::start_as(installation, &["serve"], (without, variables))
+    }
+
+    fn start_as(
+        installation: &Installation,
+        arguments: &[&str],
+        (without, variables): (&[&str], &[(&str, &str)]),
+    ) -> Result<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let mut command = installation.command(arguments);
+        without.iter().for_each(|name| _ = command.env_remove(name));
         command.env("COURSE_GC_HTTP_LISTEN", address.to_string());
         // One key a batch, so that a sweep of many takes a while.
         command.env("COURSE_GC_STORES_CACHE_BATCH", "1");
@@ -276,7 +286,7 @@ async fn who_serves_without_runs_is_ready_and_begins_none_though_each_second_wan
     let installation = Installation::new(world.addresses(), &each_second()).await?;
     Campus::plan(CampusSize::default()).seed(&installation.stores).await?;
     installation.adopt_once().await?;
-    let watching = Serving::start_as(&installation, &["serve", "--without-runs"], &[])?;
+    let watching = Serving::start_as(&installation, &["serve", "--without-runs"], (&[], &[]))?;
     watching.ready().await?;
 
     // Each of these takes long enough for one of its own to be due.

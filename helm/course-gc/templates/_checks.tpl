@@ -110,6 +110,9 @@
 {{- if not (or .Values.cronJob.lookEvery (regexMatch "^[^\\s#LW?]+(\\s+[^\\s#LW?]+){4}$" $cron)) -}}
 {{- fail (printf "config.schedule.cron: a CronJob takes five fields without seconds, L, W and #, and this is %q" $cron) -}}
 {{- end -}}
+{{- if and (dig "schedule" "jitter" "" $config) (not .Values.cronJob.lookEvery) -}}
+{{- fail "config.schedule.jitter: a Job begins when Kubernetes starts it; set cronJob.lookEvery, by which jitter is kept, or leave it out" -}}
+{{- end -}}
 {{- if $config.api -}}
 {{- fail "config.api: nobody answers between the runs of a CronJob; set mode: Deployment, or leave it out" -}}
 {{- end -}}

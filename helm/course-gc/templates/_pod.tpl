@@ -207,8 +207,9 @@ labels:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- $annotations := deepCopy $values.podAnnotations }}
-{{- if and $values.restartOnChange (has .component (list "collector" "exporter")) }}
-{{- $_ := set $annotations "checksum/config" (toYaml $values.config | sha256sum) }}
+{{- if has .component (list "collector" "exporter") }}
+{{- $once := $values.restartOnChange | ternary $values.config (pick $values.config "http" "log") }}
+{{- $_ := set $annotations "checksum/config" (toYaml $once | sha256sum) }}
 {{- end }}
 {{- with $annotations }}
 annotations:

@@ -12,6 +12,7 @@ fn the_report_shows_each_value_and_where_it_comes_from() {
     course_id                            uuid                           default
     schedule.cron                        */15 * * * *                   default
     schedule.timezone                    UTC                            default
+    schedule.jitter                      0s                             default
     ledger.url                           as liveness.campus.url         default
     liveness.campus.url                  postgres://gc@db/campus        config.yaml:4:10
     liveness.campus.query                SELECT id FROM public.courses  config.yaml:5:12
@@ -72,7 +73,7 @@ fn names(fields: &[FieldDoc], found: &mut Vec<String>) {
 
 fn shape_names(shape: &Shape, found: &mut Vec<String>) {
     match shape {
-        Shape::Scalar | Shape::Secret => {}
+        Shape::Scalar(_) | Shape::Secret { .. } => {}
         Shape::Section { fields, .. } => names(fields, found),
         Shape::Kinds(kinds) => kinds.iter().for_each(|kind| names(kind.fields, found)),
         Shape::List(inner) | Shape::Map(inner) => shape_names(inner, found),

@@ -14,6 +14,7 @@ use crate::domain::ids::IdType;
 mod environment;
 mod example;
 mod refused;
+mod schema;
 
 /// The least that a configuration needs; the tests change or add lines.
 const LEAST: &str = "\
@@ -110,7 +111,7 @@ stores:
     assert_eq!(config.schedule.timezone, Berlin);
     let noon = chrono::DateTime::UNIX_EPOCH + chrono::TimeDelta::hours(12);
     let night = crate::schedule::Due::At(noon + chrono::TimeDelta::minutes(13 * 60 + 30));
-    assert_eq!(crate::schedule::due(&config.schedule.schedule(), Some(noon), noon), night);
+    assert_eq!(crate::schedule::due(&config.schedule(), Some(noon), noon), night);
     assert_eq!(config.ledger_url().redacted(), "postgres://gc@other/ledger");
     assert_eq!(config.liveness.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["one", "two"]);
     let accepted = [LivenessAccept::ForeignTables, LivenessAccept::FunctionSettings];

@@ -50,6 +50,14 @@ pub struct Jwt {
 }
 
 impl Jwt {
+    /// How many keys there are by which tokens can be verified; or why they cannot be had.
+    ///
+    /// # Errors
+    /// In words.
+    pub async fn keys(&self) -> Result<usize, String> {
+        self.keys.count().await
+    }
+
     /// Connects to nothing.
     ///
     /// # Errors

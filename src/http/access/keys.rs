@@ -64,6 +64,19 @@ impl Keys {
         })
     }
 
+    /// How many usable keys there are.
+    pub(super) async fn count(&self) -> Result<usize, String> {
+        match self {
+            Self::Secret(_) => Ok(1),
+            Self::File(file, _) => {
+                let text =
+                    std::fs::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+                parse(&text).map(|keys| keys.len()).map_err(|why| format!("{} {why}", file.display()))
+            }
+            Self::Url(remote) => remote.ask().await.map(|keys| keys.len()),
+        }
+    }
+
     /// The key of this name that is good for this algorithm. A token that names none has to do with the only one.
     pub(super) async fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Result<Key, Refusal> {
         let find = |keys: Arc<Vec<Key>>| pick(&keys, id, algorithm);

@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
 
+use crate::domain::findings::Finding;
+
 pub use jwt::{Jwt, JwtSettings, RoleSettings};
 pub use keys::KeySource;
 pub use rate::Rates;
@@ -79,6 +81,22 @@ pub struct Access {
 }
 
 impl Access {
+    /// What a doctor tells of the files and servers on which it depends who is let in.
+    pub async fn examine(&self) -> Vec<Finding> {
+        let mut findings: Vec<Finding> =
+            self.tokens.states().map(|(token, is_good)| token_found(token, is_good)).collect();
+        if let Some(jwt) = &self.jwt {
+            const KEYS: &str = "keys";
+            const FIX: &str = "correct `api.jwt`, and see that the identity provider may be reached from here";
+            findings.push(match jwt.keys().await {
+                Ok(0) => Finding::problem(KEYS, "no key of the identity provider is one for RS256 or ES256", FIX),
+                Ok(count) => Finding::ok(KEYS, format!("{count} keys verify the identity provider's tokens")),
+                Err(why) => Finding::problem(KEYS, why, FIX),
+            });
+        }
+        findings
+    }
+
     /// Who sends this.
     ///
     /// # Errors
@@ -91,6 +109,17 @@ impl Access {
         match &self.jwt {
             Some(jwt) => jwt.caller(shown).await,
             None => Err(Refusal::Invalid("it is none of those that are configured")),
+        }
+    }
+}
+
+fn token_found(Token { name, file, .. }: &Token, is_good: bool) -> Finding {
+    const CHECK: &str = "token";
+    match is_good {
+        true => Finding::ok(CHECK, format!("{name} lets its bearer in")),
+        false => {
+            let seen = format!("{name} lets nobody in: {} cannot be read, or is too short", file.display());
+            Finding::problem(CHECK, seen, "mount a Secret there with a token of 32 characters or more")
         }
     }
 }

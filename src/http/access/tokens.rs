@@ -36,6 +36,11 @@ impl Tokens {
         all
     }
 
+    /// By name, whether it lets somebody in.
+    pub fn states(&self) -> impl Iterator<Item = (&Token, bool)> {
+        self.all.iter().map(|(token, watched)| (token, current(token, watched).is_some()))
+    }
+
     /// Whose token this is. Takes as long whichever it is, and however much of it is right.
     pub fn caller(&self, shown: &str) -> Option<Caller> {
         let shown = digest(shown);

@@ -32,8 +32,9 @@ use super::copies::{Copied, Copies, CopyId, Item, PutBack, Restoring};
 use super::redis::ServerSettings;
 use super::redis::link::{Kind, Lease};
 use super::redis::nodes::Nodes;
-use super::redis::{Seen, marker, slots};
+use super::redis::{Seen, doctor, marker, slots};
 use super::{Handle, Marker, Outcome, Removed, Store, StoreError, Targets};
+use crate::domain::findings::Finding;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Amount, Census, SourceIndex};
 use crate::errors::chain;
@@ -293,6 +294,19 @@ impl Store for BullmqStore {
         }
         outcomes.resize(handles.len(), Outcome::Unattempted);
         Removed { outcomes }
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        let prefix = self.queues.prefix();
+        let keys: Vec<Vec<u8>> =
+            self.sources.iter().map(|queue| [prefix, &doctor::example(queue), b":1"].concat()).collect();
+        let wanted = doctor::Wanted {
+            keys: &keys,
+            commands: &["HGET {} data", "DUMP {}", "LREM {} 1 1", "ZREM {} 1", "UNLINK {}", "EVALSHA 0 1 {}"],
+            marker: &self.marker_key,
+            evicts: doctor::Evicts::Nothing,
+        };
+        doctor::examine((&self.nodes, self.restore_nodes.as_ref()), &wanted).await
     }
 
     async fn remaining(&self, targets: &Targets) -> Result<Vec<(SourceIndex, CourseId, u64)>, StoreError> {

@@ -12,6 +12,7 @@
 
 mod beneath;
 mod delete;
+mod doctor;
 mod emptied;
 mod in_place;
 mod kept;
@@ -37,6 +38,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
+use crate::domain::findings::Finding;
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Amount, Census, SourceIndex};
 use crate::pace::Pace;
@@ -441,6 +443,10 @@ impl Store for FilesStore {
             emptied::tidy(place, now, untouched_for, pulse)
         });
         tidy.await?.map_err(|fault| fault.of(&self.place.shown()))
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        self.examine_root().await
     }
 
     async fn remaining(&self, targets: &Targets) -> Result<Vec<(SourceIndex, CourseId, u64)>, StoreError> {

@@ -14,6 +14,7 @@
 mod bucket;
 mod copy;
 mod delete;
+mod doctor;
 mod marker;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ use self::copy::Batches;
 use super::copies::{Copied, Copies, CopyId, InPlace, Item, PutBack, Restoring};
 use super::layout::{Layout, OWN_FOLDER};
 use super::{Handle, Marker, Removed, Store, StoreError, Targets};
+use crate::domain::findings::Finding;
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Amount, Census, SourceIndex};
 use crate::pace::Pace;
@@ -235,6 +237,10 @@ impl Store for ObjectsStore {
 
     async fn delete(&self, batch: &Condemned) -> Removed {
         delete::delete(&self.name, &self.place, batch).await
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        doctor::examine(&self.place.bucket).await
     }
 
     async fn remaining(&self, targets: &Targets) -> Result<Vec<(SourceIndex, CourseId, u64)>, StoreError> {

@@ -26,6 +26,7 @@ mod client;
 mod collection;
 mod copy;
 mod delete;
+mod doctor;
 mod inventory;
 mod marker;
 mod names;
@@ -49,6 +50,7 @@ use self::client::{Client, Page};
 use self::collection::Collection;
 use self::places::Marked;
 use self::values::{Owner, Which};
+use crate::domain::findings::Finding;
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Census, SourceIndex};
 use crate::pace::Pace;
@@ -267,6 +269,10 @@ impl Store for QdrantStore {
 
     async fn delete(&self, batch: &Condemned) -> Removed {
         self.delete_batch(batch).await
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        self.examine_collections().await
     }
 
     async fn remaining(&self, targets: &Targets) -> Result<Vec<(SourceIndex, CourseId, u64)>, StoreError> {

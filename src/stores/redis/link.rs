@@ -242,7 +242,7 @@ impl Lease {
         Server::read(&server, &replication).map_err(|why| self.call.unusable(format_args!("{why}")))
     }
 
-    async fn info(&mut self, section: &str) -> Result<String, StoreError> {
+    pub(super) async fn info(&mut self, section: &str) -> Result<String, StoreError> {
         let answer = redis::cmd("INFO").arg(section).query_async(&mut self.connection).await;
         answer.map_err(|error| self.call.failed(error))
     }
@@ -366,6 +366,6 @@ impl Server {
 }
 
 /// A field of INFO's answer.
-fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
 }

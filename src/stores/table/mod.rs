@@ -18,6 +18,7 @@
 
 mod copy;
 mod delete;
+mod doctor;
 mod marker;
 mod put_back;
 mod record;
@@ -34,6 +35,7 @@ use self::relation::{Relation, quoted};
 use self::session::{Access, Session};
 use super::copies::{Copied, Copies, CopyId, Item, PutBack, Restoring};
 use super::{Handle, Marker, Removed, Store, StoreError, Targets};
+use crate::domain::findings::Finding;
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Census, SourceIndex};
 use crate::pace::Pace;
@@ -251,6 +253,10 @@ impl Store for TableStore {
 
     async fn delete(&self, batch: &Condemned) -> Removed {
         delete::delete(self, batch).await
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        self.examine_tables().await
     }
 
     async fn remaining(&self, targets: &Targets) -> Result<Vec<(SourceIndex, CourseId, u64)>, StoreError> {

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::Stopwatch;
 use crate::clock::Clock;
+use crate::domain::findings::Finding;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Census, SourceIndex};
 use crate::domain::markers::Marker;
@@ -117,6 +118,10 @@ impl Store for MeasuredStore {
 
     async fn tidy(&self, now: DateTime<Utc>, untouched_for: TimeDelta) -> Result<(), StoreError> {
         self.tried("tidy", self.store.tidy(now, untouched_for)).await
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        self.store.examine().await
     }
 
     async fn remaining(&self, targets: &Targets) -> Result<Vec<(SourceIndex, CourseId, u64)>, StoreError> {

@@ -60,7 +60,7 @@ impl Scene {
         let installation = Installation::new(world.addresses(), &settings).await?;
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         put(first, folder.path())?;
-        let program = start(&installation, address, folder.path())?
+        let program = self::program(&installation, "serve", address, folder.path())
             .stdout(Stdio::null())
             .stderr(File::create(folder.path().join("log"))?)
             .spawn()?;
@@ -80,12 +80,12 @@ impl Scene {
     }
 }
 
-fn start(installation: &Installation, address: SocketAddr, files: &Path) -> Result<tokio::process::Command> {
-    let mut command = installation.command(&["serve"]);
+fn program(installation: &Installation, name: &str, address: SocketAddr, files: &Path) -> tokio::process::Command {
+    let mut command = installation.command(&[name]);
     command.env("COURSE_GC_HTTP_LISTEN", address.to_string());
     command.env("COURSE_GC_HTTP_TLS_CERTIFICATE_FILE", files.join("certificate.pem"));
     command.env("COURSE_GC_HTTP_TLS_KEY_FILE", files.join("key.pem"));
-    Ok(command)
+    command
 }
 
 /// Puts a certificate and its key where the program looks, as a renewal does: one after the other.
@@ -105,6 +105,12 @@ async fn who_trusts_the_authority_is_answered_and_a_renewed_certificate_is_serve
     assert!(scene.asked_by(&second).await.is_err(), "another authority vouches for nothing here");
     let health = first.caller()?.get(format!("https://{}/healthz", scene.address)).send().await?;
     assert_eq!(health.status(), 200, "the same address answers probes, with TLS as well");
+    // As an image's healthcheck asks, which has no name for loopback that a certificate could be for.
+    let asked = program(&scene.installation, "health", scene.address, scene.folder.path()).output().await?;
+    assert_eq!((asked.status.code(), String::from_utf8(asked.stdout)?.trim()), (Some(0), "ok"));
+    let elsewhere = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+    let asked = program(&scene.installation, "health", elsewhere, scene.folder.path()).output().await?;
+    assert_eq!(asked.status.code(), Some(1), "nobody is there");
     let plain = Client::new().get(format!("http://{}/healthz", scene.address)).send().await;
     assert!(plain.is_err(), "nothing is answered without TLS: {plain:?}");
     // Who says nothing, and who talks nonsense, keeps nobody waiting.
@@ -133,7 +139,7 @@ async fn who_trusts_the_authority_is_answered_and_a_renewed_certificate_is_serve
 
     // At the start there is none of before.
     fs::remove_file(scene.folder.path().join("key.pem"))?;
-    let output = start(&scene.installation, scene.address, scene.folder.path())?.output().await?;
+    let output = program(&scene.installation, "serve", scene.address, scene.folder.path()).output().await?;
     let answer = Answer {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout)?,

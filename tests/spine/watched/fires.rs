@@ -159,6 +159,10 @@ async fn broken(watch: &Watch, addresses: Addresses) -> Result<()> {
     })
     .await?;
     watch.knows(JOB, "course_gc_last_success_timestamp_seconds").await?;
+    let configuration = std::fs::read_to_string(installation.path())?;
+    std::fs::write(installation.path(), configuration.replace("schedule:", "shedule:"))?;
+    watch.fires(JOB, "CourseGcConfigRefused").await?;
+    std::fs::write(installation.path(), configuration)?;
     sql(&installation, "DELETE FROM course_gc.adopted_stores WHERE store = 'enrichments'").await?;
     watch.fires(JOB, "CourseGcStoreNotAdopted").await?;
     serving.end(Signal::TERM).await?;
