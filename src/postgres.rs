@@ -2,6 +2,7 @@
 //!
 //! What is confirmed is asked in a session that holds a lock ([`lock`]).
 
+pub mod copy;
 pub mod explain;
 mod lock;
 mod pooler;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::bits::BitSet;
 use super::ids::CourseId;
 use super::live_set::LiveSet;
 use super::sample::Sample;
@@ -189,6 +190,17 @@ impl Census {
         self.live.contains(course)
     }
 
+    /// Counts so many resources of a live course, whoever else they name: they stay. False, and nothing is counted, if the course was not
+    /// live when the live set was read. For the many that are looked at in vain: it measures nothing and keeps nothing.
+    pub fn pass_by(&mut self, source: SourceIndex, owner: CourseId, resources: u64) -> bool {
+        let Some(position) = self.live.position(owner) else { return false };
+        if let Some(census) = self.sources.get_mut(source.0) {
+            census.seen.insert(position);
+            census.live_resources = census.live_resources.saturating_add(resources);
+        }
+        true
+    }
+
     /// A course's resources in a source. `mentions` are the other ids that their names hold anywhere, looked for only
     /// when the owner is not live: if one of them is live, the resources stay.
     pub fn observe(
@@ -198,13 +210,11 @@ impl Census {
         amount: Amount,
         mentions: impl FnOnce() -> Vec<CourseId>,
     ) {
-        let live = &self.live;
-        let Some(census) = self.sources.get_mut(source.0) else { return };
-        if let Some(position) = live.position(owner) {
-            census.seen.insert(position);
-            census.live_resources = census.live_resources.saturating_add(amount.resources);
+        if self.pass_by(source, owner, amount.resources) {
             return;
         }
+        let live = &self.live;
+        let Some(census) = self.sources.get_mut(source.0) else { return };
         let found = census.dead.entry(owner).or_default();
         if mentions().into_iter().any(|id| live.contains(id)) {
             found.entangled = found.entangled.saturating_add(amount.resources);
@@ -271,26 +281,6 @@ impl Census {
     }
 }
 
-/// Which positions of the live set were seen: one bit each.
-#[derive(Debug)]
-struct BitSet(Vec<u64>);
-
-impl BitSet {
-    fn of(len: usize) -> Self {
-        Self(vec![0; len.div_ceil(64)])
-    }
-
-    fn insert(&mut self, position: usize) {
-        if let Some(word) = self.0.get_mut(position / 64) {
-            *word |= 1 << (position % 64);
-        }
-    }
-
-    fn count(&self) -> u64 {
-        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::ids::IdType;
@@ -328,6 +318,17 @@ mod tests {
         assert!(census.is_live(id(77)) && !census.is_live(id(200)));
         let inventory = census.finish();
         assert_eq!((inventory.sources[0].live_courses, inventory.sources[0].live_resources), (199, 200));
+    }
+
+    #[test]
+    fn what_is_passed_by_counts_as_what_is_observed_and_who_is_not_live_is_not() {
+        let (mut passed, mut observed) = (census(&[1, 2, 3]), census(&[1, 2, 3]));
+        for n in [3, 1, 3] {
+            assert!(passed.pass_by(SOURCE, id(n), 2));
+            observed.observe(SOURCE, id(n), Amount { resources: 2, ..Amount::default() }, Vec::new);
+        }
+        assert!(!passed.pass_by(SOURCE, id(4), 2));
+        assert_eq!(passed.finish(), observed.finish());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Nothing here is asynchronous, talks to a server, reads a clock or writes a log. Times are arguments.
 
 pub mod approvals;
+pub mod bits;
 pub mod breakers;
 pub mod cleanup;
 pub mod diff;

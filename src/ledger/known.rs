@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use futures::TryStreamExt;
+use sqlx::postgres::PgConnection;
 use sqlx::{PgExecutor, Row};
 use uuid::Uuid;
 
 use super::{LedgerError, PostgresLedger};
-use crate::domain::ids::CourseId;
+use crate::domain::bits::BitSet;
+use crate::domain::ids::{CourseId, IdType};
 use crate::domain::live_set::LiveSet;
+use crate::postgres::PostgresError;
 
 /// How many ids go in one statement.
 const PAGE: usize = 10_000;
@@ -54,19 +56,19 @@ pub trait Known: Send + Sync {
 impl Known for PostgresLedger {
     async fn learn(&self, run: Uuid, live: &LiveSet, across_break: bool) -> Result<(), LedgerError> {
         let mut transaction = self.fenced("learning live ids", run).await?;
-        let known = self.present().await?;
-        let arrived: Vec<String> = live.without(&known).map(|id| id.to_string()).collect();
-        let departed: Vec<String> = known.without(live).map(|id| id.to_string()).collect();
-        for page in arrived.chunks(PAGE) {
+        let (arrived, departed) = self.compare(&mut transaction, live).await?;
+        let mut arrived = arrived.map(|id| id.to_string()).peekable();
+        while arrived.peek().is_some() {
+            let page: Vec<String> = arrived.by_ref().take(PAGE).collect();
             let insert = sqlx::query(
                 "INSERT INTO course_gc.known_ids (course_id) SELECT unnest($1::text[]) \
                  ON CONFLICT (course_id) DO UPDATE SET departed_at = NULL, across_break = false",
             )
-            .bind(page)
+            .bind(&page)
             .execute(&mut *transaction);
             self.call("learning live ids", insert).await?;
             // A store whose inventory fails now would never hear that its orphan's owner was there again.
-            self.start_clocks_of(&mut *transaction, page).await?;
+            self.start_clocks_of(&mut *transaction, &page).await?;
         }
         for page in departed.chunks(PAGE) {
             let update = sqlx::query(
@@ -118,6 +120,21 @@ impl Known for PostgresLedger {
     }
 }
 
+/// Postgres's codes for a text that is no value of a type, and for a number that is too large for one.
+const NO_SUCH_VALUE: [&str; 2] = ["22P02", "22003"];
+
+/// An id that is none of the configured type is told as such.
+fn foreign_id(error: PostgresError) -> LedgerError {
+    match &error {
+        PostgresError::Failed { source: sqlx::Error::Database(refused), .. }
+            if refused.code().is_some_and(|code| NO_SUCH_VALUE.contains(&&*code)) =>
+        {
+            LedgerError::Id(refused.message().to_owned())
+        }
+        _ => error.into(),
+    }
+}
+
 impl PostgresLedger {
     /// Starts the clocks of these courses' orphans anew. No run has seen them since: one that finishes leaves them alone.
     async fn start_clocks_of<'e>(&self, executor: impl PgExecutor<'e>, courses: &[String]) -> Result<(), LedgerError> {
@@ -132,16 +149,28 @@ impl PostgresLedger {
         Ok(())
     }
 
-    /// The ids that were live in the last run.
-    async fn present(&self) -> Result<LiveSet, LedgerError> {
-        let mut known = LiveSet::empty(self.id_type);
-        let mut rows =
-            sqlx::query("SELECT course_id FROM course_gc.known_ids WHERE departed_at IS NULL").fetch(&self.pool);
-        while let Some(row) = self.call("reading known ids", rows.try_next()).await? {
-            known.push(self.id(row.try_get("course_id").map_err(|e| self.postgres.failed("reading known ids", e))?)?);
-        }
-        known.normalise();
-        Ok(known)
+    /// Who is live and was not in the last run, and who was and is not. Of the many that are both, a bit each is kept.
+    async fn compare<'l>(
+        &self,
+        connection: &mut PgConnection,
+        live: &'l LiveSet,
+    ) -> Result<(impl Iterator<Item = CourseId> + 'l, Vec<String>), LedgerError> {
+        let id = match self.id_type {
+            IdType::Uuid => "course_id::uuid",
+            IdType::Integer => "course_id::int8",
+            IdType::Text(_) => "course_id",
+        };
+        let known =
+            format!("COPY (SELECT {id} FROM course_gc.known_ids WHERE departed_at IS NULL) TO STDOUT (FORMAT binary)");
+        let (mut seen, mut departed) = (BitSet::of(live.len()), Vec::new());
+        let each = |id: CourseId| match live.position(id) {
+            Some(position) => seen.insert(position),
+            None => departed.push(id.to_string()),
+        };
+        let copied = self.postgres.copy_ids("reading known ids", (connection, &known), self.id_type, each).await;
+        copied.map_err(foreign_id)?;
+        let arrived = live.iter().enumerate().filter(move |(position, _)| !seen.contains(*position));
+        Ok((arrived.map(|(_, id)| id), departed))
     }
 
     /// An id that the ledger wrote earlier.

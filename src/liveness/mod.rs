@@ -9,7 +9,6 @@
 //! Rejected: keeping the live set from the start of the run for the deletes too (a course created during the run would
 //! look dead), and a snapshot held open for the run (it cannot see what was committed since).
 
-pub mod copy;
 mod doctor;
 mod identity;
 mod organizations;
@@ -33,7 +32,6 @@ use crate::domain::tombstones::{Rows, Tombstone};
 use crate::postgres::{AdvisoryLock, BEGIN_QUESTION, Lock, LockSession, Postgres, PostgresError, server};
 use crate::tombstones::Tombstones;
 
-use copy::CopyDecoder;
 pub use doctor::Seen;
 pub use relations::{Finding, Risk};
 
@@ -377,16 +375,8 @@ impl Asked {
         let postgres = self.session.postgres();
         let mut question = self.session.ask().await?;
         let mut live = LiveSet::empty(id_type);
-        let mut decoder = CopyDecoder::new(id_type);
-        {
-            let copy = question.connection().copy_out_raw(&self.read);
-            let mut chunks = postgres.call("reading the live ids", copy).await?;
-            // However many ids there are, the next ones must come within the time of one call.
-            while let Some(chunk) = postgres.call("reading the live ids", chunks.try_next()).await? {
-                decoder.push(&chunk, |id| live.push(id)).map_err(|error| postgres.nonsense(error.to_string()))?;
-            }
-        }
-        decoder.finish().map_err(|error| postgres.nonsense(error.to_string()))?;
+        let copy = (question.connection(), self.read.as_str());
+        postgres.copy_ids("reading the live ids", copy, id_type, |id| live.push(id)).await?;
         let position = identity::locate(postgres, question.connection(), &self.position).await?;
         question.end().await?;
         live.normalise();

@@ -1,8 +1,9 @@
 //! What lies in quarantine: put back where a run that was cut off harmed somebody (S11), purged when it expires (S12).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::StreamExt;
 use uuid::Uuid;
 
 use super::stages::Locks;
@@ -13,12 +14,17 @@ use crate::domain::report::{QuarantineReport, RunReport};
 use crate::errors::chain;
 use crate::ledger::Interrupted;
 use crate::pace;
-use crate::quarantine::{Copy, Listing};
+use crate::quarantine::{Copy, Listing, PurgeError};
 use crate::stores::Store;
 use crate::stores::copies::Restoring;
 
 /// A run's id tells when it began, by the clock of the machine that it ran on; by so much it may differ from the ledger's.
 const CLOCKS_DIFFER: TimeDelta = TimeDelta::days(1);
+
+/// How many copies are asked about at once.
+const PAGE: usize = 100;
+/// How many of them are purged at once.
+const TOGETHER: usize = 8;
 
 /// What runs that were cut off copied.
 #[derive(Default)]
@@ -99,11 +105,8 @@ pub(super) async fn purge(collector: &Collector, locks: &Locks, report: &mut Run
         Err(error) => told.errors.push(chain(&error)),
     }
     if report.paused.is_none() {
-        for copy in copies.iter().filter(|copy| copy.id.expires_at <= report.started_at) {
-            let store = stores.iter().find(|store| store.name() == copy.store);
-            pace::rest(store.and_then(|store| store.pace())).await;
-            pace::at_once(purge_one(collector, locks, copy, &mut told)).await?;
-        }
+        let expired = copies.iter().filter(|copy| copy.id.expires_at <= report.started_at).collect();
+        purge_all(collector, locks, (&stores, expired), &mut told).await?;
         pace::at_once(clear(collector, locks, &stores, &unfinished, (&*report, &mut told))).await?;
     }
     for error in &told.errors {
@@ -135,31 +138,66 @@ async fn clear(
     tidy(collector, locks, stores, (report.started_at, told)).await
 }
 
-async fn purge_one(
+/// Asks about the copies page by page, and purges those that are nobody's who lives, as long as the answer is good. Those for which it
+/// grew too old are asked about again.
+async fn purge_all(
     collector: &Collector,
     locks: &Locks,
-    copy: &Copy,
+    (stores, mut expired): (&[&dyn Store], VecDeque<&Copy>),
     told: &mut QuarantineReport,
 ) -> Result<(), RunError> {
-    let asked_at = collector.clock.since_boot();
-    let live = locks.liveness.live_among(&copy.named).await?;
-    locks.ledger.verify().await?;
-    if !live.is_empty() {
-        for course in live.iter() {
-            tracing::error!(store = copy.store, %course, copy = %copy.id, "a course is live of which a copy expired: it is kept");
-            if !told.live_again.contains(&course) {
-                told.live_again.push(course);
+    while !expired.is_empty() {
+        for store in stores {
+            pace::rest(store.pace()).await;
+        }
+        let page: Vec<&Copy> = expired.drain(..expired.len().min(PAGE)).collect();
+        let asked_at = collector.clock.since_boot();
+        let named = page.iter().flat_map(|copy| &copy.named).copied().collect();
+        let live = locks.liveness.live_among(&named).await?;
+        locks.ledger.verify().await?;
+        let is_fresh = || collector.clock.since_boot().saturating_sub(asked_at) < collector.confirmation;
+        let (kept, dead): (Vec<&Copy>, Vec<&Copy>) =
+            page.into_iter().partition(|copy| copy.named.iter().any(|id| live.contains(*id)));
+        kept.into_iter().for_each(|copy| keep(copy, &live, told));
+        let purges =
+            dead.iter().map(|copy| async { if is_fresh() { Some(purge_one(collector, copy).await) } else { None } });
+        let purges: Vec<_> = purges.collect();
+        let purged: Vec<_> = pace::at_once(futures::stream::iter(purges).buffered(TOGETHER).collect()).await;
+        let mut late = Vec::new();
+        for (copy, purged) in dead.iter().zip(&purged) {
+            match purged {
+                Some(purged) => note(copy, purged, told),
+                None => late.push(*copy),
             }
         }
-        return Ok(());
+        if late.len() < dead.len() {
+            late.into_iter().rev().for_each(|copy| expired.push_front(copy));
+        } else {
+            let why = "asking who is live took longer than a confirmation is good for; it is left for the next run";
+            let errors = late.iter().map(|copy| format!("copy {} of store {} expired, and {why}", copy.id, copy.store));
+            told.errors.extend(errors);
+        }
     }
-    if collector.clock.since_boot().saturating_sub(asked_at) >= collector.confirmation {
-        let why = "asking who is live took longer than a confirmation is good for; it is left for the next run";
-        told.errors.push(format!("copy {} of store {} expired, and {why}", copy.id, copy.store));
-        return Ok(());
+    Ok(())
+}
+
+/// The copy of a course that is live again does not expire.
+fn keep(copy: &Copy, live: &LiveSet, told: &mut QuarantineReport) {
+    for course in copy.named.iter().copied().filter(|id| live.contains(*id)) {
+        tracing::error!(store = copy.store, %course, copy = %copy.id, "a course is live of which a copy expired: it is kept");
+        if !told.live_again.contains(&course) {
+            told.live_again.push(course);
+        }
     }
+}
+
+async fn purge_one(collector: &Collector, copy: &Copy) -> Result<(), PurgeError> {
     let store = collector.stores.iter().find(|managed| managed.store.name() == copy.store);
-    match collector.quarantine.purge(store.map(|managed| managed.store.as_ref()), copy).await {
+    collector.quarantine.purge(store.map(|managed| managed.store.as_ref()), copy).await
+}
+
+fn note(copy: &Copy, purged: &Result<(), PurgeError>, told: &mut QuarantineReport) {
+    match purged {
         Ok(()) => {
             told.purged += 1;
             told.reclaimed_bytes += copy.bytes;
@@ -167,9 +205,8 @@ async fn purge_one(
             told.bytes = told.bytes.saturating_sub(copy.bytes);
             tracing::info!(store = copy.store, copy = %copy.id, bytes = copy.bytes, "purged");
         }
-        Err(error) => told.errors.push(chain(&error)),
+        Err(error) => told.errors.push(chain(error)),
     }
-    Ok(())
 }
 
 /// Removes what earlier runs emptied and nobody has touched since; whoever departed waits as long.

@@ -218,10 +218,9 @@ impl Store for RedisStore {
         while let Some(keys) = pass.page().await? {
             for key in keys {
                 match self.templates.claim(&key) {
-                    Claim::Owned(source, owner) if census.is_live(owner) || seen.first_time(&key) => {
-                        if !census.is_live(owner) {
-                            sizes.offer(source, &key);
-                        }
+                    Claim::Owned(source, owner) if census.pass_by(source, owner, 1) => {}
+                    Claim::Owned(source, owner) if seen.first_time(&key) => {
+                        sizes.offer(source, &key);
                         census.observe(source, owner, Amount::one(&key, None), || {
                             owner.others(self.id_type.mentions(&key))
                         });

@@ -1,8 +1,7 @@
 //! Binary COPY streams of ids (S4). Input: a byte for the type of ids and the size of the chunks, then the stream.
 
-use bytes::Bytes;
 use course_gc::domain::ids::{CourseId, IdType};
-use course_gc::liveness::copy::{CopyDecoder, CopyError};
+use course_gc::postgres::copy::{CopyDecoder, CopyError};
 
 use crate::ids::types;
 
@@ -34,7 +33,7 @@ fn decode(id_type: IdType, stream: &[u8], cut: usize) -> (Vec<CourseId>, Result<
     let mut decoder = CopyDecoder::new(id_type);
     let mut ids = Vec::new();
     for chunk in stream.chunks(cut) {
-        if let Err(error) = decoder.push(&Bytes::copy_from_slice(chunk), |id| ids.push(id)) {
+        if let Err(error) = decoder.push(chunk, |id| ids.push(id)) {
             return (ids, Err(error));
         }
     }

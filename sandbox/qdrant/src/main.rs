@@ -44,10 +44,10 @@ use qdrant_client::qdrant::snapshots_server::SnapshotsServer;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
 use crate::auth::ApiKey;
 use crate::collections::CollectionsService;
@@ -133,7 +133,8 @@ async fn serve(args: Args) -> Result<(), ServeError> {
         .add_service(InterceptedService::new(points, key.clone()))
         .add_service(InterceptedService::new(collections, key.clone()))
         .add_service(SnapshotsServer::with_interceptor(SnapshotsService, key))
-        .serve_with_incoming(TcpListenerStream::new(listener));
+        // As a real server: an answer in two pieces must not wait for the client to have acknowledged the first.
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
 
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;

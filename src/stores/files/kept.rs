@@ -56,61 +56,121 @@ struct Above {
     owner: (u32, u32),
 }
 
-/// Moves what was inspected into quarantine, as far as it goes; false if it has gone.
-pub(super) fn keep(
-    place: &Place,
-    (inspected, part): (&Inspected, &Part),
-    id: &CopyId,
-    pulse: &Pulse,
-) -> Result<Moved, Refusal> {
-    let path = &inspected.path;
-    let mut what = What {
-        path: NameText::from(&path[..]),
-        course: inspected.owner.clone(),
-        mentions: inspected.seen.mentions.iter().map(CourseId::to_string).collect(),
-        taken_at: id.taken_at,
-        expires_at: id.expires_at,
-        resources: part.going.resources,
-        bytes: part.going.bytes.unwrap_or(0),
-        above: above(&inspected.root, inspected.above().1)?,
-    };
-    // Sixteen digits: nothing that could be read as an id.
-    let entry_name = format!("{}.{:016x}", inspected.owner, Uuid::new_v4().as_u64_pair().1);
-    let names = [id.run.to_string(), format!("{:05}", id.batch), entry_name];
-    let mut dirs = vec![make(&inspected.root, OWN_FOLDER)?];
-    for name in [QUARANTINE].into_iter().chain(names.iter().map(String::as_bytes)) {
-        let above = dirs.last().unwrap_or(&inspected.root);
-        dirs.push(make(above, name)?);
+/// Where the copies of a batch lie: the store's own folder, the quarantine, the run's and the batch's.
+pub(super) struct Shelf {
+    root: Dir,
+    dirs: [Dir; 4],
+    /// The run's and the batch's.
+    names: [String; 2],
+}
+
+/// What is to go, and the folder of its copy, in which stands what it is.
+pub(super) struct Entry {
+    inspected: Inspected,
+    part: Part,
+    dir: Dir,
+    name: String,
+    what: What,
+}
+
+impl Shelf {
+    /// Makes what of it is not there yet.
+    pub(super) fn make(place: &Place, id: &CopyId) -> Result<Self, Fault> {
+        let root = open_root(&place.root)?;
+        let names = [id.run.to_string(), format!("{:05}", id.batch)];
+        let own = make(&root, OWN_FOLDER)?;
+        let quarantine = make(&own, QUARANTINE)?;
+        let run = make(&quarantine, names[0].as_bytes())?;
+        let batch = make(&run, names[1].as_bytes())?;
+        Ok(Self { root, dirs: [own, quarantine, run, batch], names })
     }
-    let Some(entry) = dirs.last() else { return Ok(Moved::Absent) };
-    describe(entry, &what)?;
-    for dir in dirs.iter().rev().chain([&inspected.root]) {
+
+    /// Describes what was inspected and is about to come, durable once the shelf is synced.
+    pub(super) fn describe(&self, (inspected, part): (Inspected, Part), id: &CopyId) -> Result<Entry, Refusal> {
+        let what = What {
+            path: NameText::from(&inspected.path[..]),
+            course: inspected.owner.clone(),
+            mentions: inspected.seen.mentions.iter().map(CourseId::to_string).collect(),
+            taken_at: id.taken_at,
+            expires_at: id.expires_at,
+            resources: part.going.resources,
+            bytes: part.going.bytes.unwrap_or(0),
+            above: above(&inspected.root, inspected.above().1)?,
+        };
+        // Sixteen digits: nothing that could be read as an id.
+        let name = format!("{}.{:016x}", inspected.owner, Uuid::new_v4().as_u64_pair().1);
+        let [.., batch] = &self.dirs;
+        let dir = make(batch, name.as_bytes())?;
+        describe(&dir, &what)?;
         dir.sync().map_err(Fault::at("sync", OWN_FOLDER))?;
+        Ok(Entry { inspected, part, dir, name, what })
     }
-    if part.spared.is_empty() {
-        emptied::note(place, &inspected.root, inspected.above(), pulse);
+
+    /// Makes durable that the entries are there.
+    pub(super) fn sync(&self) -> Result<(), Fault> {
+        let upwards = self.dirs.iter().rev().chain([&self.root]);
+        upwards.map(Dir::sync).collect::<Result<(), _>>().map_err(Fault::at("sync", OWN_FOLDER))
     }
-    // Nobody waits any more if the confirmation grew stale meanwhile.
-    let moved = pulse.beat().map_err(Refusal::from);
-    let moved = moved.and_then(|()| move_away(inspected, &part.spared, (entry, CONTENT), pulse));
-    match &moved {
-        Ok(Moved::Away { .. }) if entry.stat(CONTENT).is_ok() => {}
-        _ => {
-            forget(&dirs, &names);
-            return moved;
+
+    /// Moves an entry's original there, as far as it goes. Its description is durable by now, the move not until [`settle`].
+    pub(super) fn take_in(&self, place: &Place, entry: &Entry, pulse: &Pulse) -> Result<Moved, Refusal> {
+        let Entry { inspected, part, dir, .. } = entry;
+        if part.spared.is_empty() {
+            emptied::note(place, &inspected.root, inspected.above(), pulse);
+        }
+        // Nobody waits any more if the confirmation grew stale meanwhile.
+        let moved = pulse.beat().map_err(Refusal::from);
+        let moved = moved.and_then(|()| move_away(inspected, &part.spared, (dir, CONTENT), pulse));
+        match &moved {
+            Ok(Moved::Away { .. }) if dir.stat(CONTENT).is_ok() => {}
+            _ => self.forget(entry),
+        }
+        moved
+    }
+
+    /// Takes away the folders of what did not come; those that hold something else stay.
+    pub(super) fn forget(&self, entry: &Entry) {
+        // What did come, in part or by mistake, is a copy, and keeps its description.
+        match entry.dir.remove_directory(CONTENT) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(_) => return,
+        }
+        let _ = entry.dir.unlink(WHAT);
+        let ([_, quarantine, run, batch], [run_name, batch_name]) = (&self.dirs, &self.names);
+        for (above, name) in [(batch, &entry.name), (run, batch_name), (quarantine, run_name)] {
+            let _ = above.remove_directory(name.as_bytes());
         }
     }
-    entry.sync().map_err(Fault::at("sync", OWN_FOLDER))?;
-    inspected.parent.sync().map_err(Fault::at("sync", path))?;
-    if let Ok(Moved::Away { amount, .. }) = &moved
+}
+
+impl Entry {
+    /// The original's path, for people.
+    pub(super) fn shown(&self) -> String {
+        self.inspected.path.escape_ascii().to_string()
+    }
+
+    /// The path of the directory in which the original lay.
+    pub(super) fn above(&self) -> &[u8] {
+        self.inspected.above().1
+    }
+}
+
+/// Makes a move durable: where it went to, and, if nobody else does, where it came from.
+pub(super) fn settle(entry: Entry, moved: &Moved, and_parent: bool) -> Result<(), Fault> {
+    let Entry { inspected, dir, mut what, .. } = entry;
+    dir.sync().map_err(Fault::at("sync", OWN_FOLDER))?;
+    if and_parent {
+        inspected.parent.sync().map_err(Fault::at("sync", &inspected.path))?;
+    }
+    if let Moved::Away { amount, .. } = moved
         && amount.resources != what.resources
     {
         // Less went than was meant to.
         (what.resources, what.bytes) = (amount.resources, amount.bytes.unwrap_or(0));
-        describe(entry, &what)?;
-        entry.sync().map_err(Fault::at("sync", OWN_FOLDER))?;
+        describe(&dir, &what)?;
+        dir.sync().map_err(Fault::at("sync", OWN_FOLDER))?;
     }
-    moved
+    Ok(())
 }
 
 /// Writes what a copy is in place of what was said before; durable once the entry is synced.
@@ -120,20 +180,6 @@ fn describe(entry: &Dir, what: &What) -> Result<(), Fault> {
     let written = file.write_all(&json).and_then(|()| file.sync_all());
     written.map_err(|error| Fault::at("write", WHAT)(errno(&error)))?;
     entry.replace(NEW_WHAT, WHAT).map_err(Fault::at("rename", WHAT))
-}
-
-/// Takes away the folders of what did not come; those that hold something else stay.
-fn forget(dirs: &[Dir], names: &[String]) {
-    let Some(entry) = dirs.last() else { return };
-    // What did come, in part or by mistake, is a copy, and keeps its description.
-    match entry.remove_directory(CONTENT) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(_) => return,
-    }
-    let _ = entry.unlink(WHAT);
-    for (above, name) in dirs.iter().rev().skip(1).zip(names.iter().rev()) {
-        let _ = above.remove_directory(name.as_bytes());
-    }
 }
 
 /// What the directories on the way to `path` are, that one included.

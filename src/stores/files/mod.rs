@@ -10,6 +10,7 @@
 //! Rejected: path strings (each use resolves links anew), a count of all files at each run (costs a walk of everything
 //! for a number that nobody acts upon).
 
+mod batch;
 mod beneath;
 mod delete;
 mod doctor;
@@ -35,19 +36,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::{StreamExt, TryStreamExt};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
 use crate::domain::findings::Finding;
 use crate::domain::ids::{CourseId, IdType};
-use crate::domain::inventory::{Amount, Census, SourceIndex};
+use crate::domain::inventory::{Census, SourceIndex};
 use crate::pace::Pace;
 use crate::stores::copies::{Copied, Copies, CopyId, InPlace, Item, PutBack, Receipt, Restoring};
 use crate::stores::layout;
 pub use crate::stores::layout::{Layout, LayoutError};
 use crate::stores::{Handle, Marker, Outcome, Referenced, References, Removed, Store, StoreError, Targets};
 use crate::sweep::Condemned;
-use delete::Moved;
+use batch::AT_ONCE;
 pub use references::{Mapping, Reference, ReferenceSettings};
 use tree::Measure;
 use walk::{Entry, Walk, open_root};
@@ -193,86 +195,11 @@ impl FilesStore {
         measured.map_err(|fault| fault.of(&self.place.shown()))
     }
 
-    /// Deletes one handle; an error says that the file system stands still.
-    async fn delete_one(&self, batch: &Condemned, handle: &Handle) -> Result<Outcome, StoreError> {
-        let shown = handle.key.escape_ascii().to_string();
-        let again = handle.clone();
-        let inspected = self
-            .blocking(self.call_timeout, format!("look at `{shown}`"), move |place, pulse| {
-                delete::inspect(place, &again, pulse)
-            })
-            .await?;
-        let inspected = match inspected {
-            Ok(Some(inspected)) => inspected,
-            Ok(None) => return Ok(Outcome::Absent),
-            Err(refusal) => return Ok(Outcome::Failed(refusal.explain())),
-        };
-        let referenced = below(&batch.referenced().keys, &handle.key);
-        let (inspected, part) = self
-            .blocking(self.call_timeout, format!("look for what is referred to in `{shown}`"), move |_, pulse| {
-                let part = delete::without(&inspected, referenced, pulse);
-                (inspected, part)
-            })
-            .await?;
-        let part = match part {
-            Ok(part) if part.stays() => return Ok(Outcome::Partly { resources: 0, bytes: Some(0), left: part.left }),
-            Ok(part) => part,
-            Err(refusal) => return Ok(Outcome::Failed(refusal.explain())),
-        };
-        if !batch.is_fresh() {
-            return Ok(Outcome::Unattempted);
-        }
-        // What was in the trash already was meant to be gone.
-        if let Some(safe) = batch.safe().filter(|_| !inspected.is_trash) {
-            return self.keep(batch, (inspected, part), safe.id, &shown).await;
-        }
-        // Given up when the confirmation grows stale, and then not done later either.
-        let trashed = self
-            .blocking_under(
-                Watch::while_good(self.call_timeout, batch.good()),
-                format!("move `{shown}` to the trash"),
-                move |place, pulse| delete::discard(place, inspected, &part.spared, pulse),
-            )
-            .await?;
-        let trashed = match trashed {
-            Ok(Some(trashed)) => trashed,
-            Ok(None) => return Ok(Outcome::Absent),
-            Err(refusal) => return Ok(Outcome::Failed(refusal.explain())),
-        };
-        moment(&self.name);
-        let (name, left) = (self.name.clone(), trashed.left);
-        let taken = self
-            .blocking(self.call_timeout, format!("remove what was `{shown}`"), move |_, pulse| {
-                trashed.remove(pulse, || moment(&name))
-            })
-            .await?;
-        Ok(match taken {
-            // An empty directory is one resource.
-            Ok(taken) if left == 0 => gone(taken.files.max(1), Some(taken.bytes), left),
-            Ok(taken) => gone(taken.files, Some(taken.bytes), left),
-            Err(fault) => Outcome::Failed(fault.explain()),
-        })
-    }
-
-    /// Moves a course's directory into quarantine, which is its delete.
-    async fn keep(
-        &self,
-        batch: &Condemned,
-        (inspected, part): (delete::Inspected, delete::Part),
-        id: CopyId,
-        shown: &str,
-    ) -> Result<Outcome, StoreError> {
-        let watch = Watch::while_good(self.call_timeout, batch.good());
-        let keep = self.blocking_under(watch, format!("move `{shown}` into quarantine"), move |place, pulse| {
-            kept::keep(place, (&inspected, &part), &id, pulse)
-        });
-        let kept = keep.await?;
-        moment(&self.name);
-        Ok(match kept {
-            Ok(Moved::Away { amount, left }) => gone(amount.resources, amount.bytes, left),
-            Ok(Moved::Absent) => Outcome::Absent,
-            Err(refusal) => Outcome::Failed(refusal.explain()),
-        })
+    /// Measures several at once, in their order.
+    async fn measure_all<T: Send>(&self, paths: Vec<(T, Vec<u8>)>) -> Result<Vec<(T, Option<Measure>)>, StoreError> {
+        let measures = paths.into_iter().map(|(of, path)| async move { Ok((of, self.measure(path).await?)) });
+        let measures: Vec<_> = measures.collect();
+        futures::stream::iter(measures).buffered(AT_ONCE).try_collect().await
     }
 }
 
@@ -342,23 +269,24 @@ impl Store for FilesStore {
     async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {
         let mut walk = self.walk();
         while let Some(entries) = walk.next().await? {
+            let mut dead = Vec::new();
             for entry in entries {
                 match entry {
                     Entry::Unrecognised(path) => census.unrecognised(SOURCE, &path, 1),
                     Entry::Unclaimed(path) => census.unclaimed(&path),
-                    Entry::Course { owner, .. } if census.is_live(owner) => {
-                        let directory = Amount { resources: 1, bytes: None, fingerprint: 0 };
-                        census.observe(SOURCE, owner, directory, Vec::new);
+                    Entry::Course { owner, .. } if census.pass_by(SOURCE, owner, 1) => {}
+                    Entry::Course { owner, path } => dead.push((owner, path)),
+                }
+            }
+            for (owner, found) in self.measure_all(dead).await? {
+                match found {
+                    Some(found) if found.mount.is_some() => {
+                        census.entangled(SOURCE, owner, found.amount().resources);
                     }
-                    Entry::Course { owner, path } => match self.measure(path).await? {
-                        Some(found) if found.mount.is_some() => {
-                            census.entangled(SOURCE, owner, found.amount().resources);
-                        }
-                        Some(found) => {
-                            census.observe(SOURCE, owner, found.amount(), || found.mentions.into_iter().collect());
-                        }
-                        None => {}
-                    },
+                    Some(found) => {
+                        census.observe(SOURCE, owner, found.amount(), || found.mentions.into_iter().collect());
+                    }
+                    None => {}
                 }
             }
         }
@@ -368,9 +296,9 @@ impl Store for FilesStore {
     async fn locate(&self, targets: &Targets, handles: mpsc::Sender<Handle>) -> Result<(), StoreError> {
         let mut walk = self.walk();
         while let Some(entries) = walk.next().await? {
-            for (owner, path) in wanted(entries, targets) {
-                let key = Bytes::from(path.clone());
-                let Some(found) = self.measure(path).await? else { continue };
+            let wanted = wanted(entries, targets).map(|(owner, path)| ((owner, Bytes::from(path.clone())), path));
+            for ((owner, key), found) in self.measure_all(wanted.collect()).await? {
+                let Some(found) = found else { continue };
                 if found.mount.is_some() {
                     continue;
                 }
@@ -397,18 +325,20 @@ impl Store for FilesStore {
 
     /// The move into quarantine is the copy; here it is only looked whether it may go.
     async fn copy(&self, _: &CopyId, handles: &[Handle], _: &mut dyn Copies) -> Result<Vec<Copied>, StoreError> {
-        let mut copied = Vec::with_capacity(handles.len());
-        for handle in handles {
-            let action = format!("look at `{}`", handle.key.escape_ascii());
-            let again = handle.clone();
+        let look = |handle: &Handle| {
+            let (action, again) = (format!("look at `{}`", handle.key.escape_ascii()), handle.clone());
             let job = move |place: &Place, pulse: &Pulse| delete::inspect(place, &again, pulse).map(|it| it.is_some());
-            copied.push(match self.blocking(self.call_timeout, action, job).await? {
-                Ok(true) => Copied::Whole(Receipt::default()),
-                Ok(false) => Copied::Absent,
-                Err(refusal) => Copied::Failed(refusal.explain()),
-            });
-        }
-        Ok(copied)
+            let look = self.blocking(self.call_timeout, action, job);
+            async move {
+                Ok(match look.await? {
+                    Ok(true) => Copied::Whole(Receipt::default()),
+                    Ok(false) => Copied::Absent,
+                    Err(refusal) => Copied::Failed(refusal.explain()),
+                })
+            }
+        };
+        let looks: Vec<_> = handles.iter().map(look).collect();
+        futures::stream::iter(looks).buffered(AT_ONCE).try_collect().await
     }
 
     async fn put_back(&self, items: &[Item], _: Restoring) -> Vec<PutBack> {
@@ -421,21 +351,7 @@ impl Store for FilesStore {
     }
 
     async fn delete(&self, batch: &Condemned) -> Removed {
-        let mut outcomes = Vec::with_capacity(batch.handles().len());
-        for handle in batch.handles() {
-            if !batch.is_fresh() {
-                break;
-            }
-            match self.delete_one(batch, handle).await {
-                Ok(outcome) => outcomes.push(outcome),
-                Err(error) => {
-                    outcomes.push(Outcome::Failed(error.to_string()));
-                    break;
-                }
-            }
-        }
-        outcomes.resize(batch.handles().len(), Outcome::Unattempted);
-        Removed { outcomes }
+        self.delete_batch(batch).await
     }
 
     async fn tidy(&self, now: DateTime<Utc>, untouched_for: TimeDelta) -> Result<(), StoreError> {
@@ -453,10 +369,8 @@ impl Store for FilesStore {
         let mut counts: BTreeMap<CourseId, u64> = BTreeMap::new();
         let mut walk = self.walk();
         while let Some(entries) = walk.next().await? {
-            for (owner, path) in wanted(entries, targets) {
-                if let Some(found) = self.measure(path).await? {
-                    *counts.entry(owner).or_default() += found.amount().resources;
-                }
+            for (owner, found) in self.measure_all(wanted(entries, targets).collect()).await? {
+                *counts.entry(owner).or_default() += found.map_or(0, |found| found.amount().resources);
             }
         }
         Ok(counts.into_iter().map(|(course, count)| (SOURCE, course, count)).collect())

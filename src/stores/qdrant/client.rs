@@ -164,18 +164,20 @@ impl Client {
         if answer.result { Ok(()) } else { Err(self.nonsense(collection, "no success to a change of its metadata")) }
     }
 
-    /// The distinct values of an indexed key, at most `limit`, with approximate counts.
+    /// The distinct values of an indexed key, with how many points have each.
     pub(super) async fn facet(
         &self,
         collection: &str,
         key: &str,
-        limit: u64,
+        Facet { filter, limit, exact }: Facet,
     ) -> Result<Vec<(Variant, u64)>, StoreError> {
         let mut client = self.points.clone();
         let request = FacetCounts {
             collection_name: collection.to_owned(),
             key: key.to_owned(),
+            filter,
             limit: Some(limit),
+            exact: Some(exact),
             ..FacetCounts::default()
         };
         let action = format!("list the values of `{key}`");
@@ -365,6 +367,17 @@ impl Client {
             self.store, self.url
         ))
     }
+}
+
+/// Which values to list, and how many.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Facet {
+    /// Only of points that match; of all without one.
+    pub(super) filter: Option<Filter>,
+    /// How many values at most.
+    pub(super) limit: u64,
+    /// Whether they are counted exactly, which costs a look at the points.
+    pub(super) exact: bool,
 }
 
 /// Which points to read, and how many.

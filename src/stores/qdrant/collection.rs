@@ -29,6 +29,8 @@ pub(super) struct Collection {
     pub(super) key: String,
     /// How many points it has, about.
     pub(super) points: u64,
+    /// How many of them have a value that the index on the key holds, about.
+    pub(super) indexed_points: Option<u64>,
     /// True if an index on the key lists and finds course ids.
     pub(super) indexed: bool,
     /// How the payload spells course ids.
@@ -53,7 +55,8 @@ pub(super) struct Limits {
 impl Collection {
     /// Reads a collection's settings.
     pub(super) fn new(place: Place, key: &str, id_type: IdType, info: &CollectionInfo) -> Self {
-        let spelling = info.payload_schema.get(key).and_then(|index| spelling(index, id_type));
+        let index = info.payload_schema.get(key);
+        let spelling = index.and_then(|index| spelling(index, id_type));
         let Place { source, claim, physical } = place;
         Self {
             source,
@@ -61,6 +64,7 @@ impl Collection {
             physical,
             key: key.to_owned(),
             points: info.points_count.unwrap_or_default(),
+            indexed_points: index.and_then(|index| index.points),
             indexed: spelling.is_some(),
             spelling: spelling.unwrap_or(match id_type {
                 IdType::Uuid | IdType::Text(_) => Spelling::Text,
@@ -78,6 +82,12 @@ impl Collection {
     /// True if the server lists the key's values by itself and counts them exactly.
     pub(super) fn lists_values(&self) -> bool {
         self.indexed && !self.limits.no_exact
+    }
+
+    /// True if, as far as the server tells without looking at points, each of them has just one value and the index holds it: `values` are
+    /// how often all of its values were counted together.
+    pub(super) fn has_one_value_a_point(&self, values: u64) -> bool {
+        self.indexed_points == Some(self.points) && values == self.points
     }
 
     /// Why courses cannot be looked for by filter here, if so, and what to do about it.
@@ -196,6 +206,20 @@ mod tests {
         let ranges = PayloadSchemaInfo { params: Some(params), ..index(Integer) };
         assert_eq!(spelling(&ranges, IdType::Integer), None);
         assert_eq!(collection(IdType::Integer, Some(ranges), None).spelling, Spelling::Either);
+    }
+
+    #[test]
+    fn points_with_none_or_several_values_show_in_the_numbers() {
+        let with = |points, indexed| Collection {
+            points,
+            indexed_points: indexed,
+            ..collection(IdType::Uuid, Some(index(PayloadSchemaType::Keyword)), None)
+        };
+        assert!(with(10, Some(10)).has_one_value_a_point(10));
+        assert!(!with(10, Some(10)).has_one_value_a_point(11), "one has two");
+        assert!(!with(10, Some(9)).has_one_value_a_point(10), "one has two and one has none");
+        assert!(!with(10, Some(9)).has_one_value_a_point(9), "one has none");
+        assert!(!with(10, None).has_one_value_a_point(10), "nobody tells");
     }
 
     #[test]

@@ -2,29 +2,51 @@
 
 use std::collections::BTreeMap;
 
+use futures::{StreamExt, try_join};
 use qdrant_client::qdrant::facet_value::Variant;
 
 use super::QdrantStore;
+use super::client::Facet;
 use super::collection::Collection;
 use super::values::{self, Named, Owner, Which};
 use crate::domain::ids::CourseId;
-use crate::domain::inventory::{Amount, Census, SourceIndex};
+use crate::domain::inventory::{Amount, Census};
 use crate::stores::StoreError;
 
 /// How many values the first facet asks for; doubled as long as as many come back.
 const FACET: u64 = 2048;
 
+/// How many collections' values are listed at once.
+const CONCURRENT_FACETS: usize = 4;
+
 impl QdrantStore {
-    /// Lists one collection.
-    pub(super) async fn take_inventory(&self, collection: &Collection, census: &mut Census) -> Result<(), StoreError> {
-        let source = collection.source;
-        if collection.lists_values()
-            && let Some(values) = self.distinct(collection).await?
-        {
-            self.observe_values(collection, source, values, census).await
-        } else {
-            self.observe_points(collection, source, census).await
+    /// Lists these collections. What lists its values by itself is asked ahead.
+    pub(super) async fn take_inventories(
+        &self,
+        collections: &[Collection],
+        census: &mut Census,
+    ) -> Result<(), StoreError> {
+        let listed: Vec<_> = collections.iter().map(|collection| self.list(collection)).collect();
+        let mut listed = futures::stream::iter(listed).buffered(CONCURRENT_FACETS);
+        while let Some((collection, values)) = listed.next().await {
+            let taken = match values {
+                Ok(Some(values)) => self.observe_values(collection, values, census).await,
+                Ok(None) => self.observe_points(collection, census).await,
+                Err(error) => Err(error),
+            };
+            // What was counted of one that went meanwhile is looked for, and not found, before anything is deleted.
+            self.unless_gone(collection.claim, &collection.physical, taken).await?;
         }
+        Ok(())
+    }
+
+    /// The values of a collection, if it lists them by itself.
+    async fn list<'c>(
+        &self,
+        collection: &'c Collection,
+    ) -> (&'c Collection, Result<Option<Vec<(Variant, u64)>>, StoreError>) {
+        let values = if collection.lists_values() { self.distinct(collection).await } else { Ok(None) };
+        (collection, values)
     }
 
     /// Says that a pattern's match came after the store was adopted, and is held.
@@ -44,7 +66,8 @@ impl QdrantStore {
     async fn distinct(&self, collection: &Collection) -> Result<Option<Vec<(Variant, u64)>>, StoreError> {
         let (mut wanted, mut asked) = (FACET, 0);
         while let Some(limit) = collection.facet_limit(wanted, asked) {
-            let values = self.client.facet(&collection.physical, &collection.key, limit).await?;
+            let facet = Facet { limit, ..Facet::default() };
+            let values = self.client.facet(&collection.physical, &collection.key, facet).await?;
             // As many as asked for: the rest was cut.
             if u64::try_from(values.len()).is_ok_and(|len| len < limit) {
                 return Ok(Some(values));
@@ -57,52 +80,58 @@ impl QdrantStore {
     async fn observe_values(
         &self,
         collection: &Collection,
-        source: SourceIndex,
         values: Vec<(Variant, u64)>,
         census: &mut Census,
     ) -> Result<(), StoreError> {
+        let Collection { source, physical, key, spelling, .. } = collection;
+        let one_a_point = collection.has_one_value_a_point(values.iter().map(|(_, count)| count).sum());
         let mut dead = Vec::new();
         for (value, count) in values {
             // An index keeps values that were deleted until it is rebuilt.
             if count == 0 {
                 continue;
             }
-            match collection.spelling.of_facet(self.id_type, &value) {
-                Named::Course(course) if census.is_live(course) => {
-                    census.observe(source, course, points(count), Vec::new);
+            match spelling.of_facet(self.id_type, &value) {
+                Named::Course(course) => {
+                    if !census.pass_by(*source, course, count) {
+                        dead.push(course);
+                    }
                 }
-                Named::Course(course) => dead.push(course),
-                Named::Other(text) => census.unrecognised(source, text.as_bytes(), count),
+                Named::Other(text) => census.unrecognised(*source, text.as_bytes(), count),
             }
         }
-        let Collection { physical, key, spelling, .. } = collection;
-        let arrays = self.client.count(physical, values::with_several_owners(key)).await? > 0;
         for courses in dead.chunks(collection.courses_a_filter()) {
             for (course, count) in self.counts(collection, Which::Owned, courses).await? {
                 if count > 0 {
-                    census.observe(source, course, points(count), Vec::new);
-                }
-            }
-            if arrays {
-                for (course, count) in self.counts(collection, Which::Shared, courses).await? {
-                    census.entangled(source, course, count);
+                    census.observe(*source, course, points(count), Vec::new);
                 }
             }
         }
-        let ownerless = self.client.count(physical, values::without_owner(key)).await?;
-        census.unrecognised(source, &without(key), ownerless);
-        let outside = self.client.count(physical, spelling.outside_the_index(key)).await?;
-        census.unrecognised(source, format!("(`{key}` of a type that its index does not hold)").as_bytes(), outside);
+        // Each of these is a look at all points.
+        if one_a_point {
+            return Ok(());
+        }
+        let count = |filter| self.client.count(physical, filter);
+        let (arrays, ownerless, outside) = try_join!(
+            count(values::with_several_owners(key)),
+            count(values::without_owner(key)),
+            count(spelling.outside_the_index(key))
+        )?;
+        if arrays > 0 {
+            for courses in dead.chunks(collection.courses_a_filter()) {
+                for (course, count) in self.counts(collection, Which::Shared, courses).await? {
+                    census.entangled(*source, course, count);
+                }
+            }
+        }
+        census.unrecognised(*source, &without(key), ownerless);
+        census.unrecognised(*source, format!("(`{key}` of a type that its index does not hold)").as_bytes(), outside);
         Ok(())
     }
 
-    async fn observe_points(
-        &self,
-        collection: &Collection,
-        source: SourceIndex,
-        census: &mut Census,
-    ) -> Result<(), StoreError> {
-        let Collection { key, spelling, .. } = collection;
+    async fn observe_points(&self, collection: &Collection, census: &mut Census) -> Result<(), StoreError> {
+        let Collection { source, key, spelling, .. } = collection;
+        let source = *source;
         let mut shared: BTreeMap<CourseId, u64> = BTreeMap::new();
         let mut ownerless = 0;
         self.read(collection, None, |value| match spelling.of_payload(self.id_type, value) {

@@ -46,10 +46,10 @@ use qdrant_client::qdrant::{Filter, Value};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 
-use self::client::{Client, Page};
+use self::client::{Client, Facet, Page};
 use self::collection::Collection;
 use self::places::Marked;
-use self::values::{Owner, Which};
+use self::values::{Named, Owner, Which};
 use crate::domain::findings::Finding;
 use crate::domain::ids::{CourseId, IdType};
 use crate::domain::inventory::{Census, SourceIndex};
@@ -60,6 +60,8 @@ use crate::sweep::Condemned;
 
 /// How many exact counts are under way at once.
 const CONCURRENT_COUNTS: usize = 8;
+/// How many courses one of them counts at most: it must end within the time of one call.
+const COUNTED_TOGETHER: usize = 32;
 
 /// One source: a collection or those of a pattern, and the payload key that names the course.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,13 +134,14 @@ impl QdrantStore {
         which: Which,
         courses: &[CourseId],
     ) -> Result<BTreeMap<CourseId, u64>, StoreError> {
-        if collection.indexed {
-            let count = |course: CourseId| async move {
-                let filter = collection.spelling.points(&collection.key, which, &[course]);
-                self.client.count(&collection.physical, filter).await.map(|count| (course, count))
-            };
-            let counts: Vec<_> = courses.iter().copied().map(count).collect();
-            futures::stream::iter(counts).buffer_unordered(CONCURRENT_COUNTS).try_collect().await
+        if collection.indexed && which == Which::Owned {
+            let together = courses.chunks(COUNTED_TOGETHER).map(|courses| self.count_owned(collection, courses));
+            let together: Vec<_> = together.collect();
+            let counts: Vec<_> =
+                futures::stream::iter(together).buffer_unordered(CONCURRENT_COUNTS).try_collect().await?;
+            Ok(counts.into_iter().flatten().collect())
+        } else if collection.indexed {
+            self.count_each(collection, which, courses).await
         } else {
             let filter = collection.spelling.points(&collection.key, which, courses);
             let mut counts: BTreeMap<CourseId, u64> = courses.iter().map(|course| (*course, 0)).collect();
@@ -155,6 +158,43 @@ impl QdrantStore {
             .await?;
             Ok(counts)
         }
+    }
+
+    /// How many points each of the courses owns, by one call where strict mode lets so many values be listed: with one value a point, no
+    /// others than theirs can come.
+    async fn count_owned(
+        &self,
+        collection: &Collection,
+        courses: &[CourseId],
+    ) -> Result<BTreeMap<CourseId, u64>, StoreError> {
+        let Collection { physical, key, spelling, .. } = collection;
+        let wanted = courses.len() as u64;
+        if collection.facet_limit(wanted, 0) != Some(wanted) {
+            return self.count_each(collection, Which::Owned, courses).await;
+        }
+        let filter = Some(spelling.points(key, Which::Owned, courses));
+        let values = self.client.facet(physical, key, Facet { filter, limit: wanted, exact: true }).await?;
+        let mut counts: BTreeMap<CourseId, u64> = courses.iter().map(|course| (*course, 0)).collect();
+        for (value, count) in values {
+            if let Named::Course(course) = spelling.of_facet(self.id_type, &value) {
+                counts.entry(course).and_modify(|sum| *sum += count);
+            }
+        }
+        Ok(counts)
+    }
+
+    async fn count_each(
+        &self,
+        collection: &Collection,
+        which: Which,
+        courses: &[CourseId],
+    ) -> Result<BTreeMap<CourseId, u64>, StoreError> {
+        let count = |course: CourseId| async move {
+            let filter = collection.spelling.points(&collection.key, which, &[course]);
+            self.client.count(&collection.physical, filter).await.map(|count| (course, count))
+        };
+        let counts: Vec<_> = courses.iter().copied().map(count).collect();
+        futures::stream::iter(counts).buffer_unordered(CONCURRENT_COUNTS).try_collect().await
     }
 
     /// Reads the key of all points that match, page by page.
@@ -231,11 +271,7 @@ impl Store for QdrantStore {
 
     async fn inventory(&self, census: &mut Census) -> Result<(), StoreError> {
         let (ours, held) = self.still_marked(self.collections().await?)?;
-        for collection in &ours {
-            let taken = self.take_inventory(collection, census).await;
-            // What was counted of one that went meanwhile is looked for, and not found, before anything is deleted.
-            self.unless_gone(collection.claim, &collection.physical, taken).await?;
-        }
+        self.take_inventories(&ours, census).await?;
         held.iter().for_each(|collection| self.tell_of(collection, census));
         Ok(())
     }

@@ -1,6 +1,10 @@
 //! One SCAN pass over all keys but the markers, through all servers at once.
+//!
+//! The next page of each server is asked for before the last one is handed out: the server looks for keys while these are matched.
 
 use futures::future::try_join_all;
+use redis::RedisResult;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::StoreError;
 use super::link::{Lease, View};
@@ -29,8 +33,18 @@ struct Walk {
     lease: Lease,
     /// What the server said at the beginning.
     view: View,
-    cursor: Option<u64>,
+    /// What was asked for; `None` once all keys were handed out.
+    asked: Option<Asked>,
 }
+
+/// A page that is on its way.
+struct Asked {
+    cursor: u64,
+    answer: AbortOnDropHandle<RedisResult<Found>>,
+}
+
+/// Where to go on, and keys.
+type Found = (u64, Vec<Vec<u8>>);
 
 impl<'a> Pass<'a> {
     /// Begins a pass; each call looks at about `count` keys.
@@ -49,7 +63,7 @@ impl<'a> Pass<'a> {
             Through::Everything => servers.all().await?,
             Through::SlotOf(key) => vec![servers.of(key).await?],
         };
-        let walks = try_join_all(leases.into_iter().map(Walk::begin)).await?;
+        let walks = try_join_all(leases.into_iter().map(|lease| Walk::begin(lease, count))).await?;
         if let Some(walk) = walks.iter().find(|walk| walk.view.slots != slots) {
             return Err(walk.lease.call().unusable(format_args!(
                 "it sees other masters in its cluster than the node that was asked first; run again"
@@ -63,7 +77,7 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// If a call fails, or a server or the cluster is not as it was when the pass began.
     pub(in crate::stores) async fn page(&mut self) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
-        if self.walks.iter().all(|walk| walk.cursor.is_none()) {
+        if self.walks.iter().all(|walk| walk.asked.is_none()) {
             for walk in &self.walks {
                 self.nodes.still_named(walk.lease.call(), self.doing).await?;
             }
@@ -76,27 +90,40 @@ impl<'a> Pass<'a> {
 }
 
 impl Walk {
-    async fn begin(mut lease: Lease) -> Result<Self, StoreError> {
+    async fn begin(mut lease: Lease, count: u32) -> Result<Self, StoreError> {
         let view = lease.view().await?;
-        Ok(Self { lease, view, cursor: Some(0) })
+        let mut walk = Self { lease, view, asked: None };
+        walk.ask(0, count).await;
+        Ok(walk)
     }
 
-    async fn step(&mut self, count: u32) -> Result<Vec<Vec<u8>>, StoreError> {
-        let Some(cursor) = self.cursor else { return Ok(Vec::new()) };
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor).arg("COUNT").arg(count);
+    async fn ask(&mut self, cursor: u64, count: u32) {
         let turn = self.lease.turn().await;
-        let answer = scan.query_async::<(u64, Vec<Vec<u8>>)>(self.lease.connection()).await;
+        let mut connection = self.lease.connection().clone();
+        let answer = tokio::spawn(async move {
+            let mut scan = redis::cmd("SCAN");
+            let (next, keys): Found = scan.arg(cursor).arg("COUNT").arg(count).query_async(&mut connection).await?;
+            // A step through what is all but empty is quicker than others.
+            if keys.len() >= count as usize / 2 {
+                turn.alike("scan");
+            }
+            turn.end();
+            Ok((next, keys))
+        });
+        self.asked = Some(Asked { cursor, answer: AbortOnDropHandle::new(answer) });
+    }
+
+    /// The keys that were asked for last; asks for the next ones.
+    async fn step(&mut self, count: u32) -> Result<Vec<Vec<u8>>, StoreError> {
+        let Some(Asked { cursor, answer }) = self.asked.take() else { return Ok(Vec::new()) };
+        let answer = answer.await.map_err(|error| StoreError::server("a page of keys broke off", error))?;
         let (next, keys) = answer.map_err(|error| self.lease.call().failed(error))?;
-        // A step through what is all but empty is quicker than others.
-        if keys.len() >= count as usize / 2 {
-            turn.alike("scan");
-        }
-        turn.end();
         if next != 0 && next == cursor {
             return Err(self.lease.call().unusable(format_args!("SCAN stands still at cursor {cursor}")));
         }
-        self.cursor = (next != 0).then_some(next);
+        if next != 0 {
+            self.ask(next, count).await;
+        }
         Ok(keys)
     }
 

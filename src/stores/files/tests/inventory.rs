@@ -7,7 +7,10 @@ use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
+use tokio::sync::mpsc;
+
 use super::*;
+use crate::domain::inventory::Amount;
 
 #[tokio::test]
 async fn a_live_course_is_seen_and_its_directory_left_alone() {
@@ -249,17 +252,19 @@ fn an_entry_that_vanished_since_it_was_listed_is_left_out() {
     .unwrap();
     assert_eq!(seen, 2, "one directory and its file");
 
-    let mut seen = Vec::new();
-    walk::walk(&root, &bed.store.place, &Pulse::default(), &mut |entry| {
-        let Entry::Course { path, .. } = &entry else { panic!("{entry:?}") };
-        if seen.is_empty() {
-            clear(&bed.root(), path.split(|byte| *byte == b'/').next().unwrap());
-        }
-        seen.push(entry);
+    let ((sender, _entries), pulse) = (mpsc::channel(1), Pulse::default());
+    let way = walk::Way { root: &root, place: &bed.store.place, pulse: &pulse, sender: &sender };
+    let (mut out, mut listed) = (way.out(), Vec::new());
+    let mut list = |path, _: &mut walk::Out<'_>| {
+        listed.push(path);
         Ok(())
-    })
-    .unwrap();
-    assert_eq!(seen.len(), 1);
+    };
+    way.level(&root, 0, &[], &mut out, &mut list).unwrap();
+    clear(&bed.root(), &listed[0]);
+    for path in &listed {
+        way.descend(&root, 1, path, path, &mut out).unwrap();
+    }
+    assert_eq!((listed.len(), out.chunk.len()), (51, 1));
 }
 
 #[tokio::test]

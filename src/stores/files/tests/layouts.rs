@@ -4,6 +4,7 @@ use futures::stream;
 
 use super::kept::{copies, copy_id, sweep};
 use super::*;
+use crate::domain::inventory::Amount;
 use crate::stores::copies::{PutBack, Receipt, Restoring, Safe};
 
 /// Layouts, a place that each of them leads to, and what is beside it and leads nowhere.

@@ -13,7 +13,7 @@ use crate::domain::markers::{Owner, Truths};
 use crate::stores::Marker;
 use crate::stores::contract::Contents;
 use crate::stores::copies::{Copied, CopyId, Item, PutBack, Restoring, Safe};
-use crate::stores::qdrant::{QdrantStore, names::Claim};
+use crate::stores::qdrant::{QdrantStore, collection::Collection, names::Claim};
 
 const MATERIALS: SourceIndex = SourceIndex(0);
 
@@ -253,11 +253,9 @@ async fn a_match_that_vanishes_in_a_run_loses_nothing_of_the_others() {
     assert_eq!(sets.store.look_at(places.clone()).await.unwrap().len(), 2);
     let live = Arc::new(LiveSet::from_ids(IdType::Uuid, [uuid(0)]));
     let mut census = Census::new(live, 1);
-    let taken = sets.store.take_inventory(&looked[0], &mut census).await;
-    assert!(taken.is_err(), "nobody can list it");
-    assert!(matches!(sets.store.unless_gone(Claim::Matched, &places[0].physical, taken).await, Ok(None)));
-    let named = sets.store.take_inventory(&looked[0], &mut census).await;
-    assert!(sets.store.unless_gone(Claim::Named, &places[0].physical, named).await.is_err(), "S4: one that is named");
+    sets.store.take_inventories(&looked[..1], &mut census).await.expect("it matched, and has gone");
+    let named = Collection { claim: Claim::Named, ..looked[0].clone() };
+    assert!(sets.store.take_inventories(&[named], &mut census).await.is_err(), "S4: one that is named");
     let there = Err(sets.store.unusable("it failed"));
     let there: Result<Option<()>, _> = sets.store.unless_gone(Claim::Matched, &places[1].physical, there).await;
     assert!(there.is_err(), "S4: one that is there could not be read");

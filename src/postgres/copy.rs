@@ -1,10 +1,16 @@
-//! Decodes Postgres's binary COPY of one column of ids, as it streams in.
+//! Postgres's binary COPY of one column of ids, decoded as it streams in.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Buf;
+use futures::StreamExt;
+use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
+use super::{Postgres, PostgresError};
 use crate::domain::ids::text::LONGEST;
 use crate::domain::ids::{CourseId, IdType};
+
+/// The most rows that are taken at once. Each comes in a message of its own, and a timer for each would cost more than the row.
+const ROWS: usize = 1024;
 
 /// What every binary COPY begins with.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
@@ -35,7 +41,9 @@ pub enum CopyError {
 #[derive(Debug)]
 pub struct CopyDecoder {
     id_type: IdType,
-    buffer: BytesMut,
+    /// The beginning of a header or a row whose end has not come yet. A server sends each row in a chunk of its own, so it is
+    /// hardly ever used.
+    cut: Vec<u8>,
     state: State,
 }
 
@@ -49,56 +57,66 @@ enum State {
 impl CopyDecoder {
     /// A decoder at the start of a stream.
     pub fn new(id_type: IdType) -> Self {
-        Self { id_type, buffer: BytesMut::new(), state: State::Header }
+        Self { id_type, cut: Vec::new(), state: State::Header }
     }
 
     /// Takes the next chunk and hands out the ids that are complete.
     ///
     /// # Errors
     /// If the stream is not what it should be.
-    pub fn push(&mut self, chunk: &Bytes, mut id: impl FnMut(CourseId)) -> Result<(), CopyError> {
-        self.buffer.extend_from_slice(chunk);
+    pub fn push(&mut self, chunk: &[u8], id: impl FnMut(CourseId)) -> Result<(), CopyError> {
+        if self.cut.is_empty() {
+            let rest = self.read(chunk, id)?;
+            self.cut.extend_from_slice(rest);
+        } else {
+            self.cut.extend_from_slice(chunk);
+            let whole = std::mem::take(&mut self.cut);
+            self.cut = self.read(&whole, id)?.to_vec();
+        }
+        Ok(())
+    }
+
+    /// Reads as far as it goes, and returns the rest.
+    fn read<'a>(&mut self, mut bytes: &'a [u8], mut id: impl FnMut(CourseId)) -> Result<&'a [u8], CopyError> {
         loop {
             match self.state {
                 State::Header => {
                     let fixed = SIGNATURE.len() + 8;
-                    if self.buffer.len() < fixed {
-                        return Ok(());
+                    if bytes.len() < fixed {
+                        return Ok(bytes);
                     }
-                    if !self.buffer.starts_with(SIGNATURE) {
+                    if !bytes.starts_with(SIGNATURE) {
                         return Err(CopyError::Signature);
                     }
-                    let mut rest = &self.buffer[SIGNATURE.len()..];
+                    let mut rest = &bytes[SIGNATURE.len()..];
                     if rest.get_u32() & CRITICAL_FLAGS != 0 {
                         return Err(CopyError::Signature);
                     }
                     let extension = usize::try_from(rest.get_u32()).map_err(|_| CopyError::Signature)?;
-                    if self.buffer.len() < fixed + extension {
-                        return Ok(());
-                    }
-                    self.buffer.advance(fixed + extension);
+                    let Some(rows) = bytes.get(fixed + extension..) else { return Ok(bytes) };
+                    bytes = rows;
                     self.state = State::Rows;
                 }
-                State::Rows => match self.row()? {
+                State::Rows => match self.row(&mut bytes)? {
                     Some(found) => id(found),
                     // What follows the trailer is judged, too.
                     None if self.state == State::Ended => {}
-                    None => return Ok(()),
+                    None => return Ok(bytes),
                 },
-                State::Ended => return if self.buffer.is_empty() { Ok(()) } else { Err(CopyError::Row) },
+                State::Ended => return if bytes.is_empty() { Ok(bytes) } else { Err(CopyError::Row) },
             }
         }
     }
 
-    /// The next id, if all of its bytes are here and the stream has not ended.
-    fn row(&mut self) -> Result<Option<CourseId>, CopyError> {
-        let mut rest = &self.buffer[..];
+    /// The next id, if all of its bytes are here and the stream has not ended; takes it off.
+    fn row(&mut self, bytes: &mut &[u8]) -> Result<Option<CourseId>, CopyError> {
+        let mut rest = *bytes;
         if rest.remaining() < 2 {
             return Ok(None);
         }
         match rest.get_i16() {
             -1 => {
-                self.buffer.advance(2);
+                *bytes = rest;
                 self.state = State::Ended;
                 return Ok(None);
             }
@@ -127,7 +145,7 @@ impl CopyDecoder {
             IdType::Integer => CourseId::Integer(rest.get_i64()),
             IdType::Text(ids) => CourseId::Text(ids.parse(&rest[..width]).ok_or(CopyError::NoId)?),
         };
-        self.buffer.advance(2 + 4 + width);
+        *bytes = rest;
         Ok(Some(id))
     }
 
@@ -137,6 +155,33 @@ impl CopyDecoder {
     /// If it did not.
     pub fn finish(&self) -> Result<(), CopyError> {
         if self.state == State::Ended { Ok(()) } else { Err(CopyError::Truncated) }
+    }
+}
+
+impl Postgres {
+    /// Reads ids by a statement `COPY … TO STDOUT (FORMAT binary)` of one column. However many there are, the next ones must come within
+    /// the time of one call.
+    ///
+    /// # Errors
+    /// If it fails, or ends before its end (S4): then ids may be missing.
+    pub async fn copy_ids(
+        &self,
+        action: &'static str,
+        (connection, statement): (&mut PgConnection, &str),
+        id_type: IdType,
+        mut id: impl FnMut(CourseId),
+    ) -> Result<(), PostgresError> {
+        let copy = self.call(action, connection.copy_out_raw(statement)).await?;
+        let mut copy = copy.ready_chunks(ROWS);
+        let mut decoder = CopyDecoder::new(id_type);
+        let nonsense = |error: CopyError| self.nonsense(error.to_string());
+        while let Some(chunks) = self.call(action, async { Ok(copy.next().await) }).await? {
+            for chunk in chunks {
+                let chunk = chunk.map_err(|error| self.failed(action, error))?;
+                decoder.push(&chunk, &mut id).map_err(nonsense)?;
+            }
+        }
+        decoder.finish().map_err(nonsense)
     }
 }
 
@@ -162,7 +207,7 @@ mod tests {
         let mut decoder = CopyDecoder::new(IdType::Integer);
         let mut ids = Vec::new();
         for chunk in bytes.chunks(cut.max(1)) {
-            decoder.push(&Bytes::copy_from_slice(chunk), |id| {
+            decoder.push(chunk, |id| {
                 if let CourseId::Integer(id) = id {
                     ids.push(id);
                 }
@@ -219,7 +264,7 @@ mod tests {
         }
         let decode = |bytes: &[u8]| {
             let (mut decoder, mut ids) = (CopyDecoder::new("text:c[a-z0-9]{3}".parse().unwrap()), Vec::new());
-            let pushed = decoder.push(&Bytes::copy_from_slice(bytes), |id| ids.push(id.to_string()));
+            let pushed = decoder.push(bytes, |id| ids.push(id.to_string()));
             (ids, pushed)
         };
         let ids = || vec!["cabc".to_owned(), "c123".to_owned()];
