@@ -87,6 +87,9 @@ mod tests {
         liveness:\n  campus: { url_file: secret, query: SELECT id FROM public.courses }\n\
         stores:\n  cache: { kind: redis, url: 'redis://localhost/0', templates: ['course:{course_id}'] }\n";
 
+    /// A configuration, and what of it needs a restart.
+    type Found = (Box<Config>, Vec<String>);
+
     struct Bed {
         folder: tempfile::TempDir,
         watch: Watch,
@@ -109,7 +112,7 @@ mod tests {
         }
 
         /// What two looks find: the first one of a change finds nothing yet.
-        fn looks(&mut self) -> Option<Result<(Box<Config>, Vec<String>), String>> {
+        fn looks(&mut self) -> Option<Result<Found, String>> {
             assert!(self.watch.look().is_none());
             self.watch.look().map(|found| found.map(|renewed| (renewed.config, renewed.needs_restart)))
         }

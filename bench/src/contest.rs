@@ -75,9 +75,11 @@ pub fn ratio(a: &Lane, b: &Lane) -> f64 {
 
 type Go<'a> = Box<dyn Fn(u32) -> LocalBoxFuture<'a, Result<Timed>> + 'a>;
 
+type Prepare<'a> = Box<dyn Fn(u32) -> LocalBoxFuture<'a, Result<()>> + 'a>;
+
 struct Side<'a> {
     name: &'static str,
-    prepare: Option<Box<dyn Fn(u32) -> LocalBoxFuture<'a, Result<()>> + 'a>>,
+    prepare: Option<Prepare<'a>>,
     go: Go<'a>,
     /// In how many rounds it takes part.
     rounds: u32,

@@ -143,7 +143,11 @@ impl CopyDecoder {
         let id = match self.id_type {
             IdType::Uuid => CourseId::Uuid(Uuid::from_u128(rest.get_u128())),
             IdType::Integer => CourseId::Integer(rest.get_i64()),
-            IdType::Text(ids) => CourseId::Text(ids.parse(&rest[..width]).ok_or(CopyError::NoId)?),
+            IdType::Text(ids) => {
+                let (text, after) = rest.split_at(width);
+                rest = after;
+                CourseId::Text(ids.parse(text).ok_or(CopyError::NoId)?)
+            }
         };
         *bytes = rest;
         Ok(Some(id))

@@ -284,7 +284,7 @@ async fn what_is_wrong_with_the_stores_is_found() -> Result<()> {
 
     // Who is let in, and with what.
     let text = std::fs::read_to_string(bed.installation.path())?;
-    let more = "api:\n  tokens:\n    web: { file: /nonexistent/token }\n  jwt:\n    issuer: x\n    audience: y\n    jwks_file: /nonexistent/jwks\n";
+    let more = "api:\n  tokens:\n    web: { file: /nonexistent/token }\n  jwt:\n    issuer: x\n    audience: y\n    jwks_file: /nonexistent/jwks\n    read_roles: [teacher]\n";
     std::fs::write(bed.installation.path(), format!("{text}{more}"))?;
     bed.expect(&[], ("the API", "token", Level::Problem), "web lets nobody in").await?;
     bed.expect(&[], ("the API", "keys", Level::Problem), "/nonexistent/jwks").await?;

@@ -33,6 +33,9 @@ enum Looked {
 /// A file system that stands still, and at which handle.
 struct Stuck(usize, StoreError);
 
+/// A directory that goes into quarantine: its place in the batch, what of it goes, and the copy that it becomes.
+type Ready = (usize, Box<(Inspected, Part)>, CopyId);
+
 impl FilesStore {
     /// Deletes a batch; a file system that stands still ends it.
     pub(super) async fn delete_batch(&self, batch: &Condemned) -> Removed {
@@ -89,12 +92,7 @@ impl FilesStore {
     }
 
     /// Moves directories into quarantine, which is their delete.
-    async fn keep(
-        &self,
-        batch: &Condemned,
-        ready: Vec<(usize, Box<(Inspected, Part)>, CopyId)>,
-        outcomes: &mut [Outcome],
-    ) -> Result<(), Stuck> {
+    async fn keep(&self, batch: &Condemned, ready: Vec<Ready>, outcomes: &mut [Outcome]) -> Result<(), Stuck> {
         let Some((first, id)) = ready.first().map(|(at, _, id)| (*at, *id)) else { return Ok(()) };
         let stuck = |error| Stuck(first, error);
         let shelf = self
@@ -107,7 +105,7 @@ impl FilesStore {
             }
         };
         let shelf = Arc::new(shelf);
-        let describe = |(at, ready, id): (usize, Box<(Inspected, Part)>, CopyId)| {
+        let describe = |(at, ready, id): Ready| {
             let (shelf, action) = (shelf.clone(), "describe a copy in quarantine".to_owned());
             let job = move |_: &Place, _: &Pulse| shelf.describe(*ready, &id);
             async move { (at, self.blocking(self.call_timeout, action, job).await) }

@@ -108,8 +108,8 @@ impl Shelf {
 
     /// Makes durable that the entries are there.
     pub(super) fn sync(&self) -> Result<(), Fault> {
-        let upwards = self.dirs.iter().rev().chain([&self.root]);
-        upwards.map(Dir::sync).collect::<Result<(), _>>().map_err(Fault::at("sync", OWN_FOLDER))
+        let mut upwards = self.dirs.iter().rev().chain([&self.root]);
+        upwards.try_for_each(Dir::sync).map_err(Fault::at("sync", OWN_FOLDER))
     }
 
     /// Moves an entry's original there, as far as it goes. Its description is durable by now, the move not until [`settle`].

@@ -55,6 +55,9 @@ pub(super) struct Walk {
     pace: Pace,
 }
 
+/// Is told the path of what is to be descended into.
+type Below<'a> = dyn FnMut(Vec<u8>, &mut Out<'_>) -> Result<(), Fault> + 'a;
+
 impl Walk {
     pub fn start(place: Arc<Place>, watch: Watch, pace: Pace) -> Self {
         let (sender, chunks) = mpsc::channel(CHUNKS);
@@ -182,7 +185,7 @@ impl<'w> Way<'w> {
         depth: usize,
         path: &[u8],
         out: &mut Out<'_>,
-        below: &mut dyn FnMut(Vec<u8>, &mut Out<'_>) -> Result<(), Fault>,
+        below: &mut Below<'_>,
     ) -> Result<(), Fault> {
         let Self { place, pulse, .. } = self;
         pulse.beat()?;

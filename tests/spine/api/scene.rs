@@ -78,7 +78,7 @@ impl Scene {
         }
         let at = tokens.path().display();
         let api = [
-            "wait: 20s".to_owned(),
+            "wait: 50s".to_owned(),
             "requests_per_minute: 100000".to_owned(),
             "tokens:".to_owned(),
             format!("  web: {{ file: {at}/web, scopes: [read, cleanup] }}"),
