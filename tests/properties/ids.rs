@@ -8,7 +8,7 @@ use uuid::Uuid;
 /// # Panics
 /// Never: the pattern is one.
 pub fn types() -> [IdType; 3] {
-    [IdType::Uuid, IdType::Integer, "text:[a-z0-9_-]{1,12}".parse().expect("a pattern")]
+    [IdType::Uuid, IdType::Integer, "text:[a-z0-9_-]{1,12}".parse().unwrap()]
 }
 
 /// Checks a name, whatever its bytes.

@@ -91,7 +91,7 @@ fn inside(mapping: &Mapping, layout: &Layout, id_type: IdType, root: &str, name:
     let course = match id_type {
         IdType::Uuid => CourseId::Uuid(uuid::Uuid::from_u128(7)),
         IdType::Integer => CourseId::Integer(7),
-        IdType::Text(ids) => CourseId::Text(ids.parse(b"c-7").expect("an id")),
+        IdType::Text(ids) => CourseId::Text(ids.parse(b"c-7").unwrap()),
     };
     let directory =
         layout.text().replace("{course_id}", &course.to_string()).replace("{organization_id}", "o").replace('*', "o");
