@@ -226,9 +226,6 @@ fn measure(collector: &mut Collector, metrics: &Metrics) {
     *liveness = Arc::new(MeasuredSources::new(Arc::clone(liveness), metrics, Arc::clone(clock)));
     *ledger = Arc::new(MeasuredLedger::new(Arc::clone(ledger), metrics, Arc::clone(clock)));
     for ManagedStore { store, .. } in stores {
-        if let Some(pace) = store.pace() {
-            metrics.paced(store.name(), pace);
-        }
         *store = Arc::new(MeasuredStore::new(Arc::clone(store), metrics, Arc::clone(clock)));
     }
 }

@@ -143,6 +143,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 pub async fn serve_on(serving: Serving, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
     let Serving { works: Works { collector, api, heard }, metrics, bell, certificate, runs, changes } = serving;
     events::listening(listener.local_addr().map_err(ServeError::Http)?);
+    tell_paces(&collector, &metrics);
     let health = Arc::new(Health::new(Arc::clone(&collector.clock)));
     let close = CancellationToken::new();
     let board = Arc::new(Board::default());
@@ -176,6 +177,15 @@ pub async fn serve_on(serving: Serving, listener: TcpListener, stop: Cancellatio
     };
     ticker.shutdown().await.map_err(ServeError::Ticker)?;
     ended
+}
+
+/// From now on the metrics tell at which pace these stores are called.
+fn tell_paces(collector: &Collector, metrics: &Metrics) {
+    for store in collector.stores.iter().map(|managed| &managed.store) {
+        if let Some(pace) = store.pace() {
+            metrics.paced(store.name(), pace);
+        }
+    }
 }
 
 /// Listens for new tombstones, for as long as the handles are held.
@@ -338,6 +348,7 @@ impl Activator {
             return;
         };
         self.metrics.configured(&config);
+        tell_paces(&collector, &self.metrics);
         self.collector = collector;
         self.front.site.api = api;
         self.front.switch.turn(self.front.site.clone());

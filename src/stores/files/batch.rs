@@ -191,15 +191,22 @@ impl FilesStore {
         };
         let settled: Vec<_> = moved.into_iter().map(settle).collect();
         let settled: Vec<_> = futures::stream::iter(settled).buffered(AT_ONCE).collect().await;
+        let mut stuck = Ok(());
         for (at, settled) in settled {
-            let outcome = match settled.map_err(|error| Stuck(at, error))? {
-                Ok(Moved::Away { amount, left }) => gone(amount.resources, amount.bytes, left),
-                Ok(Moved::Absent) => Outcome::Absent,
-                Err(fault) => Outcome::Failed(fault.explain()),
+            // All of them have moved: none is unattempted, whichever of them stands still.
+            let outcome = match settled {
+                Ok(Ok(Moved::Away { amount, left })) => gone(amount.resources, amount.bytes, left),
+                Ok(Ok(Moved::Absent)) => Outcome::Absent,
+                Ok(Err(fault)) => Outcome::Failed(fault.explain()),
+                Err(error) => {
+                    let outcome = Outcome::Failed(chain(&error));
+                    stuck = stuck.and(Err(Stuck(at, error)));
+                    outcome
+                }
             };
             set(outcomes, at, outcome);
         }
-        Ok(())
+        stuck
     }
 
     /// Moves a directory to the trash, and removes it.
