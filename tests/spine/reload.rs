@@ -17,6 +17,7 @@ const APPLIED: &str = "course_gc_config_reloads_total{outcome=\"applied\"}";
 const REFUSED: &str = "course_gc_config_reloads_total{outcome=\"refused\"}";
 const CURRENT: &str = "course_gc_config_last_reload_successful";
 const CLEAN: &str = "course_gc_runs_total{mode=\"run\",verdict=\"clean\"}";
+const HELD: &str = "course_gc_runs_total{mode=\"run\",verdict=\"held\"}";
 const DONE: &str = "course_gc_runs_total{mode=\"run\",verdict=\"done\"}";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -92,7 +93,7 @@ async fn a_changed_configuration_takes_effect_between_runs_and_a_bad_one_never()
 
     // What is right takes effect: the next run knows another grace, and callers another API.
     assert_eq!(serving.get_as("/v1/runs", TOKEN).await?.status, 404);
-    let token = installation.addresses.files.join("token");
+    let token = path.with_file_name("token");
     std::fs::write(&token, TOKEN)?;
     let api = vec!["tokens:".to_owned(), format!("  web: {{file: {}, scopes: [read]}}", token.display())];
     volume.mount(&path, &file(addresses, &Settings { api, ..settings("0s") }))?;
@@ -115,8 +116,9 @@ async fn a_changed_configuration_takes_effect_between_runs_and_a_bad_one_never()
     // A changed query is another truth: it waits for a person, as after a restart.
     let query = good.replace("SELECT id FROM public.courses\n", "SELECT id FROM public.courses WHERE true\n");
     ensure!(query != good);
+    let held = serving.metric(HELD).await?;
     volume.mount(&path, &query)?;
-    serving.beyond("course_gc_consecutive_failures", 0.0).await?;
+    serving.beyond(HELD, held).await?;
     volume.mount(&path, &good)?;
     another_two(&serving).await?;
     assert_eq!(serving.end(Signal::TERM).await?.code(), Some(0));
