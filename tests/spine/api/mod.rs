@@ -5,6 +5,7 @@ mod cleanup;
 mod crowd;
 mod described;
 mod manage;
+mod replayed;
 mod scene;
 mod secured;
 mod who;
