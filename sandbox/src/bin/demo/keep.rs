@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail};
 use sandbox::{Objects, Prometheus, Watching, program};
 use tokio::process::Command;
 
+use crate::life::Life;
+use crate::program::TOKEN;
 use crate::story::Story;
 
 /// Runs its arguments until its own standard input ends, and then tells them to end: also when the demo is killed.
@@ -24,7 +26,7 @@ const RULES: &str = include_str!("../../../../alerts/course-gc.yaml");
 
 /// Serves until `asked_to_stop` resolves; then lets the program end in order.
 pub async fn serve(story: &Story, asked_to_stop: impl Future<Output = ()>) -> Result<()> {
-    let Story { addresses, settings, program: course_gc, .. } = story;
+    let Story { addresses, settings, program: course_gc, campus, deleted, .. } = story;
     let mut serve = Command::new(program("sh")?)
         .args(["-c", LIFELINE, "lifeline"])
         .arg(course_gc.path())
@@ -48,7 +50,9 @@ pub async fn serve(story: &Story, asked_to_stop: impl Future<Output = ()>) -> Re
     }
     println!("  folders        {}/uploads and enrichments", addresses.files.display());
     println!("  configuration  {}", course_gc.config().display());
-    println!("  metrics        http://{}/metrics (and /healthz, /readyz)", settings.listen);
+    let url = format!("http://{}", settings.listen);
+    println!("  metrics        {url}/metrics (and /healthz, /readyz)");
+    println!("  API            {url}/openapi.json, token {TOKEN}");
     println!("  Prometheus     {} scrapes them, and shows the alerts (under \"Alerts\")\n", prometheus.url());
     println!("In another terminal, to ask course-gc, or to delete a course and see its leaks go:");
     for (name, value) in course_gc.environment() {
@@ -56,7 +60,9 @@ pub async fn serve(story: &Story, asked_to_stop: impl Future<Output = ()>) -> Re
     }
     println!("  {} plan --config {}", course_gc.path().display(), course_gc.config().display());
     println!("  psql {} -c 'DELETE FROM courses WHERE slug = (SELECT min(slug) FROM courses)'\n", addresses.postgres);
+    let life = Life { campus: campus.clone(), courses: deleted.clone(), api: url };
     let ended = tokio::select! {
+        failed = life.go_on(addresses) => return failed.context("the platform's own life"),
         ended = serve.wait() => bail!("course-gc serve ended by itself with {}", ended?),
         () = asked_to_stop => {
             drop(lifeline);

@@ -6,6 +6,7 @@
 //! With `--keep` the servers and `course-gc serve` go on until Ctrl-C.
 
 mod keep;
+mod life;
 mod program;
 mod proof;
 mod reasons;

@@ -10,6 +10,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
+/// What the platform shows to the API. The demo listens on no address but the machine's own.
+pub const TOKEN: &str = "the-demo-shows-this-token-to-everybody";
+
 /// `course-gc` with a configuration in a folder of its own.
 pub struct Program {
     path: PathBuf,
@@ -26,8 +29,12 @@ impl Program {
             bail!("{} is not built: `make build` builds it", path.display());
         }
         let folder = tempfile::Builder::new().prefix("course-gc-demo-").tempdir()?;
+        let token = folder.path().join("token");
+        std::fs::write(&token, TOKEN)?;
+        let token = format!("  platform: {{ file: {}, scopes: [read, cleanup, admin] }}", token.display());
+        let settings = Settings { api: vec!["tokens:".to_owned(), token], ..settings.clone() };
         let program = Self { path, folder, environment: environment(addresses) };
-        std::fs::write(program.config(), file(addresses, settings))?;
+        std::fs::write(program.config(), file(addresses, &settings))?;
         Ok(program)
     }
 

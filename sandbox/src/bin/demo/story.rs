@@ -34,6 +34,10 @@ pub struct Story {
     pub program: Program,
     /// Where the stores are.
     pub addresses: Addresses,
+    /// The platform.
+    pub campus: Campus,
+    /// Its courses that were deleted, but for the one that came back.
+    pub deleted: Vec<CourseId>,
     /// Where `serve` listens.
     pub settings: Settings,
     /// What keeps the servers alive.
@@ -97,7 +101,8 @@ impl Story {
         let as_it_was = difference.changed.is_empty() && difference.added.is_empty();
         proven &= proof::check("everything that is there is as it was, byte for byte", as_it_was);
         println!("\n{}", if proven { "Exactly the leaks are gone." } else { "FAILED: see the lines marked ✗." });
-        Ok(Self { proven, program, addresses, settings, _servers: servers })
+        let deleted = deleted.into_iter().filter(|it| *it != course).collect();
+        Ok(Self { proven, program, addresses, campus, deleted, settings, _servers: servers })
     }
 }
 
