@@ -28,6 +28,6 @@ fn shown(Checkup { parts, .. }: &Checkup) -> String {
     }
     let count = |level| parts.iter().flat_map(|part| &part.findings).filter(|finding| finding.level == level).count();
     let [ok, advice, problems] = [Level::Ok, Level::Advice, Level::Problem].map(count);
-    let _ = write!(text, "\n{problems} problems, {advice} pieces of advice, {ok} checks as they should be");
+    let _ = write!(text, "\nproblems: {problems}, advice: {advice}, as it should be: {ok}");
     text
 }
