@@ -44,7 +44,7 @@ use crate::telemetry::events;
 use crate::telemetry::metrics::Metrics;
 use crate::tombstones::Tombstones;
 
-use next::{Known, LOOK_AGAIN, PAUSE_FAILED, PAUSE_LOCKED, Step, View, next};
+use next::{Known, LOOK_AGAIN, PAUSE_LOCKED, Step, View, next, pause_failed};
 
 /// How long a run has to end its batch once it is told to stop; Kubernetes kills after 30 s by default.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -394,7 +394,7 @@ impl Activator {
             Err(error) => {
                 events::panicked(&self.metrics, Mode::Run, &error);
                 self.failed(self.failed_in_a_row.saturating_add(1));
-                self.pause(PAUSE_FAILED);
+                self.pause(pause_failed(self.failed_in_a_row));
             }
         }
     }
@@ -452,7 +452,9 @@ impl Activator {
         let pause = match &ended {
             Ok(_) | Err(RunError::Stopped) => Duration::ZERO,
             Err(RunError::Locked(_)) => PAUSE_LOCKED,
-            Err(RunError::Liveness(_) | RunError::Ledger(_) | RunError::Misplaced(_)) => PAUSE_FAILED,
+            Err(RunError::Liveness(_) | RunError::Ledger(_) | RunError::Misplaced(_)) => {
+                pause_failed(self.failed_in_a_row)
+            }
         };
         match ended {
             Ok(report) => events::run_finished(&self.metrics, &report),

@@ -14,8 +14,15 @@ pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const FRESH: Duration = Duration::from_secs(2);
 /// After a run that another collector's lock kept from beginning.
 pub const PAUSE_LOCKED: Duration = Duration::from_secs(5);
-/// After a run that failed: it may not have come as far as noting its start, and would be due at once.
-pub const PAUSE_FAILED: Duration = Duration::from_secs(30);
+/// After the first run that failed, and at most after any.
+const PAUSE_FAILED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// How long nothing is tried after so many runs in a row that failed: they may not have come as far as noting their start, and the next would be due
+/// at once. Twice as long each time: who lost its sessions once is soon back among those who stand by, and what stays broken is seldom asked.
+pub fn pause_failed(in_a_row: u32) -> Duration {
+    let (first, most) = PAUSE_FAILED;
+    2_u32.checked_pow(in_a_row.saturating_sub(1)).map_or(most, |times| first.saturating_mul(times).min(most))
+}
 
 /// What a look at the ledger showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,13 +171,20 @@ mod tests {
 
     #[test]
     fn after_a_run_that_failed_it_pauses_though_it_is_due() {
-        let known = Known { run_after: LOOKED + PAUSE_FAILED, ..known(None) };
+        let pause = pause_failed(u32::MAX);
+        let known = Known { run_after: LOOKED + pause, ..known(None) };
         assert_eq!(next(&schedule(), &known, LOOKED), Step::Wait);
-        assert_eq!(next(&schedule(), &known, LOOKED + PAUSE_FAILED - SECOND), Step::Look, "only the look is old");
-        assert_eq!(next(&schedule(), &known, LOOKED + PAUSE_FAILED), Step::Look, "due again, after a fresh look");
-        let looked = View { looked_at: LOOKED + PAUSE_FAILED, ..known.view.unwrap() };
+        assert_eq!(next(&schedule(), &known, LOOKED + pause - SECOND), Step::Look, "only the look is old");
+        assert_eq!(next(&schedule(), &known, LOOKED + pause), Step::Look, "due again, after a fresh look");
+        let looked = View { looked_at: LOOKED + pause, ..known.view.unwrap() };
         let fresh = Known { view: Some(looked), ..known };
-        assert_eq!(next(&schedule(), &fresh, LOOKED + PAUSE_FAILED), Step::Run);
+        assert_eq!(next(&schedule(), &fresh, LOOKED + pause), Step::Run);
+    }
+
+    #[test]
+    fn each_failure_in_a_row_is_followed_by_a_longer_pause_up_to_a_bound() {
+        let pauses = [1, 2, 3, 5, 6, 32, 33, u32::MAX].map(pause_failed);
+        assert_eq!(pauses, [1, 2, 4, 16, 30, 30, 30, 30].map(Duration::from_secs));
     }
 
     #[test]
