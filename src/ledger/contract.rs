@@ -30,6 +30,7 @@ pub(crate) async fn keeps(ledger: &dyn Ledger) {
     suite.whose_a_course_is_outlives_it().await;
     suite.clocks_gain_when_a_run_finishes().await;
     suite.who_is_live_again_starts_anew().await;
+    suite.who_was_live_when_its_cleanup_was_asked_for_starts_anew().await;
     suite.what_is_closed_is_forgotten().await;
     suite.an_intent_counts_until_its_outcome_does().await;
     suite.a_pause_keeps_batches_from_beginning().await;
@@ -160,6 +161,37 @@ impl Suite<'_> {
         self.ledger.learn(run, &live(&[2, 3]), false).await.unwrap();
         assert_eq!(self.clock(2).await, Some(OrphanClock::default()), "S6: it was there again");
         assert_eq!(self.clock(9).await.map(|clock| clock.accrued), Some(MINUTE));
+    }
+
+    /// Who was a stranger, and is known since somebody asked for its cleanup while it was live, is no arrival to the next run.
+    async fn who_was_live_when_its_cleanup_was_asked_for_starts_anew(&self) {
+        let accrue = async || {
+            let (run, started_at) = self.begin(Mode::Run).await;
+            let orphan = Self::orphan(78, OrphanClock::default(), MINUTE);
+            self.ledger.record_orphans(run, self.place(), &[orphan], &[]).await.unwrap();
+            self.finish(run, started_at, true).await;
+            assert_eq!(self.clock(78).await.map(|clock| clock.accrued), Some(MINUTE));
+        };
+        accrue().await;
+        let ask = |seen_live| NewRequest {
+            course: id(78),
+            timing: Timing::BeforeDelete,
+            by: "platform".into(),
+            key: None,
+            seen_live,
+            waiting: Some((None, MINUTE)),
+        };
+        self.ledger.request(&ask(false)).await.unwrap();
+        assert_eq!(self.clock(78).await.map(|clock| clock.accrued), Some(MINUTE), "nobody saw it");
+        let request = self.ledger.request(&ask(true)).await.unwrap();
+        assert_eq!(self.clock(78).await, Some(OrphanClock::default()), "S6: it was seen live");
+        accrue().await;
+        let (run, _) = self.begin(Mode::Run).await;
+        self.ledger.learn(run, &live(&[78]), false).await.unwrap();
+        assert_eq!(self.clock(78).await, Some(OrphanClock::default()), "S6: it lives, though it did not arrive");
+        let answer = Cleanup::waiting("ended", "nobody waits", Vec::new());
+        self.ledger.answer_requests(&[(request.id, RequestState::Done, answer)]).await.unwrap();
+        self.ledger.close_orphans(self.place(), &[(SourceIndex(1), id(78))]).await.unwrap();
     }
 
     async fn what_is_closed_is_forgotten(&self) {

@@ -67,8 +67,17 @@ impl Known for PostgresLedger {
             .bind(&page)
             .execute(&mut *transaction);
             self.call("learning live ids", insert).await?;
-            // A store whose inventory fails now would never hear that its orphan's owner was there again.
-            self.start_clocks_of(&mut *transaction, &page).await?;
+        }
+        // Also of who was live in the last run: whatever wrote an orphan since, its owner is there now. A store whose inventory fails in this run
+        // would never hear of it.
+        let orphans =
+            sqlx::query_scalar("SELECT DISTINCT course_id FROM course_gc.orphans").fetch_all(&mut *transaction);
+        let orphans =
+            self.call("reading whose orphans there are", orphans).await?.into_iter().map(|text| self.id(text));
+        let orphans = orphans.collect::<Result<Vec<CourseId>, _>>()?.into_iter();
+        let alive: Vec<String> = orphans.filter(|id| live.contains(*id)).map(|id| id.to_string()).collect();
+        if !alive.is_empty() {
+            self.start_clocks_of(&mut *transaction, &alive).await?;
         }
         for page in departed.chunks(PAGE) {
             let update = sqlx::query(
@@ -135,16 +144,15 @@ fn foreign_id(error: PostgresError) -> LedgerError {
     }
 }
 
+/// What an orphan whose clock starts anew is: no run has seen it since, so one that finishes leaves it alone.
+pub(super) const ANEW: &str = "accrued_ms = 0, pending_ms = 0, counted_at = NULL, latched = NULL, \
+     seen_run = '00000000-0000-0000-0000-000000000000'";
+
 impl PostgresLedger {
-    /// Starts the clocks of these courses' orphans anew. No run has seen them since: one that finishes leaves them alone.
+    /// Starts the clocks of these courses' orphans anew.
     async fn start_clocks_of<'e>(&self, executor: impl PgExecutor<'e>, courses: &[String]) -> Result<(), LedgerError> {
-        let anew = sqlx::query(
-            "UPDATE course_gc.orphans SET accrued_ms = 0, pending_ms = 0, counted_at = NULL, latched = NULL, seen_run = $2 \
-             WHERE course_id = ANY($1)",
-        )
-        .bind(courses)
-        .bind(Uuid::nil())
-        .execute(executor);
+        let anew = format!("UPDATE course_gc.orphans SET {ANEW} WHERE course_id = ANY($1)");
+        let anew = sqlx::query(sqlx::AssertSqlSafe(anew)).bind(courses).execute(executor);
         self.call("starting the clocks of who is live again anew", anew).await?;
         Ok(())
     }

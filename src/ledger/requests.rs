@@ -9,6 +9,7 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::known::ANEW;
 use super::{LedgerError, PostgresLedger};
 use crate::domain::cleanup::{Cleanup, Request, RequestState, Timing};
 use crate::domain::ids::CourseId;
@@ -26,7 +27,7 @@ pub struct NewRequest {
     pub by: String,
     /// Whoever asks again with the same key gets what it got the first time.
     pub key: Option<String>,
-    /// The course was seen live a moment ago: then we know that it existed.
+    /// The course was seen live a moment ago: then we know that it existed, and the clocks of its orphans start anew (S6).
     pub seen_live: bool,
     /// How long its row's end is waited for, if it is, and the first answer, if nothing but waiting is left to do.
     pub waiting: Option<(Option<Cleanup>, Duration)>,
@@ -75,7 +76,8 @@ impl Requests for PostgresLedger {
         let NewRequest { course, timing, by, key, seen_live, waiting } = asked;
         let lasts = waiting.as_ref().map(|(_, lasts)| lasts.as_secs_f64());
         let insert = format!(
-            "WITH known AS (INSERT INTO course_gc.known_ids (course_id) SELECT $2::text WHERE $8::boolean ON CONFLICT DO NOTHING) \
+            "WITH known AS (INSERT INTO course_gc.known_ids (course_id) SELECT $2::text WHERE $8::boolean ON CONFLICT DO NOTHING), \
+             clocks AS (UPDATE course_gc.orphans SET {ANEW} WHERE course_id = $2::text AND $8::boolean) \
              INSERT INTO course_gc.requests (id, course_id, timing, requested_by, key, answer, requested_at, expires_at) \
              VALUES ($1, $2::text, $3, $4, $5, $6::jsonb, statement_timestamp(), statement_timestamp() + make_interval(secs => $7::float8)) \
              ON CONFLICT (requested_by, key) DO UPDATE SET key = excluded.key RETURNING {COLUMNS}"

@@ -87,6 +87,15 @@ pub(super) fn anew(row: &mut OrphanRow) {
     row.orphan.accrued = std::time::Duration::ZERO;
 }
 
+/// Starts the clocks of a course's orphans anew: somebody found it live.
+pub(super) fn start_clocks(tables: &mut Tables, id: CourseId) {
+    for (_, row) in tables.orphans.iter_mut().filter(|((.., course), _)| *course == id) {
+        anew(row);
+        row.orphan.latched = None;
+        row.seen_run = Uuid::nil();
+    }
+}
+
 #[async_trait]
 impl Ledger for MemoryLedger {
     async fn check_version(&self) -> Result<(), LedgerError> {
@@ -276,8 +285,8 @@ impl Known for MemoryLedger {
                 let arrived = tables.known.get(&id).is_none_or(|known| known.departed_at.is_some());
                 if arrived {
                     tables.known.insert(id, KnownId::default());
-                    self.start_clocks_of(tables, id);
                 }
+                self.start_clocks_of(tables, id);
             }
             for (id, known) in &mut tables.known {
                 if !live.contains(*id) && known.departed_at.is_none() {
@@ -321,11 +330,7 @@ impl MemoryLedger {
         if self.without == Some(Safeguard::Reappearance) {
             return;
         }
-        for (_, row) in tables.orphans.iter_mut().filter(|((.., course), _)| *course == id) {
-            anew(row);
-            row.orphan.latched = None;
-            row.seen_run = Uuid::nil();
-        }
+        start_clocks(tables, id);
     }
 }
 
@@ -558,6 +563,7 @@ impl Requests for MemoryLedger {
             }
             if seen_live {
                 tables.known.entry(course).or_default();
+                start_clocks(tables, course);
             }
             let expires_at = waiting.as_ref().map(|(_, lasts)| now + *lasts);
             let (id, state, answer) = (Uuid::now_v7(), RequestState::Open, waiting.and_then(|(answer, _)| answer));

@@ -9,12 +9,14 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::cluster::{Cluster, LOG_BEGINS};
+use super::ledger::start_clocks;
 use super::observer::Told;
 use super::safeguards::Safeguard;
-use super::stage::{INTERVAL, REFERENCES, STORES, Stage};
+use super::stage::{INTERVAL, PERSON, REFERENCES, STORES, Stage};
 use super::world::{Home, State, Who, World};
 use crate::domain::cleanup::{Request, RequestState, Timing};
-use crate::domain::ids::CourseId;
+use crate::domain::ids::{CourseId, IdType};
+use crate::domain::live_set::LiveSet;
 use crate::domain::markers::{Owner, Truths};
 use crate::domain::report::Mode;
 use crate::postgres::IDLE_TIMEOUT;
@@ -215,6 +217,9 @@ impl State {
         // Whoever is live when that is asked was seen live.
         if is_before {
             tables.known.entry(course).or_default();
+            start_clocks(tables, course);
+            let live = LiveSet::from_ids(IdType::Integer, [course]);
+            self.observer.found_live((PERSON, ledger), &live, world.now());
         }
         tables.requests.push((request, None, false));
     }
