@@ -21,7 +21,7 @@ use crate::support::Installation;
 use crate::tables::TABLE;
 use blow::{Blow, Moment};
 use replica::{Replica, Servers};
-use sightings::{Sightings, Watch};
+use sightings::{Holder, Sightings, Watch};
 
 /// How long a confirmation is good, and how long one call may take: what may pass between the loss of a lock and the last delete.
 const CONFIRMATION: Duration = Duration::from_secs(2);
@@ -98,7 +98,7 @@ impl Scene {
     }
 
     /// Waits for the moment at which somebody is struck, and returns who it is.
-    async fn comes_to(&self, moment: Moment) -> Result<&'static str> {
+    async fn comes_to(&self, moment: Moment) -> Result<Holder> {
         let waiting = async {
             loop {
                 let leader = self.watch.leads();
@@ -108,8 +108,8 @@ impl Scene {
                 };
                 if let (true, Some(leader)) = (is_it, leader) {
                     sleep(moment.delay()).await;
-                    if self.watch.leads() == Some(leader) {
-                        return Ok(leader);
+                    if let Some(still) = self.watch.leads().filter(|still| still.name == leader.name) {
+                        return Ok(still);
                     }
                 }
                 sleep(Duration::from_millis(5)).await;
@@ -125,11 +125,11 @@ impl Scene {
         Ok(sqlx::query_scalar(open).fetch_one(&self.installation.stores.postgres).await?)
     }
 
-    /// Waits until the locks are held by somebody, who is none of `not`, later than `since`. Returns how long that took.
-    async fn taken_over(&self, since: Instant, not: Option<&str>) -> Result<Duration> {
+    /// Waits until the locks are held by somebody who is wanted, later than `since`. Returns how long that took.
+    async fn taken_over(&self, since: Instant, is_wanted: impl Fn(Holder) -> bool) -> Result<Duration> {
         let waiting = async {
             loop {
-                if let Some(at) = self.watch.led_after(since, not) {
+                if let Some(at) = self.watch.led_after(since, &is_wanted) {
                     return at.saturating_duration_since(since);
                 }
                 sleep(Duration::from_millis(10)).await;
@@ -138,38 +138,41 @@ impl Scene {
         timeout(PATIENCE, waiting).await.context("nobody takes over")
     }
 
-    /// Strikes whoever works; returns when another one works, or for what strikes nobody alone, anyone.
-    async fn strike(&mut self, blow: Blow, leader: &'static str) -> Result<Duration> {
-        let at = self.replicas.iter().position(|replica| replica.name == leader).context("one of them")?;
+    /// Strikes whoever works, and waits until its work is taken over: by another replica if it cannot work, or else, in other sessions, by
+    /// anyone.
+    async fn strike(&mut self, blow: Blow, leader: Holder) -> Result<Duration> {
+        let at = self.replicas.iter().position(|replica| replica.name == leader.name).context("one of them")?;
         let since = Instant::now();
+        let another = |holder: Holder| holder.name != leader.name;
+        let anew = |holder: Holder| holder != leader;
         match blow {
             Blow::Killed => {
                 self.replicas[at].kill().await?;
-                let took = self.taken_over(since, Some(leader)).await?;
+                let took = self.taken_over(since, another).await?;
                 self.replicas[at].start_again(&self.installation)?;
                 Ok(took)
             }
             Blow::Frozen { longer } => {
                 self.replicas[at].signal(Signal::STOP)?;
-                let took = self.taken_over(since, Some(leader)).await?;
+                let took = self.taken_over(since, another).await?;
                 // Whatever it meant to send is out of date when it wakes.
                 sleep(CONFIRMATION + CALL + longer).await;
-                self.watch.wakes(leader);
+                self.watch.wakes(leader.name);
                 self.replicas[at].signal(Signal::CONT)?;
                 Ok(took)
             }
             Blow::Terminated => {
                 let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1";
-                sqlx::query(end).bind(leader).execute(&self.installation.stores.postgres).await?;
-                self.taken_over(since, Some(leader)).await
+                sqlx::query(end).bind(leader.name).execute(&self.installation.stores.postgres).await?;
+                self.taken_over(since, anew).await
             }
             Blow::CutOff => {
                 self.replicas[at].cut_off();
-                self.taken_over(since, Some(leader)).await
+                self.taken_over(since, anew).await
             }
             Blow::Restarted => {
                 self.servers.postgres.restart().await?;
-                self.taken_over(Instant::now(), None).await
+                self.taken_over(Instant::now(), |_| true).await
             }
         }
     }
@@ -214,7 +217,7 @@ async fn contested(rounds: usize, seed: u64) -> Result<()> {
         scene.leak().await?;
         let leader = scene.comes_to(moment).await.with_context(|| format!("round {number}, before {blow:?}"))?;
         let took = scene.strike(blow, leader).await.with_context(|| format!("round {number}: {blow:?}"))?;
-        println!("{number:>3} {leader:<6} {moment:?}: {blow:?}; taken over after {:.1} s", took.as_secs_f64());
+        println!("{number:>3} {:<6} {moment:?}: {blow:?}; taken over after {:.1} s", leader.name, took.as_secs_f64());
         takeovers.push((blow, took));
     }
     let sightings = scene.ends_well().await?;

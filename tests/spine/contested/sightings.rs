@@ -43,8 +43,16 @@ fn notes(names: &[&str]) -> String {
     )
 }
 
+/// Who holds all locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    pub name: &'static str,
+    /// The process of Postgres that serves the ledger's lock.
+    session: i32,
+}
+
 /// Who held all locks at a moment.
-type Look = (Instant, Option<&'static str>);
+type Look = (Instant, Option<Holder>);
 
 /// Asks who holds the locks, again and again.
 pub struct Watch {
@@ -67,7 +75,11 @@ impl Watch {
                     connection = None;
                     None
                 });
-                let holder = holder.and_then(|holder| names.into_iter().find(|name| *name == holder));
+                let known = |(name, session)| {
+                    let name = names.into_iter().find(|known| *known == name)?;
+                    Some(Holder { name, session })
+                };
+                let holder = holder.and_then(known);
                 seen.lock().unwrap().push((Instant::now(), holder));
                 sleep(LOOK_EVERY).await;
             }
@@ -76,15 +88,15 @@ impl Watch {
     }
 
     /// Who holds the locks now.
-    pub fn leads(&self) -> Option<&'static str> {
+    pub fn leads(&self) -> Option<Holder> {
         self.looks.lock().unwrap().last().and_then(|(_, holder)| *holder)
     }
 
-    /// When somebody, who is none of `not`, was first seen with the locks after `since`.
-    pub fn led_after(&self, since: Instant, not: Option<&str>) -> Option<Instant> {
+    /// When somebody who is wanted was first seen with the locks after `since`.
+    pub fn led_after(&self, since: Instant, is_wanted: impl Fn(Holder) -> bool) -> Option<Instant> {
         let looks = self.looks.lock().unwrap();
         let after = looks.iter().rev().take_while(|(at, _)| *at > since);
-        after.filter(|(_, holder)| holder.is_some() && *holder != not).map(|(at, _)| *at).last()
+        after.filter(|(_, holder)| holder.is_some_and(&is_wanted)).map(|(at, _)| *at).last()
     }
 
     /// One that was frozen goes on now.
@@ -120,16 +132,16 @@ impl Watch {
 }
 
 /// Which role's sessions hold the locks of the ledger and of the liveness source.
-async fn holder(url: &str, connection: &mut Option<PgConnection>) -> Result<Option<String>> {
+async fn holder(url: &str, connection: &mut Option<PgConnection>) -> Result<Option<(String, i32)>> {
     let open = match connection {
         Some(open) => open,
         None => connection.insert(PgConnection::connect(url).await?),
     };
-    let both = "SELECT usename::text FROM pg_locks JOIN pg_stat_activity USING (pid) \
+    let both = "SELECT usename::text, min(pid) FILTER (WHERE objid::bigint = $2[1]) FROM pg_locks JOIN pg_stat_activity USING (pid) \
                 WHERE locktype = 'advisory' AND granted AND classid::bigint = $1 AND objid::bigint = ANY($2) \
                 GROUP BY usename HAVING count(DISTINCT objid) = 2";
     let locks = [AdvisoryLock::Ledger, AdvisoryLock::Liveness].map(|lock| i64::from(lock.object()));
-    Ok(sqlx::query_scalar(both).bind(i64::from(LOCK_CLASS)).bind(locks).fetch_optional(open).await?)
+    Ok(sqlx::query_as(both).bind(i64::from(LOCK_CLASS)).bind(locks).fetch_optional(open).await?)
 }
 
 /// The runs that moved something into a quarantine of files, and when: a rename changes the time of what is renamed.
@@ -185,7 +197,7 @@ impl Sightings {
 
     /// How long before a delete its sender was last seen with the locks, or could have had them; none if it had them.
     fn since_lost(&self, delete: &Delete) -> Option<Duration> {
-        let is_its = |holder: Option<&str>| holder == Some(&*delete.replica);
+        let is_its = |holder: Option<Holder>| holder.is_some_and(|holder| holder.name == delete.replica);
         let mut lost = None;
         for pair in self.looks.windows(2) {
             let ((from, before), (to, after)) = (pair[0], pair[1]);
