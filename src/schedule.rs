@@ -3,7 +3,8 @@
 //! [`due`] decides from the schedule, the last start and the present; [`Ticker`] only wakes whoever
 //! asks it, once a second. The crate that ticks is not trusted with the schedule itself: it takes a
 //! zone as the offset of the moment the job was made, starts each job anew while the last still
-//! runs, and forgets what was missed while the process was down.
+//! runs, and forgets what was missed while the process was down. Nor is it trusted to tick: it goes by the wall clock, which may be
+//! set back, and a job that it repeats ends for good once the process has stood still for longer than the job's interval.
 //!
 //! **Daylight saving.** Ticks are local times of the zone. An expression that names one time of day
 //! (`30 2 * * *`) means one run a day: where the clock jumps over that time, the run comes with the
@@ -29,6 +30,7 @@ use croner::Cron;
 use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
 use crate::domain::inventory::fingerprint;
@@ -166,6 +168,9 @@ pub fn interval(schedule: &Schedule, now: DateTime<Utc>) -> Duration {
     longest.to_std().unwrap_or_default()
 }
 
+/// A tick comes no later than this after the last, whatever the crate reckons.
+const AT_LAST: Duration = Duration::from_secs(2);
+
 /// Wakes its owner once a second, to ask [`due`]. Ticks that nobody awaits count as one.
 pub struct Ticker {
     scheduler: JobScheduler,
@@ -181,7 +186,8 @@ impl Ticker {
         let ticked = Arc::new(Notify::new());
         let scheduler = JobScheduler::new().await?;
         let notify = Arc::clone(&ticked);
-        let job = Job::new_repeated(Duration::from_secs(1), move |_, _| notify.notify_one())?;
+        // One whose next time follows from the present, not from the last time (see above).
+        let job = Job::new("* * * * * *", move |_, _| notify.notify_one())?;
         scheduler.add(job).await?;
         scheduler.start().await?;
         Ok(Self { scheduler, ticked })
@@ -190,7 +196,7 @@ impl Ticker {
     /// Waits for the next tick, or returns at once if one has come since the last call. Dropping
     /// the future loses no tick.
     pub async fn tick(&self) {
-        self.ticked.notified().await;
+        let _ = timeout(AT_LAST, self.ticked.notified()).await;
     }
 
     /// Ends the ticking.
@@ -450,15 +456,24 @@ mod tests {
         let ticker = Ticker::start().await.unwrap();
         let patience = Duration::from_secs(20);
         for _ in 0..2 {
-            tokio::time::timeout(patience, ticker.tick()).await.unwrap();
+            timeout(patience, ticker.ticked.notified()).await.unwrap();
         }
         let ticked = Arc::clone(&ticker.ticked);
         ticker.shutdown().await.unwrap();
         // One tick may have been on its way; two silent seconds are the end.
         let mut ticks = 0;
-        while tokio::time::timeout(Duration::from_secs(2), ticked.notified()).await.is_ok() {
+        while timeout(Duration::from_secs(2), ticked.notified()).await.is_ok() {
             ticks += 1;
             assert!(ticks <= 1, "it goes on");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tick_comes_though_the_crate_reckons_otherwise() {
+        let mut ticker = Ticker::start().await.unwrap();
+        ticker.scheduler.shutdown().await.unwrap();
+        for _ in 0..2 {
+            timeout(10 * AT_LAST, ticker.tick()).await.unwrap();
         }
     }
 }

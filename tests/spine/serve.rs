@@ -1,6 +1,8 @@
 //! `course-gc serve` as a cluster runs it: on schedule, asked by probes, paused, told to end, and killed beside a standby.
 
+use std::fs::OpenOptions;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use sqlx::{Postgres, Transaction};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Child;
+use tokio::time::sleep;
 use tokio::time::timeout;
 
 use crate::support::{Installation, eventually};
@@ -59,18 +62,25 @@ impl Serving {
 
     /// Starts it with further variables of its environment.
     pub fn start_with(installation: &Installation, variables: &[(&str, &str)]) -> Result<Self> {
-        Self::start_as(installation, &["serve"], (&[], variables))
+        Self::start_as(installation, &["serve"], (&[], variables), Stdio::null())
+    }
+
+    /// As [`Self::start_with`]; what it logs is added to a file.
+    pub fn start_logging(installation: &Installation, variables: &[(&str, &str)], log: &Path) -> Result<Self> {
+        let log = OpenOptions::new().create(true).append(true).open(log)?;
+        Self::start_as(installation, &["serve"], (&[], variables), log.into())
     }
 
     /// Starts it without some variables of its environment, and with others.
     pub fn start_without(installation: &Installation, without: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
-        Self::start_as(installation, &["serve"], (without, variables))
+        Self::start_as(installation, &["serve"], (without, variables), Stdio::null())
     }
 
     fn start_as(
         installation: &Installation,
         arguments: &[&str],
         (without, variables): (&[&str], &[(&str, &str)]),
+        log: Stdio,
     ) -> Result<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let mut command = installation.command(arguments);
@@ -79,7 +89,7 @@ impl Serving {
         // One key a batch, so that a sweep of many takes a while.
         command.env("COURSE_GC_STORES_CACHE_BATCH", "1");
         command.envs(variables.iter().copied());
-        Ok(Self { program: command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?, address })
+        Ok(Self { program: command.stdout(Stdio::null()).stderr(log).spawn()?, address })
     }
 
     /// Asks over a connection of its own.
@@ -280,13 +290,33 @@ async fn a_standby_takes_over_from_one_that_was_killed_and_ends_in_order() -> Re
     installation.unlocked().await
 }
 
+/// As in a pod whose node pauses, or that has used up its share of the processor.
+#[tokio::test]
+async fn who_stood_still_goes_on_with_the_schedule_by_itself() -> Result<()> {
+    let world = World::create().await?;
+    let installation = Installation::new(world.addresses(), &each_second()).await?;
+    Campus::plan(CampusSize::default()).seed(&installation.stores).await?;
+    installation.adopt_once().await?;
+    let serving = Serving::start(&installation)?;
+    serving.ready().await?;
+    serving.another_two("clean").await?;
+    serving.signal(Signal::STOP)?;
+    sleep(Duration::from_secs(5)).await;
+    serving.signal(Signal::CONT)?;
+    for _ in 0..3 {
+        serving.another_two("clean").await?;
+    }
+    assert_eq!(serving.end(Signal::TERM).await?.code(), Some(0));
+    Ok(())
+}
+
 #[tokio::test]
 async fn who_serves_without_runs_is_ready_and_begins_none_though_each_second_wants_one() -> Result<()> {
     let world = World::create().await?;
     let installation = Installation::new(world.addresses(), &each_second()).await?;
     Campus::plan(CampusSize::default()).seed(&installation.stores).await?;
     installation.adopt_once().await?;
-    let watching = Serving::start_as(&installation, &["serve", "--without-runs"], (&[], &[]))?;
+    let watching = Serving::start_as(&installation, &["serve", "--without-runs"], (&[], &[]), Stdio::null())?;
     watching.ready().await?;
 
     // Each of these takes long enough for one of its own to be due.

@@ -177,6 +177,20 @@ impl Scene {
         }
     }
 
+    /// So many rounds: something is deleted, and whoever works is struck. What happened, and how long it took until somebody worked.
+    async fn strikes(&mut self, rounds: usize, seed: u64) -> Result<Vec<(Blow, Duration)>> {
+        let mut takeovers = Vec::new();
+        for (number, (blow, moment)) in (1..).zip(blow::all(rounds, seed)) {
+            self.leak().await?;
+            let leader = self.comes_to(moment).await.with_context(|| format!("round {number}, before {blow:?}"))?;
+            let took = self.strike(blow, leader).await.with_context(|| format!("round {number}: {blow:?}"))?;
+            let (name, took_seconds) = (leader.name, took.as_secs_f64());
+            println!("{number:>3} {name:<6} {moment:?}: {blow:?}; taken over after {took_seconds:.1} s");
+            takeovers.push((blow, took));
+        }
+        Ok(takeovers)
+    }
+
     /// Waits until nothing is left of who was deleted, lets everybody end in order, and looks whether all is as it should be.
     async fn ends_well(mut self) -> Result<Sightings> {
         let expected = self.campus.gone(&self.deleted).into_iter().filter(|resource| self.before.contains(resource));
@@ -212,14 +226,11 @@ impl Scene {
 async fn contested(rounds: usize, seed: u64) -> Result<()> {
     println!("{rounds} rounds; again with SEED={seed} ROUNDS={rounds}");
     let mut scene = Scene::set(rounds).await?;
-    let mut takeovers = Vec::new();
-    for (number, (blow, moment)) in (1..).zip(blow::all(rounds, seed)) {
-        scene.leak().await?;
-        let leader = scene.comes_to(moment).await.with_context(|| format!("round {number}, before {blow:?}"))?;
-        let took = scene.strike(blow, leader).await.with_context(|| format!("round {number}: {blow:?}"))?;
-        println!("{number:>3} {:<6} {moment:?}: {blow:?}; taken over after {:.1} s", leader.name, took.as_secs_f64());
-        takeovers.push((blow, took));
+    let takeovers = scene.strikes(rounds, seed).await;
+    if takeovers.is_err() {
+        scene.replicas.iter().for_each(|replica| println!("{}", replica.last_words()));
     }
+    let takeovers = takeovers?;
     let sightings = scene.ends_well().await?;
     // Nobody can exclude that a process is frozen between its last look at the clock and the send (S1).
     let (woken, late): (Vec<_>, Vec<_>) =

@@ -1,5 +1,7 @@
 //! One of the replicas, and the servers behind the proxies that only it uses.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use sandbox::{Behaviour, Postgres, Proxy, Qdrant, Redis};
@@ -8,6 +10,8 @@ use tokio::time::Instant;
 use crate::serve::Serving;
 use crate::support::Installation;
 
+/// How many lines of a log are shown when something went wrong.
+const LAST_LINES: usize = 30;
 /// What the replicas are called; each is a role of its own in Postgres.
 pub const NAMES: [&str; 3] = ["first", "second", "third"];
 
@@ -22,6 +26,8 @@ pub struct Servers {
 pub struct Replica {
     pub name: &'static str,
     serving: Option<Serving>,
+    /// What it logs.
+    log: PathBuf,
     postgres: Proxy,
     redis: Proxy,
     qdrant: Proxy,
@@ -32,6 +38,7 @@ impl Replica {
         let mut replica = Self {
             name,
             serving: None,
+            log: installation.path().with_file_name(format!("{name}.log")),
             postgres: Proxy::before(servers.postgres.port())?,
             redis: Proxy::before(servers.redis.port())?,
             qdrant: Proxy::before(servers.qdrant.port())?,
@@ -52,8 +59,15 @@ impl Replica {
             ("COURSE_GC_STORES_CACHE_URL", &format!("redis://127.0.0.1:{}/0", self.redis.port())),
             ("COURSE_GC_STORES_VECTORS_URL", &format!("http://127.0.0.1:{}", self.qdrant.port())),
         ];
-        self.serving = Some(Serving::start_with(installation, &variables)?);
+        self.serving = Some(Serving::start_logging(installation, &variables, &self.log)?);
         Ok(())
+    }
+
+    /// What it logged last.
+    pub fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        format!("{}:\n{}\n", self.name, lines[lines.len().saturating_sub(LAST_LINES)..].join("\n"))
     }
 
     pub fn signal(&self, signal: Signal) -> Result<()> {
