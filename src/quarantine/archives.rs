@@ -214,15 +214,16 @@ impl Archives {
         self.work((&part.name, bytes), unpack).await
     }
 
-    /// Removes a copy, its header last: what is cut off half way is still listed.
+    /// Removes a copy, its header first: what is cut off half way is a copy no more, and its parts are what was never finished. (A header whose
+    /// parts have gone would stay for good, and fail whoever wants it back, if a course that it names lives again meanwhile.)
     ///
     /// # Errors
     /// If something of it is still there.
     pub async fn remove(&self, archive: &Archive) -> Result<(), QuarantineError> {
+        self.place.remove(&self.name(&archive.store, archive.id, "json")).await?;
         for part in &archive.parts {
             self.place.remove(&part.name).await?;
         }
-        self.place.remove(&self.name(&archive.store, archive.id, "json")).await?;
         let _ = self
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(archive.bytes)));

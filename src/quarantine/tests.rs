@@ -134,6 +134,24 @@ async fn s12_what_was_never_finished_is_no_copy() {
 }
 
 #[tokio::test]
+async fn s12_a_purge_that_is_cut_off_leaves_no_copy_that_cannot_be_read() {
+    let folder = TempDir::new().unwrap();
+    let archives = archives(folder.path(), None, ROOM);
+    let written = write(&archives, 1, &large()).await.unwrap().unwrap();
+    // Nobody can remove its first part, as if the purge ended there.
+    let first = files(folder.path()).into_iter().find(|file| file.to_string_lossy().contains(".000.")).unwrap();
+    std::fs::remove_file(&first).unwrap();
+    std::fs::create_dir(&first).unwrap();
+    std::fs::write(first.join("in the way"), b"").unwrap();
+    archives.remove(&written).await.unwrap_err();
+    assert_eq!(archives.list(&|_| true).await.unwrap().archives, vec![]);
+    std::fs::remove_dir_all(&first).unwrap();
+    let unfinished = archives.list(&|_| true).await.unwrap().unfinished;
+    archives.remove_unfinished(&unfinished, |_| true).await.unwrap();
+    assert_eq!(files(folder.path()), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
 async fn s12_a_full_quarantine_keeps_what_it_has_and_takes_no_more() {
     let folder = TempDir::new().unwrap();
     let small = archives(folder.path(), None, Room { max_bytes: 10 << 20, min_free_percent: 0 });

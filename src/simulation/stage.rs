@@ -250,7 +250,12 @@ impl State {
         let mentions = if self.once_in(8) { vec![CourseId::Integer(self.random.i64(1..COURSES))] } else { Vec::new() };
         let mentions = mentions.into_iter().filter(|id| *id != course).collect();
         let key = format!("{source:?} {course} {}", self.random.u32(..6)).into_bytes();
-        self.shelves[shelf].resources.insert(key, Resource { source, owner: Some(course), mentions });
+        let resource = Resource { source, owner: Some(course), mentions };
+        let resources = &mut self.shelves[shelf].resources;
+        // Whom a path names, it always names.
+        if !REFERENCES[shelf] || !resources.contains_key(&key) {
+            resources.insert(key, resource);
+        }
     }
 
     /// What courses and others leave everywhere.

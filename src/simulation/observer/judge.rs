@@ -93,8 +93,8 @@ impl State {
 }
 
 impl State {
-    /// S12: a part of a finished copy is to go, or its header. It had expired, and everybody whom it names was found dead a moment ago;
-    /// or nothing went of what it holds.
+    /// S12: the header of a finished copy is to go, and with it the copy; or, which is wrong, a part of it before. It had expired, and everybody
+    /// whom it names was found dead a moment ago; or nothing went of what it holds.
     pub fn judge_purge(&mut self, who: Who, name: &str, sent_at: Duration) {
         let Some(contract) = self.observer.contract else { return };
         let batch = name.split_once('.').map_or(name, |(batch, _)| batch);
@@ -104,15 +104,15 @@ impl State {
         let named = header["named"].as_array().unwrap().iter();
         let named = named.map(|id| IdType::Integer.parse(id.as_str().unwrap().as_bytes()).unwrap());
         let pass = self.observer.pass(who);
-        let wrong = if text("expires_at").parse::<DateTime<Utc>>().unwrap() <= pass.started {
-            let is_first = name.contains(".000.");
+        let wrong = if !name.ends_with(".json") {
+            Some("its header is still there".to_owned())
+        } else if text("expires_at").parse::<DateTime<Utc>>().unwrap() <= pass.started {
             let why = |id: &CourseId| match pass.asked.get(id) {
                 None => Some("was never asked about"),
                 Some(asked) if asked.live => Some("was live when asked"),
                 Some(asked) if !asked.asking.lock_held => Some("was asked about without the lock"),
                 Some(asked) if !asked.asking.adopted => Some("was asked about from another truth than was adopted"),
-                // What is begun is brought to its end.
-                Some(asked) if is_first && sent_at.saturating_sub(asked.asking.at) > contract.confirmation => {
+                Some(asked) if sent_at.saturating_sub(asked.asking.at) > contract.confirmation => {
                     Some("was asked about too long ago")
                 }
                 Some(_) => None,
