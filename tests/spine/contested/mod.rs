@@ -1,5 +1,5 @@
 //! S10 with three replicas of `serve`, which are real processes: whichever works is killed, frozen past its lock, robbed of its sessions, cut
-//! off, or loses its database to a restart; at random, again and again.
+//! off, not heard any more, or loses its database to a restart; at random, again and again.
 //!
 //! What each of them sends to the stores is seen there, and who holds the locks is asked of Postgres; none of them is believed.
 
@@ -21,7 +21,7 @@ use crate::support::Installation;
 use crate::tables::TABLE;
 use blow::{Blow, Moment};
 use replica::{Replica, Servers};
-use sightings::{Sightings, Watch};
+use sightings::{Holder, Sightings, Watch};
 
 /// How long a confirmation is good, and how long one call may take: what may pass between the loss of a lock and the last delete.
 const CONFIRMATION: Duration = Duration::from_secs(2);
@@ -30,7 +30,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How many courses are deleted before each blow.
 const DYING: usize = 3;
-/// A blow or its end is waited for so long, on a busy machine: a replica whose run failed pauses for 30 s, and all three may.
+/// A blow, and the end of all, is waited for so long, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The campus, its replicas, and who watches them.
@@ -98,7 +98,7 @@ impl Scene {
     }
 
     /// Waits for the moment at which somebody is struck, and returns who it is.
-    async fn comes_to(&self, moment: Moment) -> Result<&'static str> {
+    async fn comes_to(&self, moment: Moment) -> Result<Holder> {
         let waiting = async {
             loop {
                 let leader = self.watch.leads();
@@ -108,7 +108,7 @@ impl Scene {
                 };
                 if let (true, Some(leader)) = (is_it, leader) {
                     sleep(moment.delay()).await;
-                    if self.watch.leads() == Some(leader) {
+                    if self.watch.leads().as_ref() == Some(&leader) {
                         return Ok(leader);
                     }
                 }
@@ -125,51 +125,57 @@ impl Scene {
         Ok(sqlx::query_scalar(open).fetch_one(&self.installation.stores.postgres).await?)
     }
 
-    /// Waits until the locks are held by somebody, who is none of `not`, later than `since`. Returns how long that took.
-    async fn taken_over(&self, since: Instant, not: Option<&str>) -> Result<Duration> {
+    /// Waits until the locks are held by other sessions than those that were struck at `since`. Returns how long that took.
+    async fn taken_over(&self, since: Instant, (blow, struck): (Blow, &Holder)) -> Result<Duration> {
         let waiting = async {
             loop {
-                if let Some(at) = self.watch.led_after(since, not) {
+                if let Some(at) = self.watch.led_after(since, struck) {
                     return at.saturating_duration_since(since);
                 }
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(PATIENCE, waiting).await.context("nobody takes over")
+        timeout(blow.bound(), waiting).await.context("nobody takes over")
     }
 
-    /// Strikes whoever works; returns when another one works, or for what strikes nobody alone, anyone.
-    async fn strike(&mut self, blow: Blow, leader: &'static str) -> Result<Duration> {
-        let at = self.replicas.iter().position(|replica| replica.name == leader).context("one of them")?;
-        let since = Instant::now();
+    /// Strikes whoever works; returns how long it took until somebody worked: another one, or the same that has made itself new sessions.
+    async fn strike(&mut self, blow: Blow, leader: &Holder) -> Result<Duration> {
+        let at = self.replicas.iter().position(|replica| replica.name == leader.name).context("one of them")?;
+        let (since, struck) = (Instant::now(), (blow, leader));
         match blow {
             Blow::Killed => {
                 self.replicas[at].kill().await?;
-                let took = self.taken_over(since, Some(leader)).await?;
+                let took = self.taken_over(since, struck).await?;
                 self.replicas[at].start_again(&self.installation)?;
                 Ok(took)
             }
             Blow::Frozen { longer } => {
                 self.replicas[at].signal(Signal::STOP)?;
-                let took = self.taken_over(since, Some(leader)).await?;
+                let took = self.taken_over(since, struck).await?;
                 // Whatever it meant to send is out of date when it wakes.
                 sleep(CONFIRMATION + CALL + longer).await;
-                self.watch.wakes(leader);
+                self.watch.wakes(leader.name);
                 self.replicas[at].signal(Signal::CONT)?;
                 Ok(took)
             }
             Blow::Terminated => {
                 let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1";
-                sqlx::query(end).bind(leader).execute(&self.installation.stores.postgres).await?;
-                self.taken_over(since, Some(leader)).await
+                sqlx::query(end).bind(leader.name).execute(&self.installation.stores.postgres).await?;
+                self.taken_over(since, struck).await
             }
             Blow::CutOff => {
                 self.replicas[at].cut_off();
-                self.taken_over(since, Some(leader)).await
+                self.taken_over(since, struck).await
+            }
+            Blow::Unheard => {
+                self.replicas[at].unheard();
+                let took = self.taken_over(since, struck).await;
+                self.replicas[at].heard_again();
+                took
             }
             Blow::Restarted => {
                 self.servers.postgres.restart().await?;
-                self.taken_over(Instant::now(), None).await
+                self.taken_over(Instant::now(), struck).await
             }
         }
     }
@@ -213,8 +219,8 @@ async fn contested(rounds: usize, seed: u64) -> Result<()> {
     for (number, (blow, moment)) in (1..).zip(blow::all(rounds, seed)) {
         scene.leak().await?;
         let leader = scene.comes_to(moment).await.with_context(|| format!("round {number}, before {blow:?}"))?;
-        let took = scene.strike(blow, leader).await.with_context(|| format!("round {number}: {blow:?}"))?;
-        println!("{number:>3} {leader:<6} {moment:?}: {blow:?}; taken over after {:.1} s", took.as_secs_f64());
+        let took = scene.strike(blow, &leader).await.with_context(|| format!("round {number}: {blow:?}"))?;
+        println!("{number:>3} {:<6} {moment:?}: {blow:?}; taken over after {:.1} s", leader.name, took.as_secs_f64());
         takeovers.push((blow, took));
     }
     let sightings = scene.ends_well().await?;
@@ -235,9 +241,8 @@ fn number<T: std::str::FromStr>(variable: &str, default: T) -> T {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Each blow twice.
+/// Each blow once or twice; `make deep ONLY=contested` strikes a hundred times.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "of `make deep`, until it is known why nobody took over within two minutes on a machine that did much else"]
 async fn s10_whoever_loses_the_lock_deletes_no_more_and_another_goes_on() -> Result<()> {
     contested(number("ROUNDS", 10), number("SEED", 1)).await
 }
