@@ -105,7 +105,7 @@ pub fn summary(takeovers: &[(Blow, Duration)]) -> String {
     let mut table = format!("{:<18}  {:>5}  {:>6}  {:>6}", "blow", "times", "median", "most");
     for (kind, mut took) in kinds {
         took.sort();
-        let (median, most) = (took[took.len() / 2].as_secs_f64(), took[took.len() - 1].as_secs_f64());
+        let (median, most) = (took[(took.len() - 1) / 2].as_secs_f64(), took[took.len() - 1].as_secs_f64());
         table.push_str(&format!("\n{kind:<18}  {:>5}  {median:>4.1} s  {most:>4.1} s", took.len()));
     }
     table
