@@ -11,7 +11,8 @@
 //! refused, and the old one goes on.
 //!
 //! Nothing is retried inside a run; the next due one does. A run that fails before it could note its start would be due
-//! again at once, so a pause comes in between.
+//! again at once, so a pause comes in between, which grows with each one that fails. A run whose process died is begun again by whoever notices,
+//! whenever the next one is due; but what was cut off twice waits for that, since it may be the run itself that kills.
 
 mod next;
 
@@ -37,7 +38,7 @@ use crate::errors::chain;
 use crate::http::api::Api;
 use crate::http::tls::Certificate;
 use crate::http::{self, Board, Health, Site, Switch, Unwell};
-use crate::ledger::LedgerError;
+use crate::ledger::{LastRun, LedgerError};
 use crate::reconcile::{Collector, RunError, reconcile};
 use crate::schedule::{Due, Ticker, due};
 use crate::telemetry::events;
@@ -240,8 +241,10 @@ struct Seen {
     last_start: Option<DateTime<Utc>>,
     /// What time it is there.
     now: DateTime<Utc>,
-    /// The delete path wants a run.
+    /// The delete path wants a run, or the last one was cut off.
     wanted: bool,
+    /// Another collector is in the middle of a run.
+    others_work: bool,
     /// How things stand. That it cannot be measured is no reason not to work.
     standing: Result<Standing, LedgerError>,
 }
@@ -403,10 +406,10 @@ impl Activator {
         let up = seen.is_ok();
         let changed = self.ledger_up.replace(up) != Some(up);
         match seen {
-            Ok(Seen { last_start, now, wanted, standing }) => {
+            Ok(Seen { last_start, now, wanted, others_work, standing }) => {
                 // Taken after the answer, so that what is added since never runs ahead of the database.
                 let (looked_at, wanted) = (self.now(), wanted || self.bell.wants_a_run());
-                self.known.view = Some(View { last_start, wanted, database_time: now, looked_at });
+                self.known.view = Some(View { last_start, wanted, others_work, database_time: now, looked_at });
                 match standing {
                     Ok(standing) => self.tell(standing),
                     Err(error) => events::not_told(&error),
@@ -485,7 +488,7 @@ impl Activator {
 /// If the ledger does not answer.
 pub async fn due_now(collector: &Collector) -> Result<Due, LedgerError> {
     collector.ledger.check_version().await?;
-    let (last_start, now, wanted) = wants(collector).await?;
+    let Wants { last_start, now, wanted, .. } = wants(collector).await?;
     Ok(if wanted { Due::Now } else { due(&collector.schedule, last_start, now) })
 }
 
@@ -494,15 +497,29 @@ async fn look(collector: &Collector, known: Option<Uuid>) -> Result<Seen, Ledger
     collector.ledger.check_version().await?;
     let standing = collector.ledger.standing(&collector.limits.graces, known).await;
     // After it, so that the time is as fresh as can be.
-    let (last_start, now, wanted) = wants(collector).await?;
-    Ok(Seen { last_start, now, wanted, standing })
+    let Wants { last_start, now, wanted, others_work } = wants(collector).await?;
+    Ok(Seen { last_start, now, wanted, others_work, standing })
 }
 
-/// When the last run started, what time it is, both in the database's time, and whether a run is wanted before the next is due.
-async fn wants(collector: &Collector) -> Result<(Option<DateTime<Utc>>, DateTime<Utc>, bool), LedgerError> {
+/// What [`wants`] answers. Times are the database's.
+struct Wants {
+    /// When the last run started.
+    last_start: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+    /// A run is wanted before the next one is due.
+    wanted: bool,
+    /// Another collector is in the middle of a run.
+    others_work: bool,
+}
+
+/// When the last run started, and whether a run is wanted before the next is due.
+async fn wants(collector: &Collector) -> Result<Wants, LedgerError> {
+    let last_run = collector.ledger.last_run().await?;
     let (last_start, now) = collector.ledger.last_start().await?;
     let seldom = last_start.is_none_or(|last| now - last >= SELDOM);
-    Ok((last_start, now, cleanup::is_wanted(collector, seldom).await?))
+    let was_cut_off = last_run == LastRun::CutOff { again: false };
+    let wanted = was_cut_off || cleanup::is_wanted(collector, seldom).await?;
+    Ok(Wants { last_start, now, wanted, others_work: last_run == LastRun::AtWork })
 }
 
 #[cfg(test)]

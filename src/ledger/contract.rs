@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{AskedAgain, BatchOutcome, Intent, Interrupted, Ledger, LedgerError, Move, NewRequest, Place};
+use super::{AskedAgain, BatchOutcome, Intent, Interrupted, LastRun, Ledger, LedgerError, Move, NewRequest, Place};
 use crate::domain::breakers::Recent;
 use crate::domain::cleanup::{Cleanup, RequestState, Timing};
 use crate::domain::diff::{Orphan, OrphanKey};
@@ -26,6 +26,7 @@ pub(crate) async fn keeps(ledger: &dyn Ledger) {
     let suite = Suite { ledger, sources: vec!["first".to_owned(), "second".to_owned()] };
     ledger.check_version().await.unwrap();
     suite.runs_are_noted_and_the_latest_one_writes().await;
+    suite.s10_a_run_without_an_end_was_cut_off_once_nobody_holds_the_lock().await;
     suite.ids_are_known_once_they_were_seen().await;
     suite.whose_a_course_is_outlives_it().await;
     suite.clocks_gain_when_a_run_finishes().await;
@@ -109,6 +110,22 @@ impl Suite<'_> {
         assert!(matches!(refused, Err(LedgerError::Superseded)), "S10: {refused:?}");
         self.ledger.fail(first, "it stood still").await.unwrap();
         assert!(self.ledger.known_among(&ids(&[1])).await.unwrap().all.is_empty());
+    }
+
+    async fn s10_a_run_without_an_end_was_cut_off_once_nobody_holds_the_lock(&self) {
+        assert_eq!(self.ledger.last_run().await.unwrap(), LastRun::Ended);
+        let lock = self.ledger.lock().await.unwrap();
+        let (first, _) = self.begin(Mode::Run).await;
+        assert_eq!(self.ledger.last_run().await.unwrap(), LastRun::AtWork);
+        lock.release().await;
+        assert_eq!(self.ledger.last_run().await.unwrap(), LastRun::CutOff { again: false });
+        self.begin(Mode::Plan).await;
+        assert_eq!(self.ledger.last_run().await.unwrap(), LastRun::CutOff { again: false }, "a plan is no run");
+        let (second, started_at) = self.begin(Mode::Run).await;
+        assert_eq!(self.ledger.last_run().await.unwrap(), LastRun::CutOff { again: true });
+        self.finish(second, started_at, false).await;
+        assert_eq!(self.ledger.last_run().await.unwrap(), LastRun::Ended);
+        self.ledger.fail(first, "it was cut off").await.unwrap();
     }
 
     async fn ids_are_known_once_they_were_seen(&self) {

@@ -47,7 +47,7 @@ pub use organizations::Organizations;
 pub use orphans::{Orphans, Place};
 pub use pauses::{Pause, Pauses};
 pub use requests::{NewRequest, Requests};
-pub use runs::{RunSummary, Runs};
+pub use runs::{LastRun, RunSummary, Runs};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 

@@ -32,6 +32,20 @@ pub struct RunSummary {
     pub report: Option<serde_json::Value>,
 }
 
+/// What became of the last run (no plan).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastRun {
+    /// It wrote its end, or there is none.
+    Ended,
+    /// It has no end, and somebody holds the ledger's lock.
+    AtWork,
+    /// It has no end, and nobody works on it any more.
+    CutOff {
+        /// The one before it has none either.
+        again: bool,
+    },
+}
+
 /// Runs, and the sizes of the live sets.
 #[async_trait]
 pub trait Runs: Send + Sync {
@@ -80,6 +94,12 @@ pub trait Runs: Send + Sync {
     /// # Errors
     /// If the ledger does not answer.
     async fn last_start(&self) -> Result<(Option<DateTime<Utc>>, DateTime<Utc>), LedgerError>;
+
+    /// What became of the last run.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    async fn last_run(&self) -> Result<LastRun, LedgerError>;
 }
 
 #[async_trait]
@@ -224,6 +244,36 @@ impl Runs for PostgresLedger {
         let row = self.call("reading when the last run started", select).await?;
         let read = || Ok((row.try_get("last")?, row.try_get("now")?));
         read().map_err(|error| self.postgres.failed("reading when the last run started", error).into())
+    }
+
+    async fn last_run(&self) -> Result<LastRun, LedgerError> {
+        const ACTION: &str = "reading what became of the last run";
+        // A run takes the lock before it notes its start, and lets go of it after its end is noted.
+        let select = sqlx::query(
+            "SELECT ARRAY(SELECT finished_at IS NULL FROM course_gc.runs WHERE mode = 'run' \
+                 ORDER BY ordinal DESC LIMIT 2) AS open, \
+             EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid::bigint = $1 \
+                 AND objid::bigint = $2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) \
+                 AS locked",
+        )
+        .bind(i64::from(LOCK_CLASS))
+        .bind(i64::from(AdvisoryLock::Ledger.object()))
+        .fetch_one(&self.pool);
+        let row = self.call(ACTION, select).await?;
+        let read = || Ok((row.try_get::<Vec<bool>, _>("open")?, row.try_get::<bool, _>("locked")?));
+        let (open, locked) = read().map_err(|error| self.postgres.failed(ACTION, error))?;
+        Ok(LastRun::of(&open, locked))
+    }
+}
+
+impl LastRun {
+    /// By whether each of the last runs has no end, the latest first, and whether somebody holds the ledger's lock.
+    pub(crate) fn of(open: &[bool], locked: bool) -> Self {
+        match open {
+            [true, ..] if locked => Self::AtWork,
+            [true, before @ ..] => Self::CutOff { again: before.first() == Some(&true) },
+            _ => Self::Ended,
+        }
     }
 }
 

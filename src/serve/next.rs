@@ -8,29 +8,29 @@ use crate::schedule::{Due, Schedule, due};
 
 /// How old a look at the ledger may become.
 pub const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// The same while another collector works, from whom this one may have to take over.
+const LOOK_AFTER_OTHERS: Duration = Duration::from_secs(5);
 /// After a look that failed.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// A look is fresh enough to start a run by; between two looks another collector may have started one.
 const FRESH: Duration = Duration::from_secs(2);
 /// After a run that another collector's lock kept from beginning.
 pub const PAUSE_LOCKED: Duration = Duration::from_secs(5);
-/// After the first run that failed, and at most after any.
-const PAUSE_FAILED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-
-/// How long nothing is tried after so many runs in a row that failed: they may not have come as far as noting their start, and the next would be due
-/// at once. Twice as long each time: who lost its sessions once is soon back among those who stand by, and what stays broken is seldom asked.
-pub fn pause_failed(in_a_row: u32) -> Duration {
-    let (first, most) = PAUSE_FAILED;
-    2_u32.checked_pow(in_a_row.saturating_sub(1)).map_or(most, |times| first.saturating_mul(times).min(most))
-}
+/// After a run that failed: it may not have come as far as noting its start, and would be due at once. Short at first, since what it failed of,
+/// such as a database that was started anew, is often over by then, and all replicas may have failed of it.
+const PAUSE_FAILED: Duration = Duration::from_secs(2);
+/// After one of many that failed in a row.
+const PAUSE_FAILED_AGAIN: Duration = Duration::from_secs(30);
 
 /// What a look at the ledger showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct View {
     /// When the last run started, by whoever did it, in the database's time.
     pub last_start: Option<DateTime<Utc>>,
-    /// The delete path wants a run before the next one is due.
+    /// The delete path wants a run before the next one is due, or the last one was cut off.
     pub wanted: bool,
+    /// Another collector was in the middle of a run.
+    pub others_work: bool,
     /// What time it was in the database.
     pub database_time: DateTime<Utc>,
     /// When that was, since boot.
@@ -78,6 +78,12 @@ pub enum Step {
     Run,
 }
 
+/// How long to pause after a run that failed, if so many have failed in a row.
+pub fn pause_failed(in_a_row: u32) -> Duration {
+    let doublings = in_a_row.saturating_sub(1).min(8);
+    (PAUSE_FAILED * 2_u32.pow(doublings)).min(PAUSE_FAILED_AGAIN)
+}
+
 /// Decides what to do at `now`, when nothing is under way.
 pub fn next(schedule: &Schedule, known: &Known, now: Duration) -> Step {
     let Some(view) = known.view else {
@@ -85,9 +91,10 @@ pub fn next(schedule: &Schedule, known: &Known, now: Duration) -> Step {
     };
     let is_due = view.wanted || due(schedule, view.last_start, view.database_time(now)) == Due::Now;
     let due = is_due && now >= known.run_after;
+    let look_every = if view.others_work { LOOK_AFTER_OTHERS } else { LOOK_EVERY };
     match view.age(now) {
         age if due && age <= FRESH => Step::Run,
-        age if due || age >= LOOK_EVERY => Step::Look,
+        age if due || age >= look_every => Step::Look,
         _ => Step::Wait,
     }
 }
@@ -112,8 +119,13 @@ mod tests {
 
     /// A look at 12:14:50 in the database that showed a start at `last_start`.
     fn known(last_start: Option<&str>) -> Known {
-        let view =
-            View { last_start: last_start.map(at), wanted: false, database_time: at("12:14:50"), looked_at: LOOKED };
+        let view = View {
+            last_start: last_start.map(at),
+            wanted: false,
+            others_work: false,
+            database_time: at("12:14:50"),
+            looked_at: LOOKED,
+        };
         Known { view: Some(view), ..Known::default() }
     }
 
@@ -170,8 +182,16 @@ mod tests {
     }
 
     #[test]
+    fn s10_whoever_stands_by_looks_more_often_while_another_works() {
+        let known = known(Some("12:15:00"));
+        let standing_by = Known { view: known.view.map(|view| View { others_work: true, ..view }), ..known };
+        assert_eq!(next(&schedule(), &standing_by, LOOKED + LOOK_AFTER_OTHERS - SECOND), Step::Wait);
+        assert_eq!(next(&schedule(), &standing_by, LOOKED + LOOK_AFTER_OTHERS), Step::Look);
+    }
+
+    #[test]
     fn after_a_run_that_failed_it_pauses_though_it_is_due() {
-        let pause = pause_failed(u32::MAX);
+        let pause = pause_failed(9);
         let known = Known { run_after: LOOKED + pause, ..known(None) };
         assert_eq!(next(&schedule(), &known, LOOKED), Step::Wait);
         assert_eq!(next(&schedule(), &known, LOOKED + pause - SECOND), Step::Look, "only the look is old");
@@ -182,9 +202,9 @@ mod tests {
     }
 
     #[test]
-    fn each_failure_in_a_row_is_followed_by_a_longer_pause_up_to_a_bound() {
-        let pauses = [1, 2, 3, 5, 6, 32, 33, u32::MAX].map(pause_failed);
-        assert_eq!(pauses, [1, 2, 4, 16, 30, 30, 30, 30].map(Duration::from_secs));
+    fn the_pause_grows_with_each_failure_in_a_row() {
+        let seconds = [0, 1, 2, 3, 4, 5, 6, u32::MAX].map(|in_a_row| pause_failed(in_a_row).as_secs());
+        assert_eq!(seconds, [2, 2, 4, 8, 16, 30, 30, 30]);
     }
 
     #[test]

@@ -330,6 +330,33 @@ async fn s10_a_second_stands_by_and_takes_over_when_the_first_is_gone() {
 }
 
 #[tokio::test]
+async fn s10_a_run_whose_process_died_is_begun_again_by_a_standby_though_none_is_due_and_one_that_dies_again_is_not() {
+    let database = campus().await;
+    ledger(&database).migrate().await.unwrap();
+    let first = Serving::start(&database, YEARLY).await;
+    first.until_it_runs().await;
+    let second = Serving::start(&database, YEARLY).await;
+    first.task.abort();
+    // On a machine that does much else: not in the next year.
+    timeout(Duration::from_secs(20), second.until_it_runs()).await.expect("it takes over");
+    second.task.abort();
+    let free = async {
+        loop {
+            match ledger(&database).lock().await {
+                Ok(lock) => return lock.release().await,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    timeout(PATIENCE, free).await.unwrap();
+    let third = Serving::start(&database, YEARLY).await;
+    third.until_metric("course_gc_ledger_up", 1.0).await;
+    timeout(Duration::from_secs(2), third.until_it_runs()).await.expect_err("nothing is due");
+    assert_eq!(ledger(&database).latest(10, false).await.unwrap().len(), 2, "it may be the run itself that kills");
+    third.end().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_run_under_way_is_stopped_in_order() {
     let database = campus().await;
     ledger(&database).migrate().await.unwrap();

@@ -23,8 +23,8 @@ use crate::domain::report::{Mode, RunReport};
 use crate::domain::standing::Standing;
 use crate::ledger::{
     AskedAgain, Authorisations, Authorised, BatchOutcome, Exemptions, GOOD_FOR, Graves, Intent as Meant, Intents,
-    Interrupted, Known, KnownIds, Ledger, LedgerError, NewRequest, OpenIntent, Organizations, Orphans, Pause, Pauses,
-    Place, Requests, Runs,
+    Interrupted, Known, KnownIds, LastRun, Ledger, LedgerError, NewRequest, OpenIntent, Organizations, Orphans, Pause,
+    Pauses, Place, Requests, Runs,
 };
 use crate::postgres::{AdvisoryLock, Lock};
 
@@ -269,6 +269,17 @@ impl Runs for MemoryLedger {
         let now = self.now();
         let runs = |run: &&Run| run.mode == Mode::Run;
         self.read(|tables| (tables.runs.iter().filter(runs).map(|run| run.started_at).max(), now)).await
+    }
+
+    async fn last_run(&self) -> Result<LastRun, LedgerError> {
+        let cluster = self.cluster;
+        self.call(|state| {
+            let server = &state.clusters[cluster];
+            let runs = server.ledger.runs.iter().rev().filter(|run| run.mode == Mode::Run);
+            let open: Vec<bool> = runs.map(|run| !run.ended).collect();
+            LastRun::of(&open, server.locks.contains_key(&(AdvisoryLock::Ledger as u8)))
+        })
+        .await
     }
 }
 

@@ -24,7 +24,7 @@ use crate::domain::report::{Mode, RunReport};
 use crate::domain::standing::Standing;
 use crate::ledger::{
     AcceptedSize, Adoption, Adoptions, Approval, Approvals, AskedAgain, Authorisations, Authorised, BatchOutcome,
-    Exemptions, Graves, Intent, Intents, Interrupted, Known, KnownIds, Ledger, LedgerError, Move, NewRequest,
+    Exemptions, Graves, Intent, Intents, Interrupted, Known, KnownIds, LastRun, Ledger, LedgerError, Move, NewRequest,
     OpenIntent, Organizations, Orphans, Pause, Pauses, Place, Requests, Runs,
 };
 use crate::postgres::{Lock, PostgresError};
@@ -143,6 +143,7 @@ measured! {
         fail(run: Uuid, error: &str) -> ();
         forget_old() -> ();
         last_start() -> (Option<DateTime<Utc>>, DateTime<Utc>);
+        last_run() -> LastRun;
     }
 }
 

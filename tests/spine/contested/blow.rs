@@ -1,6 +1,12 @@
 //! What happens to whoever works, and when.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use super::LOCK_TIMEOUT;
+
+/// How many seconds are "within seconds", on a machine that does much else.
+const SECONDS: Duration = Duration::from_secs(30);
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +22,8 @@ pub enum Blow {
     Terminated,
     /// Its connections to Postgres are cut.
     CutOff,
+    /// Nothing that it and Postgres send each other arrives, and no connection ends, until another works.
+    Unheard,
     /// Postgres is restarted, for all of them.
     Restarted,
 }
@@ -35,6 +43,29 @@ pub enum Moment {
     },
 }
 
+impl Blow {
+    /// What it is called in the table.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Killed => "killed",
+            Self::Frozen { .. } => "frozen",
+            Self::Terminated => "sessions ended",
+            Self::CutOff => "cut off",
+            Self::Unheard => "unheard",
+            Self::Restarted => "Postgres restarted",
+        }
+    }
+
+    /// The longest that it may take until somebody works: seconds where the server sees that a session has ended, and the lock's timeout more
+    /// where it must find out.
+    pub fn bound(self) -> Duration {
+        match self {
+            Self::Killed | Self::Terminated | Self::CutOff | Self::Restarted => SECONDS,
+            Self::Frozen { .. } | Self::Unheard => LOCK_TIMEOUT + SECONDS,
+        }
+    }
+}
+
 impl Moment {
     /// How long is waited.
     pub fn delay(self) -> Duration {
@@ -49,7 +80,8 @@ pub fn all(rounds: usize, seed: u64) -> Vec<(Blow, Moment)> {
     let mut all = Vec::new();
     while all.len() < rounds {
         let longer = Duration::from_millis(random.u64(100..2000));
-        let mut deck = [Blow::Killed, Blow::Frozen { longer }, Blow::Terminated, Blow::CutOff, Blow::Restarted];
+        let mut deck =
+            [Blow::Killed, Blow::Frozen { longer }, Blow::Terminated, Blow::CutOff, Blow::Unheard, Blow::Restarted];
         random.shuffle(&mut deck);
         all.extend(deck.map(|blow| (blow, moment(&mut random))));
     }
@@ -64,18 +96,17 @@ fn moment(random: &mut fastrand::Rng) -> Moment {
     }
 }
 
-/// How long it took until another worked, by what happened.
+/// How long it took until somebody worked, by what happened: a table.
 pub fn summary(takeovers: &[(Blow, Duration)]) -> String {
-    let kinds = ["Killed", "Frozen", "Terminated", "CutOff", "Restarted"];
-    let lines = kinds.map(|kind| {
-        let mut took: Vec<f64> = takeovers
-            .iter()
-            .filter(|(blow, _)| format!("{blow:?}").starts_with(kind))
-            .map(|(_, took)| took.as_secs_f64())
-            .collect();
-        took.sort_by(f64::total_cmp);
-        let (median, most) = (took.get(took.len() / 2).unwrap_or(&0.0), took.last().unwrap_or(&0.0));
-        format!("{kind}: {} times, taken over after {median:.1} s (median), {most:.1} s (most)", took.len())
-    });
-    lines.join("\n")
+    let mut kinds: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
+    for (blow, took) in takeovers {
+        kinds.entry(blow.kind()).or_default().push(*took);
+    }
+    let mut table = format!("{:<18}  {:>5}  {:>6}  {:>6}", "blow", "times", "median", "most");
+    for (kind, mut took) in kinds {
+        took.sort();
+        let (median, most) = (took[(took.len() - 1) / 2].as_secs_f64(), took[took.len() - 1].as_secs_f64());
+        table.push_str(&format!("\n{kind:<18}  {:>5}  {median:>4.1} s  {most:>4.1} s", took.len()));
+    }
+    table
 }

@@ -91,6 +91,16 @@ impl Replica {
         self.postgres.switch(Behaviour::Drop);
     }
 
+    /// Nothing passes between it and Postgres any more, though its connections stay open.
+    pub fn unheard(&self) {
+        self.postgres.switch(Behaviour::Silent);
+    }
+
+    /// It may make new connections; those that nothing passed end.
+    pub fn heard_again(&self) {
+        self.postgres.switch(Behaviour::Pass);
+    }
+
     /// When it sent deletes, by store.
     pub fn deletes(&self) -> impl Iterator<Item = (&'static str, Instant)> {
         let keys = self.redis.noted().into_iter().map(|at| ("cache", at));

@@ -44,14 +44,15 @@ fn notes(names: &[&str]) -> String {
 }
 
 /// Who holds all locks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
+    /// Which replica.
     pub name: &'static str,
-    /// The process of Postgres that serves the ledger's lock.
-    session: i32,
+    /// Its server processes: another time it has others.
+    sessions: Vec<i32>,
 }
 
-/// Who held all locks at a moment.
+/// Who held them at a moment.
 type Look = (Instant, Option<Holder>);
 
 /// Asks who holds the locks, again and again.
@@ -69,17 +70,12 @@ impl Watch {
         let looking = tokio::spawn(async move {
             let mut connection = None;
             loop {
-                let holder = timeout(BLIND, holder(&url, &mut connection)).await;
+                let holder = timeout(BLIND, holder(&url, names, &mut connection)).await;
                 let holder = holder.unwrap_or_else(|late| Err(late.into())).unwrap_or_else(|_| {
                     // Where nobody answers, nobody holds a lock.
                     connection = None;
                     None
                 });
-                let known = |(name, session)| {
-                    let name = names.into_iter().find(|known| *known == name)?;
-                    Some(Holder { name, session })
-                };
-                let holder = holder.and_then(known);
                 seen.lock().unwrap().push((Instant::now(), holder));
                 sleep(LOOK_EVERY).await;
             }
@@ -89,14 +85,14 @@ impl Watch {
 
     /// Who holds the locks now.
     pub fn leads(&self) -> Option<Holder> {
-        self.looks.lock().unwrap().last().and_then(|(_, holder)| *holder)
+        self.looks.lock().unwrap().last().and_then(|(_, holder)| holder.clone())
     }
 
-    /// When somebody who is wanted was first seen with the locks after `since`.
-    pub fn led_after(&self, since: Instant, is_wanted: impl Fn(Holder) -> bool) -> Option<Instant> {
+    /// When anybody was first seen with the locks after `since` in sessions that are not `struck`: another one, or the same that came back.
+    pub fn led_after(&self, since: Instant, struck: &Holder) -> Option<Instant> {
         let looks = self.looks.lock().unwrap();
         let after = looks.iter().rev().take_while(|(at, _)| *at > since);
-        after.filter(|(_, holder)| holder.is_some_and(&is_wanted)).map(|(at, _)| *at).last()
+        after.filter(|(_, holder)| holder.as_ref().is_some_and(|holder| holder != struck)).map(|(at, _)| *at).last()
     }
 
     /// One that was frozen goes on now.
@@ -131,17 +127,22 @@ impl Watch {
     }
 }
 
-/// Which role's sessions hold the locks of the ledger and of the liveness source.
-async fn holder(url: &str, connection: &mut Option<PgConnection>) -> Result<Option<(String, i32)>> {
+/// Whose sessions hold the locks of the ledger and of the liveness source.
+async fn holder(url: &str, names: [&'static str; 3], connection: &mut Option<PgConnection>) -> Result<Option<Holder>> {
     let open = match connection {
         Some(open) => open,
         None => connection.insert(PgConnection::connect(url).await?),
     };
-    let both = "SELECT usename::text, min(pid) FILTER (WHERE objid::bigint = $2[1]) FROM pg_locks JOIN pg_stat_activity USING (pid) \
+    let both = "SELECT usename::text, array_agg(pid ORDER BY pid) FROM pg_locks JOIN pg_stat_activity USING (pid) \
                 WHERE locktype = 'advisory' AND granted AND classid::bigint = $1 AND objid::bigint = ANY($2) \
                 GROUP BY usename HAVING count(DISTINCT objid) = 2";
     let locks = [AdvisoryLock::Ledger, AdvisoryLock::Liveness].map(|lock| i64::from(lock.object()));
-    Ok(sqlx::query_as(both).bind(i64::from(LOCK_CLASS)).bind(locks).fetch_optional(open).await?)
+    let both = sqlx::query_as::<_, (String, Vec<i32>)>(both).bind(i64::from(LOCK_CLASS)).bind(locks);
+    let found = both.fetch_optional(open).await?;
+    Ok(found.and_then(|(holder, sessions)| {
+        let name = names.into_iter().find(|name| *name == holder)?;
+        Some(Holder { name, sessions })
+    }))
 }
 
 /// The runs that moved something into a quarantine of files, and when: a rename changes the time of what is renamed.
@@ -197,15 +198,15 @@ impl Sightings {
 
     /// How long before a delete its sender was last seen with the locks, or could have had them; none if it had them.
     fn since_lost(&self, delete: &Delete) -> Option<Duration> {
-        let is_its = |holder: Option<Holder>| holder.is_some_and(|holder| holder.name == delete.replica);
+        let is_its = |holder: &Option<Holder>| holder.as_ref().is_some_and(|holder| holder.name == delete.replica);
         let mut lost = None;
         for pair in self.looks.windows(2) {
-            let ((from, before), (to, after)) = (pair[0], pair[1]);
-            if from > delete.at {
+            let ((from, before), (to, after)) = (&pair[0], &pair[1]);
+            if *from > delete.at {
                 break;
             }
-            if is_its(before) || is_its(after) || to - from > BLIND {
-                lost = Some(to);
+            if is_its(before) || is_its(after) || *to - *from > BLIND {
+                lost = Some(*to);
             }
         }
         // Who was never seen with them has been without since the first look.
