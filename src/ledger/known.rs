@@ -54,8 +54,9 @@ pub trait Known: Send + Sync {
 #[async_trait]
 impl Known for PostgresLedger {
     async fn learn(&self, run: Uuid, live: &LiveSet, across_break: bool) -> Result<(), LedgerError> {
-        let mut transaction = self.fenced("learning live ids", run).await?;
+        // Only runs learn: what is compared is still so if none has begun since.
         let (arrived, departed) = self.compare(live).await?;
+        let mut transaction = self.fenced("learning live ids", run).await?;
         let mut arrived = arrived.map(|id| id.to_string()).peekable();
         while arrived.peek().is_some() {
             let page: Vec<String> = arrived.by_ref().take(PAGE).collect();

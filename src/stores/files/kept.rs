@@ -381,16 +381,16 @@ fn make_again(root: &Dir, names: &[&[u8]], were: &[Above]) -> Result<Dir, Fault>
 
 /// Removes a copy for good; false if it is too late to begin with that.
 pub(super) fn purge(place: &Place, copy: &PlacedCopy, pulse: &Pulse) -> Result<bool, Fault> {
+    // It had to wait for its turn. What takes longer than a confirmation is good for, begins while it is.
+    if !pulse.may_begin()? {
+        return Ok(false);
+    }
     if let Some((batch, entry)) = entry_of(place, copy)? {
         // Asked of all of it before any of it goes.
         let measured = tree::measure(&batch, &entry, place.id_type, pulse)?;
         if let Some(mount) = measured.and_then(|measured| measured.mount) {
             let mount = mount.escape_ascii().to_string();
             return Err(unreadable(&copy.key, &format!("stays: something is mounted at `{mount}` in it")));
-        }
-        // It had to wait for its turn, and for the look.
-        if !pulse.may_begin()? {
-            return Ok(false);
         }
         tree::remove(&batch, &entry, pulse, || ())?;
     }
