@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error_span};
 use uuid::Uuid;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Deadline};
 use crate::domain::evidence::Evidence;
 use crate::domain::gates::decide;
 use crate::domain::holds::HeldOrphan;
@@ -80,6 +80,11 @@ impl Collector {
     /// The stores alone.
     pub fn stores(&self) -> Vec<&dyn Store> {
         self.stores.iter().map(|managed| managed.store.as_ref()).collect()
+    }
+
+    /// Until when the answer to a question that is asked now is good (S2).
+    pub(crate) fn good_from_now(&self) -> Deadline {
+        Deadline::new(self.clock.since_boot().saturating_add(self.confirmation), Arc::clone(&self.clock))
     }
 
     /// The orphans that wait for a person's approval, in the sources that are configured and from which they may go.

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use sqlx::postgres::PgConnection;
-use sqlx::{PgExecutor, Row};
+use sqlx::{Connection, PgExecutor, Row};
 use uuid::Uuid;
 
 use super::{LedgerError, PostgresLedger};
@@ -55,8 +54,9 @@ pub trait Known: Send + Sync {
 #[async_trait]
 impl Known for PostgresLedger {
     async fn learn(&self, run: Uuid, live: &LiveSet, across_break: bool) -> Result<(), LedgerError> {
+        // Only runs learn: what is compared is still so if none has begun since.
+        let (arrived, departed) = self.compare(live).await?;
         let mut transaction = self.fenced("learning live ids", run).await?;
-        let (arrived, departed) = self.compare(&mut transaction, live).await?;
         let mut arrived = arrived.map(|id| id.to_string()).peekable();
         while arrived.peek().is_some() {
             let page: Vec<String> = arrived.by_ref().take(PAGE).collect();
@@ -158,9 +158,10 @@ impl PostgresLedger {
     }
 
     /// Who is live and was not in the last run, and who was and is not. Of the many that are both, a bit each is kept.
+    ///
+    /// On a connection of its own: what is left of a stream that breaks off would be the answer to whatever is asked next.
     async fn compare<'l>(
         &self,
-        connection: &mut PgConnection,
         live: &'l LiveSet,
     ) -> Result<(impl Iterator<Item = CourseId> + 'l, Vec<String>), LedgerError> {
         let id = match self.id_type {
@@ -175,8 +176,11 @@ impl PostgresLedger {
             Some(position) => seen.insert(position),
             None => departed.push(id.to_string()),
         };
-        let copied = self.postgres.copy_ids("reading known ids", (connection, &known), self.id_type, each).await;
+        let mut connection = self.postgres.connect().await?;
+        let copied = self.postgres.copy_ids("reading known ids", (&mut connection, &known), self.id_type, each).await;
         copied.map_err(foreign_id)?;
+        // The session ends in any case.
+        let _ = connection.close().await;
         let arrived = live.iter().enumerate().filter(move |(position, _)| !seen.contains(*position));
         Ok((arrived.map(|(_, id)| id), departed))
     }

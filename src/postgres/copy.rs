@@ -167,7 +167,8 @@ impl Postgres {
     /// the time of one call.
     ///
     /// # Errors
-    /// If it fails, or ends before its end (S4): then ids may be missing.
+    /// If it fails, or ends before its end (S4): then ids may be missing. Whatever is asked on the same connection after that would get what is
+    /// left of them as its answer: it must not be used any more, nor go back to a pool.
     pub async fn copy_ids(
         &self,
         action: &'static str,

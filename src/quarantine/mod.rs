@@ -18,6 +18,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::clock::Deadline;
 use crate::domain::ids::CourseId;
 use crate::errors::chain;
 use crate::stores::copies::{CopyId, PlacedCopy, PutBack, Restoring};
@@ -240,15 +241,22 @@ impl Quarantine {
         }
     }
 
-    /// Removes a copy for good. Whoever calls it has asked who is live.
+    /// Removes a copy for good. Whoever calls it has asked who is live, and knows until when that is good: false, and nothing has gone, if
+    /// that was over before it began.
     ///
     /// # Errors
     /// If it is still there, or a part of it.
-    pub async fn purge(&self, store: Option<&dyn Store>, copy: &Copy) -> Result<(), PurgeError> {
+    pub async fn purge(&self, store: Option<&dyn Store>, copy: &Copy, good: &Deadline) -> Result<bool, PurgeError> {
+        if good.is_over() {
+            return Ok(false);
+        }
         match &copy.held {
-            Held::Archive(archive) => Ok(self.archives.remove(archive).await?),
+            Held::Archive(archive) => {
+                self.archives.remove(archive).await?;
+                Ok(true)
+            }
             Held::Place(placed) => match store.and_then(|store| store.in_place()) {
-                Some(in_place) => Ok(in_place.purge(placed).await?),
+                Some(in_place) => Ok(in_place.purge(placed, good).await?),
                 None => Err(PurgeError::NoStore(copy.store.clone())),
             },
         }

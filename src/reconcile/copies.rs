@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::stages::Locks;
 use super::{Collector, RunError};
+use crate::clock::Deadline;
 use crate::domain::ids::CourseId;
 use crate::domain::live_set::LiveSet;
 use crate::domain::report::{QuarantineReport, RunReport};
@@ -151,23 +152,21 @@ async fn purge_all(
             pace::rest(store.pace()).await;
         }
         let page: Vec<&Copy> = expired.drain(..expired.len().min(PAGE)).collect();
-        let asked_at = collector.clock.since_boot();
+        let good = collector.good_from_now();
         let named = page.iter().flat_map(|copy| &copy.named).copied().collect();
         let live = locks.liveness.live_among(&named).await?;
         locks.ledger.verify().await?;
-        let is_fresh = || collector.clock.since_boot().saturating_sub(asked_at) < collector.confirmation;
         let (kept, dead): (Vec<&Copy>, Vec<&Copy>) =
             page.into_iter().partition(|copy| copy.named.iter().any(|id| live.contains(*id)));
         kept.into_iter().for_each(|copy| keep(copy, &live, told));
-        let purges =
-            dead.iter().map(|copy| async { if is_fresh() { Some(purge_one(collector, copy).await) } else { None } });
-        let purges: Vec<_> = purges.collect();
+        let purges: Vec<_> = dead.iter().map(|copy| purge_one(collector, copy, &good)).collect();
         let purged: Vec<_> = pace::at_once(futures::stream::iter(purges).buffered(TOGETHER).collect()).await;
         let mut late = Vec::new();
         for (copy, purged) in dead.iter().zip(&purged) {
             match purged {
-                Some(purged) => note(copy, purged, told),
-                None => late.push(*copy),
+                Ok(false) => late.push(*copy),
+                Ok(true) => note(copy, Ok(()), told),
+                Err(error) => note(copy, Err(error), told),
             }
         }
         if late.len() < dead.len() {
@@ -191,12 +190,13 @@ fn keep(copy: &Copy, live: &LiveSet, told: &mut QuarantineReport) {
     }
 }
 
-async fn purge_one(collector: &Collector, copy: &Copy) -> Result<(), PurgeError> {
+/// False, and nothing has gone, if `good` is over by the time that it could begin.
+async fn purge_one(collector: &Collector, copy: &Copy, good: &Deadline) -> Result<bool, PurgeError> {
     let store = collector.stores.iter().find(|managed| managed.store.name() == copy.store);
-    collector.quarantine.purge(store.map(|managed| managed.store.as_ref()), copy).await
+    collector.quarantine.purge(store.map(|managed| managed.store.as_ref()), copy, good).await
 }
 
-fn note(copy: &Copy, purged: &Result<(), PurgeError>, told: &mut QuarantineReport) {
+fn note(copy: &Copy, purged: Result<(), &PurgeError>, told: &mut QuarantineReport) {
     match purged {
         Ok(()) => {
             told.purged += 1;

@@ -163,17 +163,22 @@ async fn purge_one(
     (store, copy): (Option<&dyn Store>, &Copy),
     purged: &mut Purged,
 ) -> Result<(), RunError> {
+    let good = collector.good_from_now();
     let live = locks.liveness.live_among(&copy.named).await?;
     locks.ledger.verify().await?;
     if !live.is_empty() {
         purged.live.extend(live.iter());
         return Ok(());
     }
-    match collector.quarantine.purge(store, copy).await {
-        Ok(()) => {
+    match collector.quarantine.purge(store, copy, &good).await {
+        Ok(true) => {
             purged.copies += 1;
             purged.bytes += copy.bytes;
         }
+        Ok(false) => purged.errors.push(format!(
+            "copy {} of store {} stays: since it was asked who is live, more time passed than a confirmation is good for; purge again",
+            copy.id, copy.store
+        )),
         Err(error) => purged.errors.push(chain(&error)),
     }
     Ok(())

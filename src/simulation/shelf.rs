@@ -15,6 +15,7 @@ use super::observer::Look;
 use super::safeguards::Safeguard;
 use super::vault;
 use super::world::{Lost, State, Who, World};
+use crate::clock::Deadline;
 use crate::domain::ids::CourseId;
 use crate::domain::inventory::{Amount, Census, Referred, SourceIndex};
 use crate::domain::markers::{Owner, truths};
@@ -369,8 +370,8 @@ impl InPlace for MemoryStore {
         PutBack::Failed("it was never listed".to_owned())
     }
 
-    async fn purge(&self, _: &PlacedCopy) -> Result<(), StoreError> {
-        Ok(())
+    async fn purge(&self, _: &PlacedCopy, _: &Deadline) -> Result<bool, StoreError> {
+        Ok(true)
     }
 
     async fn remove_unfinished(&self, _: Uuid) -> Result<(), StoreError> {

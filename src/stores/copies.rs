@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::StoreError;
+use crate::clock::Deadline;
 use crate::domain::ids::CourseId;
 
 /// Which batch a copy was made for. No two batches have the same.
@@ -168,11 +169,11 @@ pub trait InPlace: Send + Sync {
     /// any more.
     async fn put_back(&self, copy: &PlacedCopy, restoring: Restoring) -> PutBack;
 
-    /// Removes one for good; harmless when it has gone.
+    /// Removes one for good, if that begins before `good` is over; harmless when it has gone. False: it did not, and nothing went.
     ///
     /// # Errors
     /// If it, or a part of it, is still there.
-    async fn purge(&self, copy: &PlacedCopy) -> Result<(), StoreError>;
+    async fn purge(&self, copy: &PlacedCopy, good: &Deadline) -> Result<bool, StoreError>;
 
     /// Removes what copies of other runs than the current one left that were never finished.
     ///

@@ -1,9 +1,12 @@
 //! What is copied before it goes, and put back if it should not have gone (S1, S12).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::batch::Done;
 use super::{Share, Sweeper};
+use crate::clock::Deadline;
 use crate::domain::ids::CourseId;
 use crate::domain::live_set::LiveSet;
 use crate::errors::chain;
@@ -102,7 +105,9 @@ impl Sweeper<'_> {
     /// Removes copies of what did not go.
     pub(super) async fn discard(&self, kept: &Kept) {
         let Some(copy) = &kept.archive else { return };
-        if let Err(error) = self.quarantine.purge(None, copy).await {
+        // Nobody needs what stands beside its original, whoever lives.
+        let good = Deadline::new(Duration::MAX, Arc::clone(&self.clock));
+        if let Err(error) = self.quarantine.purge(None, copy, &good).await {
             let (store, error) = (&copy.store, chain(&error));
             tracing::warn!(store, error, "a copy of what did not go stays in quarantine until it expires");
         }

@@ -15,7 +15,7 @@ use course_gc::domain::pins::{Position, SourcePin};
 use course_gc::domain::report::{Mode, RunReport, Tally, Verdict};
 use course_gc::ledger::{
     AcceptedSize, Adoptions, Approvals, AskedAgain, BatchOutcome, Intent, Intents, Known, Ledger, LedgerError, Orphans,
-    Place, PostgresLedger, Runs,
+    Pauses, Place, PostgresLedger, Runs,
 };
 use course_gc::postgres::{IDLE_TIMEOUT, Postgres};
 use course_gc::reconcile::reconcile;
@@ -32,6 +32,10 @@ use crate::interposed::{Call, interpose};
 use crate::support::Installation;
 
 fn ledger(database: &Database) -> Result<PostgresLedger, LedgerError> {
+    ledger_of(database, IdType::Uuid)
+}
+
+fn ledger_of(database: &Database, id_type: IdType) -> Result<PostgresLedger, LedgerError> {
     let postgres = Postgres {
         what: "the ledger".into(),
         url: database.url().to_owned().into(),
@@ -39,7 +43,7 @@ fn ledger(database: &Database) -> Result<PostgresLedger, LedgerError> {
         idle_timeout: IDLE_TIMEOUT,
         application: "course-gc/campus".into(),
     };
-    PostgresLedger::new(postgres, IdType::Uuid)
+    PostgresLedger::new(postgres, id_type)
 }
 
 async fn execute(pool: &PgPool, statements: &str) -> Result<()> {
@@ -322,6 +326,39 @@ async fn s7_an_id_is_known_for_as_long_as_something_of_it_is_there_or_waits_for_
     assert_eq!(known.all, BTreeSet::from([held, across]), "else they were strangers");
     assert_eq!(known.across_break, BTreeSet::from([across]));
     Ok(())
+}
+
+/// A stream of ids that is not read to its end must not be taken for the answer to what is asked next.
+#[tokio::test]
+async fn s4_ids_that_are_given_up_half_way_are_nobody_elses_answer() -> Result<()> {
+    let database = Database::create().await?;
+    let id_type: IdType = "text:c[0-9]{5}".parse()?;
+    let (ledger, pool) = (ledger_of(&database, id_type)?, PgPool::connect(database.url()).await?);
+    ledger.migrate().await?;
+    ledger.pause("nothing goes today").await?;
+    let course = |n: u32| id_type.parse(format!("c{n:05}").as_bytes()).context("an id");
+    let ids = (0..4).map(course).collect::<Result<BTreeSet<_>>>()?;
+    let ask = async || {
+        // On whichever connection; each of them has been asked before.
+        for _ in 0..20 {
+            assert_eq!(ledger.paused().await?.context("no pause")?.reason, "nothing goes today");
+            assert_eq!(ledger.known_among(&ids).await?.all, ids);
+        }
+        anyhow::Ok(())
+    };
+    // By an earlier pattern the first one was an id.
+    execute(
+        &pool,
+        "INSERT INTO course_gc.known_ids VALUES ('d00000'); \
+         INSERT INTO course_gc.known_ids SELECT 'c' || lpad(n::text, 5, '0') FROM generate_series(0, 50000) AS n",
+    )
+    .await?;
+    ask().await?;
+    let run = begin(&ledger).await?;
+    let live = LiveSet::from_ids(id_type, ids.iter().copied());
+    let error = ledger.learn(run, &live, false).await.expect_err("it is none by this one");
+    assert!(error.to_string().contains("no id"), "{error}");
+    ask().await
 }
 
 /// The clocks of a store's orphans in the ledger, in whole minutes: what they have, and what the last run that saw them would

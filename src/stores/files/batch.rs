@@ -87,7 +87,7 @@ impl FilesStore {
             }
             Ok(Some(ready)) => Looked::Ready(Box::new(ready)),
             Ok(None) => Looked::Settled(Outcome::Absent),
-            Err(refusal) => Looked::Settled(Outcome::Failed(refusal.explain())),
+            Err(refusal) => Looked::Settled(refusal.outcome()),
         })
     }
 
@@ -116,7 +116,7 @@ impl FilesStore {
         for (at, entry) in described {
             match entry.map_err(|error| Stuck(at, error))? {
                 Ok(entry) => entries.push((at, entry)),
-                Err(refusal) => set(outcomes, at, Outcome::Failed(refusal.explain())),
+                Err(refusal) => set(outcomes, at, refusal.outcome()),
             }
         }
         let synced = shelf.clone();
@@ -162,7 +162,7 @@ impl FilesStore {
             match moved {
                 Ok(Moved::Absent) => set(outcomes, at, Outcome::Absent),
                 Ok(moved) => all.push((at, entry, moved)),
-                Err(refusal) => set(outcomes, at, Outcome::Failed(refusal.explain())),
+                Err(refusal) => set(outcomes, at, refusal.outcome()),
             }
         }
         let late: Vec<_> = entries.collect();
@@ -223,7 +223,7 @@ impl FilesStore {
         let trashed = match trashed {
             Ok(Some(trashed)) => trashed,
             Ok(None) => return Ok(Outcome::Absent),
-            Err(refusal) => return Ok(Outcome::Failed(refusal.explain())),
+            Err(refusal) => return Ok(refusal.outcome()),
         };
         moment(&self.name);
         let (name, left) = (self.name.clone(), trashed.left);

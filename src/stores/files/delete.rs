@@ -18,7 +18,7 @@ use super::watch::{Fault, Pulse};
 use super::{Place, emptied};
 use crate::domain::ids::IdType;
 use crate::domain::inventory::Amount;
-use crate::stores::Handle;
+use crate::stores::{Handle, Outcome};
 
 /// Why a handle's directory stays.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(super) enum Refusal {
     Fault(Fault),
     /// It is not, or no longer, what was condemned; in words.
     Changed(String),
+    /// By the time that it could be moved, its confirmation was too old. Nothing of it was.
+    Late,
 }
 
 impl From<Fault> for Refusal {
@@ -40,6 +42,15 @@ impl Refusal {
         match self {
             Self::Fault(fault) => fault.explain(),
             Self::Changed(why) => why.clone(),
+            Self::Late => "there was no time left to move it".to_owned(),
+        }
+    }
+
+    /// What became of its handle.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Late => Outcome::Unattempted,
+            Self::Fault(_) | Self::Changed(_) => Outcome::Failed(self.explain()),
         }
     }
 }
@@ -162,20 +173,35 @@ pub(super) fn discard(
     if inspected.is_trash {
         return Ok(Some(Trashed { trash: inspected.parent, name: inspected.name, left: 0 }));
     }
-    let (root, owner) = (&inspected.root, &inspected.owner);
+    let Inspected { root, owner, .. } = &inspected;
     let trash = root.make(OWN_FOLDER).and_then(|own| own.make(TRASH));
     let trash = trash.map_err(Fault::at("make the directory", &join(OWN_FOLDER, TRASH)))?;
     // Sixteen digits: nothing that could be read as an id.
     let new_name = format!("{owner}.{:016x}", Uuid::new_v4().as_u64_pair().1).into_bytes();
-    if spared.is_empty() {
-        emptied::note(place, root, inspected.above(), pulse);
-    }
-    // Nobody waits any more if the confirmation grew stale meanwhile.
-    pulse.beat()?;
-    Ok(match move_away(&inspected, spared, (&trash, &new_name), pulse)? {
+    Ok(match note_and_move(place, (&inspected, spared), (&trash, &new_name), pulse)? {
         Moved::Away { left, .. } => Some(Trashed { trash, name: new_name, left }),
         Moved::Absent => None,
     })
+}
+
+/// Moves what was inspected away, after a note about what that empties. It had to wait for its turn, and the note for the disk: it stays
+/// if its confirmation grew too old meanwhile, or nobody waits any more.
+pub(super) fn note_and_move(
+    place: &Place,
+    (inspected, spared): (&Inspected, &BTreeSet<Vec<u8>>),
+    to: (&Dir, &[u8]),
+    pulse: &Pulse,
+) -> Result<Moved, Refusal> {
+    if !pulse.may_begin()? {
+        return Err(Refusal::Late);
+    }
+    if spared.is_empty() {
+        emptied::note(place, &inspected.root, inspected.above(), pulse);
+    }
+    if !pulse.may_begin()? {
+        return Err(Refusal::Late);
+    }
+    move_away(inspected, spared, to, pulse)
 }
 
 /// Moves what was inspected to another directory, in one step if that can be. What turns out to be another thing than was inspected
@@ -183,7 +209,7 @@ pub(super) fn discard(
 ///
 /// It is moved piece by piece, each in one step, where something of it is referred to and stays, and where directories cannot be moved but
 /// files can (a lower layer of an overlay).
-pub(super) fn move_away(
+fn move_away(
     inspected: &Inspected,
     spared: &BTreeSet<Vec<u8>>,
     (to, new_name): (&Dir, &[u8]),

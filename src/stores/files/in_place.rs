@@ -3,8 +3,9 @@
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::watch::Pulse;
+use super::watch::{Pulse, Watch};
 use super::{FilesStore, Place, kept};
+use crate::clock::Deadline;
 use crate::errors::chain;
 use crate::stores::StoreError;
 use crate::stores::copies::{InPlace, PlacedCopy, PutBack, Restoring};
@@ -30,11 +31,12 @@ impl InPlace for FilesStore {
         }
     }
 
-    async fn purge(&self, copy: &PlacedCopy) -> Result<(), StoreError> {
+    async fn purge(&self, copy: &PlacedCopy, good: &Deadline) -> Result<bool, StoreError> {
         let action = format!("purge the copy of `{}`", copy.name.escape_ascii());
         let copy = copy.clone();
         let job = move |place: &Place, pulse: &Pulse| kept::purge(place, &copy, pulse);
-        self.blocking(self.call_timeout, action, job).await?.map_err(|fault| fault.of(&self.place.shown()))
+        let watch = Watch::begun_while_good(self.call_timeout, good.clone());
+        self.blocking_under(watch, action, job).await?.map_err(|fault| fault.of(&self.place.shown()))
     }
 
     async fn remove_unfinished(&self, current: Uuid) -> Result<(), StoreError> {

@@ -13,14 +13,14 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::Place;
 use super::beneath::{Dir, Kind};
-use super::delete::{Inspected, Moved, Part, Refusal, move_away};
+use super::delete::{self, Inspected, Moved, Part, Refusal};
 use super::layout::OWN_FOLDER;
 use super::spare::clashes;
 use super::tree::{self, join};
 use super::walk::open_root;
 use super::watch::{Fault, Pulse};
-use super::{Place, emptied};
 use crate::domain::ids::CourseId;
 use crate::stores::copies::{CopyId, NameText, PlacedCopy, PutBack, Restoring};
 
@@ -115,12 +115,7 @@ impl Shelf {
     /// Moves an entry's original there, as far as it goes. Its description is durable by now, the move not until [`settle`].
     pub(super) fn take_in(&self, place: &Place, entry: &Entry, pulse: &Pulse) -> Result<Moved, Refusal> {
         let Entry { inspected, part, dir, .. } = entry;
-        if part.spared.is_empty() {
-            emptied::note(place, &inspected.root, inspected.above(), pulse);
-        }
-        // Nobody waits any more if the confirmation grew stale meanwhile.
-        let moved = pulse.beat().map_err(Refusal::from);
-        let moved = moved.and_then(|()| move_away(inspected, &part.spared, (dir, CONTENT), pulse));
+        let moved = delete::note_and_move(place, (inspected, &part.spared), (dir, CONTENT), pulse);
         match &moved {
             Ok(Moved::Away { .. }) if dir.stat(CONTENT).is_ok() => {}
             _ => self.forget(entry),
@@ -384,8 +379,12 @@ fn make_again(root: &Dir, names: &[&[u8]], were: &[Above]) -> Result<Dir, Fault>
     Ok(dir)
 }
 
-/// Removes a copy for good.
-pub(super) fn purge(place: &Place, copy: &PlacedCopy, pulse: &Pulse) -> Result<(), Fault> {
+/// Removes a copy for good; false if it is too late to begin with that.
+pub(super) fn purge(place: &Place, copy: &PlacedCopy, pulse: &Pulse) -> Result<bool, Fault> {
+    // It had to wait for its turn. What takes longer than a confirmation is good for, begins while it is.
+    if !pulse.may_begin()? {
+        return Ok(false);
+    }
     if let Some((batch, entry)) = entry_of(place, copy)? {
         // Asked of all of it before any of it goes.
         let measured = tree::measure(&batch, &entry, place.id_type, pulse)?;
@@ -395,7 +394,8 @@ pub(super) fn purge(place: &Place, copy: &PlacedCopy, pulse: &Pulse) -> Result<(
         }
         tree::remove(&batch, &entry, pulse, || ())?;
     }
-    tidy(place, copy)
+    tidy(place, copy)?;
+    Ok(true)
 }
 
 /// Removes the folders of a copy's batch and run, if they are empty now.

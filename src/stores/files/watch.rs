@@ -86,6 +86,12 @@ impl Pulse {
         self.0.good.as_ref().is_none_or(|good| !good.is_over())
     }
 
+    /// Tells that the work goes on, right before something is moved or removed; an error if it need not, false if it may not any more.
+    pub fn may_begin(&self) -> Result<bool, Fault> {
+        self.beat()?;
+        Ok(self.is_good())
+    }
+
     /// An error if the work need not go on; tells nothing.
     pub fn still_wanted(&self) -> Result<(), Fault> {
         if self.0.stopped.load(Ordering::Relaxed) { Err(Fault::Stopped) } else { Ok(()) }
@@ -108,6 +114,11 @@ impl Watch {
     /// life: it ends by itself.
     pub fn while_good(limit: Duration, good: Deadline) -> Self {
         let limit = limit.min(good.time_left());
+        Self { pulse: Pulse(Arc::new(State { good: Some(good), ..State::default() })), limit }
+    }
+
+    /// Over what is not begun any more once a confirmation is too old, and otherwise goes on to its end.
+    pub fn begun_while_good(limit: Duration, good: Deadline) -> Self {
         Self { pulse: Pulse(Arc::new(State { good: Some(good), ..State::default() })), limit }
     }
 

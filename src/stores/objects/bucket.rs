@@ -12,6 +12,7 @@ use object_store::path::Path;
 use object_store::{ClientOptions, CopyOptions, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::clock::Deadline;
 use crate::errors::chain;
 use crate::pace::Pace;
 use crate::stores::StoreError;
@@ -153,13 +154,28 @@ impl Bucket {
 
     /// Removes an object of the collector's own; harmless if it has gone.
     pub(super) async fn remove(&self, name: &Path) -> Result<(), StoreError> {
+        self.pace.call(self.remove_now(name)).await
+    }
+
+    /// The same, if its turn comes before `good` is over. False: it did not, and nothing was sent.
+    pub(super) async fn remove_while(&self, name: &Path, good: &Deadline) -> Result<bool, StoreError> {
+        let turn = self.pace.turn().await;
+        if good.is_over() {
+            return Ok(false);
+        }
+        let removed = self.remove_now(name).await;
+        turn.end();
+        removed.map(|()| true)
+    }
+
+    async fn remove_now(&self, name: &Path) -> Result<(), StoreError> {
         let remove = async {
             match self.s3.delete(name).await {
                 Err(object_store::Error::NotFound { .. }) => Ok(()),
                 removed => removed,
             }
         };
-        self.call(format!("remove `{name}`"), remove).await
+        self.within(format!("remove `{name}`"), remove).await
     }
 
     /// Lists the objects whose names begin with the folder `below`, or all.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{AT_ONCE, ObjectsStore, Place, SOURCE};
+use crate::clock::Deadline;
 use crate::domain::ids::CourseId;
 use crate::errors::chain;
 use crate::stores::copies::{Copied, CopyId, InPlace, PlacedCopy, PutBack, Receipt, Restoring};
@@ -192,7 +193,7 @@ impl Batches<'_> {
         if bucket.head(&to).await?.map(|object| object.size) != Some(copy.bytes) {
             return Ok(PutBack::Failed(format!("`{to}` is not as long as its copy")));
         }
-        self.purge(copy).await?;
+        self.remove(copy).await?;
         Ok(PutBack::Restored)
     }
 
@@ -222,9 +223,15 @@ impl Batches<'_> {
     }
 
     /// Removes a copy, and with the last one of a batch its manifest.
-    async fn purge(&self, copy: &PlacedCopy) -> Result<(), StoreError> {
+    async fn remove(&self, copy: &PlacedCopy) -> Result<(), StoreError> {
         let bucket = &self.place.bucket;
         bucket.remove(&self.path_of(copy)?).await?;
+        self.tidy(copy).await
+    }
+
+    /// Removes the manifest of a batch of which there is no copy any more.
+    async fn tidy(&self, copy: &PlacedCopy) -> Result<(), StoreError> {
+        let bucket = &self.place.bucket;
         let folder = Path::from(format!("{FOLDER}/{}", copy.id));
         let mut left = bucket.list(Some(&folder), "look for other copies of the batch");
         let (first, second) = (left.next().await?, left.next().await?);
@@ -265,8 +272,13 @@ impl InPlace for ObjectsStore {
         put_back.unwrap_or_else(|error| PutBack::Failed(chain(&error)))
     }
 
-    async fn purge(&self, copy: &PlacedCopy) -> Result<(), StoreError> {
-        Batches { place: &self.place }.purge(copy).await
+    async fn purge(&self, copy: &PlacedCopy, good: &Deadline) -> Result<bool, StoreError> {
+        let batches = Batches { place: &self.place };
+        let is_removed = self.place.bucket.remove_while(&batches.path_of(copy)?, good).await?;
+        if is_removed {
+            batches.tidy(copy).await?;
+        }
+        Ok(is_removed)
     }
 
     async fn remove_unfinished(&self, current: Uuid) -> Result<(), StoreError> {

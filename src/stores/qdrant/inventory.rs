@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use futures::{StreamExt, try_join};
+use futures::future::join_all;
+use futures::try_join;
 use qdrant_client::qdrant::facet_value::Variant;
 
 use super::QdrantStore;
@@ -20,22 +21,24 @@ const FACET: u64 = 2048;
 const CONCURRENT_FACETS: usize = 4;
 
 impl QdrantStore {
-    /// Lists these collections. What lists its values by itself is asked ahead.
+    /// Lists these collections, some that list their values by themselves at a time.
     pub(super) async fn take_inventories(
         &self,
         collections: &[Collection],
         census: &mut Census,
     ) -> Result<(), StoreError> {
-        let listed: Vec<_> = collections.iter().map(|collection| self.list(collection)).collect();
-        let mut listed = futures::stream::iter(listed).buffered(CONCURRENT_FACETS);
-        while let Some((collection, values)) = listed.next().await {
-            let taken = match values {
-                Ok(Some(values)) => self.observe_values(collection, values, census).await,
-                Ok(None) => self.observe_points(collection, census).await,
-                Err(error) => Err(error),
-            };
-            // What was counted of one that went meanwhile is looked for, and not found, before anything is deleted.
-            self.unless_gone(collection.claim, &collection.physical, taken).await?;
+        for some in collections.chunks(CONCURRENT_FACETS) {
+            let listed: Vec<_> = some.iter().map(|collection| self.list(collection)).collect();
+            // All of them, before anything else is asked: a call that is left half way keeps its place among those under way.
+            for (collection, values) in join_all(listed).await {
+                let taken = match values {
+                    Ok(Some(values)) => self.observe_values(collection, values, census).await,
+                    Ok(None) => self.observe_points(collection, census).await,
+                    Err(error) => Err(error),
+                };
+                // What was counted of one that went meanwhile is looked for, and not found, before anything is deleted.
+                self.unless_gone(collection.claim, &collection.physical, taken).await?;
+            }
         }
         Ok(())
     }
@@ -106,24 +109,21 @@ impl QdrantStore {
                     census.observe(*source, course, points(count), Vec::new);
                 }
             }
+            // Whatever the numbers say: of several values at a point the index may hold one, and not show the others. Mostly there are none,
+            // which is one count.
+            if self.client.count(physical, spelling.points(key, Which::Shared, courses)).await? > 0 {
+                for (course, count) in self.counts(collection, Which::Shared, courses).await? {
+                    census.entangled(*source, course, count);
+                }
+            }
         }
         // Each of these is a look at all points.
         if one_a_point {
             return Ok(());
         }
         let count = |filter| self.client.count(physical, filter);
-        let (arrays, ownerless, outside) = try_join!(
-            count(values::with_several_owners(key)),
-            count(values::without_owner(key)),
-            count(spelling.outside_the_index(key))
-        )?;
-        if arrays > 0 {
-            for courses in dead.chunks(collection.courses_a_filter()) {
-                for (course, count) in self.counts(collection, Which::Shared, courses).await? {
-                    census.entangled(*source, course, count);
-                }
-            }
-        }
+        let (ownerless, outside) =
+            try_join!(count(values::without_owner(key)), count(spelling.outside_the_index(key)))?;
         census.unrecognised(*source, &without(key), ownerless);
         census.unrecognised(*source, format!("(`{key}` of a type that its index does not hold)").as_bytes(), outside);
         Ok(())

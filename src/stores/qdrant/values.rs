@@ -161,11 +161,6 @@ pub(super) fn without_owner(key: &str) -> Filter {
     Filter::must([empty(key)])
 }
 
-/// The points with more than one value at the key.
-pub(super) fn with_several_owners(key: &str) -> Filter {
-    Filter::must([several(key)])
-}
-
 fn several(key: &str) -> Condition {
     values(key, ValuesCount { gte: Some(2), ..ValuesCount::default() })
 }

@@ -1,11 +1,15 @@
 //! Quarantine beneath the root (S12).
 
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::DateTime;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::*;
+use crate::clock::{Clock, Deadline, MachineClock};
+use crate::pace::Settings;
 use crate::stores::copies::{Copied, CopyId, InPlace, Item, PlacedCopy, PutBack, Restoring, Safe};
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -37,6 +41,11 @@ impl Copies for Nowhere {
     async fn add(&mut self, item: Item) -> Result<(), StoreError> {
         panic!("{item:?}")
     }
+}
+
+/// Until when who is live need not be asked again: for long.
+pub(super) fn still_good() -> Deadline {
+    Deadline::new(Duration::MAX, Arc::new(MachineClock))
 }
 
 pub(super) async fn copies(bed: &Bed) -> Vec<PlacedCopy> {
@@ -175,11 +184,74 @@ async fn s12_what_is_purged_is_gone_and_purging_twice_is_harmless() {
     let kept = copies(&bed).await;
     assert_eq!(kept.len(), 2);
     assert_eq!(bed.inventory(&[]).await.sources[0].dead.len(), 0, "what is kept is no resource");
-    bed.store.purge(&kept[0]).await.unwrap();
-    bed.store.purge(&kept[0]).await.unwrap();
+    bed.store.purge(&kept[0], &still_good()).await.unwrap();
+    bed.store.purge(&kept[0], &still_good()).await.unwrap();
     assert_eq!(copies(&bed).await, kept[1..]);
-    bed.store.purge(&kept[1]).await.unwrap();
+    bed.store.purge(&kept[1], &still_good()).await.unwrap();
     assert!(!bed.root().join(".course-gc/quarantine").read_dir().unwrap().any(|_| true));
+}
+
+/// A clock that stands still until somebody moves it.
+struct Hand(AtomicU64);
+
+impl Clock for Hand {
+    fn since_boot(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// A store that may make one call at a time, and somebody else who makes every other one. Before the end of the last of so many, that
+/// takes an hour.
+fn contended(bed: &mut Bed, calls: usize, clock: Arc<Hand>) -> JoinHandle<()> {
+    let pace = Pace::new(Settings { in_flight: 1, ..Pace::default().settings() }, Arc::new(MachineClock));
+    bed.store = FilesStore::new(settings(&bed.root(), BY_ORGANIZATION)).unwrap().paced(pace.clone());
+    tokio::spawn(async move {
+        for call in 1..=calls {
+            let turn = pace.turn().await;
+            // The store waits behind this one by now.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if call == calls {
+                clock.0.fetch_add(3600, Ordering::SeqCst);
+            }
+            turn.end();
+        }
+    })
+}
+
+#[tokio::test]
+async fn s2_a_move_that_has_to_wait_for_its_turn_is_not_made_on_an_old_confirmation() {
+    for (is_kept, calls) in [(true, 1), (true, 2), (true, 3), (true, 4), (true, 5), (false, 1), (false, 2)] {
+        let mut bed = Bed::new(BY_ORGANIZATION);
+        bed.write(format!("acme/{A}/a"), "a");
+        let handles = bed.locate(&[A]).await;
+        let safe = is_kept.then(|| Safe { id: copy_id(1), receipts: vec![Receipt::default()] });
+        let clock = Arc::new(Hand(AtomicU64::new(0)));
+        let batch = (handles, safe, Referenced::default());
+        let condemned = Condemned::for_test_by(batch, Duration::from_secs(60), clock.clone());
+        let other = contended(&mut bed, calls, clock);
+        tokio::task::yield_now().await;
+        assert_eq!(bed.store.delete(&condemned).await.outcomes, [Outcome::Unattempted], "{is_kept} {calls}");
+        other.await.unwrap();
+        assert!(bed.root().join(format!("acme/{A}/a")).exists(), "{is_kept} {calls}");
+        assert_eq!(copies(&bed).await, vec![]);
+    }
+}
+
+#[tokio::test]
+async fn s12_a_purge_that_has_to_wait_for_its_turn_is_not_made_on_an_old_answer() {
+    let mut bed = Bed::new(BY_ORGANIZATION);
+    bed.write(format!("acme/{A}/a"), "a");
+    sweep(&bed, A, 1).await;
+    let kept = copies(&bed).await;
+    let clock = Arc::new(Hand(AtomicU64::new(0)));
+    let good = Deadline::new(Duration::from_secs(60), clock.clone());
+    let other = contended(&mut bed, 1, clock);
+    tokio::task::yield_now().await;
+    assert!(!bed.store.purge(&kept[0], &good).await.unwrap());
+    other.await.unwrap();
+    assert_eq!(copies(&bed).await, kept);
+    assert!(bed.store.purge(&kept[0], &still_good()).await.unwrap());
+    assert_eq!(copies(&bed).await, vec![]);
 }
 
 #[tokio::test]
@@ -199,11 +271,11 @@ async fn s13_a_copy_in_which_something_is_mounted_is_not_purged() {
     fs::write(bed.outside().join("ours"), "x").unwrap();
     run("mount", &["--bind".as_ref(), bed.outside().as_os_str(), deep.as_os_str()]);
     let before = bed.snapshot();
-    let error = bed.store.purge(&kept[0]).await.unwrap_err().to_string();
+    let error = bed.store.purge(&kept[0], &still_good()).await.unwrap_err().to_string();
     assert!(error.contains("mounted at") && error.contains(&key), "{error}");
     assert_eq!(bed.snapshot(), before, "nothing of it goes, and nothing behind it");
     run("umount", &[deep.as_os_str()]);
-    bed.store.purge(&kept[0]).await.unwrap();
+    bed.store.purge(&kept[0], &still_good()).await.unwrap();
     assert_eq!(copies(&bed).await, vec![]);
     assert!(bed.outside().join("ours").exists());
 }

@@ -60,7 +60,7 @@ async fn one_large_course(count: usize) {
     sweep(&bed, A, 2).await;
     let copy = copies(&bed).await.remove(0);
     assert_eq!(copy.resources, count as u64);
-    bed.store.purge(&copy).await.unwrap();
+    bed.store.purge(&copy, &kept::still_good()).await.unwrap();
     assert_eq!((copies(&bed).await, bed.root().join(A).exists()), (vec![], false));
 }
 

@@ -1,6 +1,10 @@
 //! Copies beside the originals (S12).
 
+use std::sync::Arc;
+
 use super::*;
+use crate::clock::{Clock, Deadline, MachineClock};
+use crate::pace::Settings;
 
 /// A course with these objects, all copied in a batch.
 async fn copied(names: &[&str]) -> (Objects, Direct, ObjectsStore, Vec<Handle>, Vec<Copied>) {
@@ -55,11 +59,40 @@ async fn s12_a_copy_says_what_it_is_of_and_can_be_removed_for_good() {
     assert_eq!(said, expected);
     assert_eq!(inventory(&store).await.unwrap().sources[0].dead[&COURSE].amount.resources, 2, "copies are no course's");
     let in_place = store.in_place().unwrap();
-    in_place.purge(&copies[0]).await.unwrap();
-    in_place.purge(&copies[0]).await.unwrap();
+    in_place.purge(&copies[0], &still_good()).await.unwrap();
+    in_place.purge(&copies[0], &still_good()).await.unwrap();
     assert_eq!(in_place.copies().await.unwrap(), copies[1..]);
-    in_place.purge(&copies[1]).await.unwrap();
+    in_place.purge(&copies[1], &still_good()).await.unwrap();
     assert_eq!(direct.names().await, ["org/7/a", "org/7/b"], "nothing of the batch is left, not even its manifest");
+}
+
+/// Until when who is live need not be asked again.
+fn good_for(time: Duration) -> Deadline {
+    Deadline::new(MachineClock.since_boot() + time, Arc::new(MachineClock))
+}
+
+fn still_good() -> Deadline {
+    good_for(FRESH)
+}
+
+#[tokio::test]
+async fn s12_a_purge_that_has_to_wait_for_its_turn_is_not_made_on_an_old_answer() {
+    let (_server, _, store, ..) = copied(&["a"]).await;
+    let pace = Pace::new(Settings { in_flight: 1, ..Pace::default().settings() }, Arc::new(MachineClock));
+    let store = store.paced(pace.clone());
+    let copies = copies(&store).await;
+    let in_place = store.in_place().unwrap();
+    let other = pace.turn().await;
+    let waits = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        other.end();
+    };
+    let good = good_for(Duration::from_millis(50));
+    let (purged, ()) = tokio::join!(in_place.purge(&copies[0], &good), waits);
+    assert!(!purged.unwrap());
+    assert_eq!(in_place.copies().await.unwrap(), copies);
+    assert!(!in_place.purge(&copies[0], &good).await.unwrap(), "nor is it begun late");
+    assert!(in_place.purge(&copies[0], &still_good()).await.unwrap());
 }
 
 #[tokio::test]

@@ -167,6 +167,25 @@ async fn s5_a_point_that_names_more_than_one_value_is_never_deleted() {
     }
 }
 
+/// There are as many values as points, and the index holds each point: what it does not show is that one has two values.
+#[tokio::test]
+async fn s5_a_point_of_two_values_of_which_an_index_shows_one_is_told() {
+    let (dead, live) = (uuid(1).to_string(), uuid(0).to_string());
+    for (index, odd) in [
+        (FieldType::Keyword, json!([dead, dead])),
+        (FieldType::Keyword, json!([dead, 5])),
+        (FieldType::Uuid, json!([dead, dead])),
+        (FieldType::Uuid, json!([dead, "draft"])),
+    ] {
+        let world = Plan::new(IdType::Uuid, Some(index)).build().await;
+        let payloads = vec![json!({ KEY: odd }), json!({ KEY: live }), json!({ KEY: uuid(2).to_string() })];
+        world.write_all(NOTES, payloads).await;
+        let source = inventory(&world.store, &[uuid(0)]).await.unwrap().sources.remove(0);
+        let found: Vec<_> = source.dead.iter().map(|(id, it)| (*id, it.amount.resources, it.entangled)).collect();
+        assert_eq!(found, [(uuid(1), 0, 1), (uuid(2), 1, 0)], "{index:?} {odd}");
+    }
+}
+
 #[tokio::test]
 async fn what_was_deleted_is_no_orphan_any_more() {
     let world = Plan::new(IdType::Uuid, Some(FieldType::Keyword)).build().await;

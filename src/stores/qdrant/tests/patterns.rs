@@ -9,7 +9,9 @@ use uuid::Uuid;
 
 use super::bench::{connect, whole};
 use super::*;
+use crate::clock::MachineClock;
 use crate::domain::markers::{Owner, Truths};
+use crate::pace::{Pace, Settings};
 use crate::stores::Marker;
 use crate::stores::contract::Contents;
 use crate::stores::copies::{Copied, CopyId, Item, PutBack, Restoring, Safe};
@@ -270,6 +272,19 @@ async fn a_match_that_vanishes_in_a_run_loses_nothing_of_the_others() {
     assert_eq!((of(&Outcome::Absent), of(&GONE)), (4, 2), "{outcomes:?}");
     assert_eq!(sets.remaining().await.into_values().sum::<u64>(), 0);
     assert_eq!(sets.dead().await.0, Vec::<u64>::new());
+}
+
+/// A list that is asked for ahead must not keep the place of a call that has to end before anybody looks at the list.
+#[tokio::test]
+async fn an_inventory_of_many_collections_ends_however_few_calls_may_be_under_way() {
+    let sets = Sets::new(&["materials-a", "materials-b", "materials-c", "materials-d", "materials-e"]).await;
+    let settings = Settings { in_flight: 2, ..Pace::default().settings() };
+    let store = open(&sets.place, IdType::Uuid, &["materials-*"]).unwrap();
+    let store = store.paced(Pace::new(settings, Arc::new(MachineClock)));
+    let ended = tokio::time::timeout(Duration::from_secs(30), inventory(&store, &[uuid(0)])).await;
+    let source = ended.expect("it ends").unwrap().sources.remove(0);
+    let dead: Vec<_> = source.dead.values().map(|found| found.amount.resources).collect();
+    assert_eq!((source.live_courses, dead), (1, vec![10, 10]));
 }
 
 #[tokio::test]
