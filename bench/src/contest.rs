@@ -23,6 +23,10 @@ pub struct Timed {
     pub resources: u64,
     /// The most memory that its process ever had in RAM; 0 if nobody looked.
     pub peak_bytes: u64,
+    /// What the calls of a load took, in seconds; 0 of anything else.
+    pub half_within: f64,
+    /// The same of all calls but one of a hundred.
+    pub most_within: f64,
 }
 
 /// What a side came to, round by round.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::contest::Timed;
 use crate::ours::{self, Part};
 use crate::proc;
+use crate::theirs::load::{self, Load};
 use crate::theirs::{postgres, qdrant, redis};
 
 /// A task: the first ones are ours.
@@ -34,6 +35,10 @@ pub enum Task {
     Scroll(qdrant::Place),
     /// Deletes the points of these courses, so many courses a call.
     DeleteByFilter(qdrant::Place, std::ops::Range<u64>, usize),
+    /// Reads and writes small keys as an application does, at this URL.
+    UseKeys(String, Load),
+    /// Reads some points of one course after the other as an application does.
+    ReadPoints(qdrant::Place, Load),
 }
 
 /// Does it.
@@ -52,6 +57,8 @@ pub async fn perform(task: Task) -> Result<Timed> {
         Task::Facet(place) => qdrant::facet(&place).await,
         Task::Scroll(place) => qdrant::scroll(&place).await,
         Task::DeleteByFilter(place, dead, together) => qdrant::delete(&place, dead, together).await,
+        Task::UseKeys(url, load) => load::use_keys(&url, &load),
+        Task::ReadPoints(place, load) => load::read_points(&place, &load).await,
     };
     Ok(Timed { peak_bytes: proc::peak_bytes()?, ..timed? })
 }

@@ -5,10 +5,10 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result};
 use futures::FutureExt;
-use redis::Client;
 use sandbox::{Bullmq, Redis};
 use serde_json::{Value, json};
 
+use super::slowlog;
 use crate::bed::Bed;
 use crate::contest::{Contest, Timed, alone, median};
 use crate::ids;
@@ -47,7 +47,7 @@ pub(super) async fn measure(size: Size, rounds: u32) -> Result<Row> {
         .enter("ours", |_| {
             async {
                 let timed = alone(&run).await?;
-                let took = slowest_call(redis)?;
+                let (took, _) = slowlog::slowest(redis)?;
                 slowest.lock().map_err(|_| anyhow::anyhow!("poisoned"))?.push(took);
                 Ok(timed)
             }
@@ -56,7 +56,7 @@ pub(super) async fn measure(size: Size, rounds: u32) -> Result<Row> {
         .prepared(|round| {
             async move {
                 fill(bullmq, OURS, the_dead(round)).await?;
-                forget_calls(redis)
+                slowlog::forget(redis)
             }
             .boxed_local()
         })
@@ -98,22 +98,4 @@ async fn remove(bullmq: &Bullmq, courses: Range<u64>) -> Result<Timed> {
     let answers = bullmq.drive(Value::Array(courses.map(step).collect())).await?;
     let seconds = answers.iter().map(|answer| answer.as_f64().context("no seconds")).sum::<Result<f64>>()?;
     Ok(Timed { seconds, resources: all * EACH, ..Timed::default() })
-}
-
-/// Whatever takes longer than half a millisecond from now on is logged.
-fn forget_calls(redis: &Redis) -> Result<()> {
-    let mut connection = Client::open(redis.url())?.get_connection()?;
-    let mut set = redis::cmd("CONFIG");
-    set.arg("SET").arg("slowlog-log-slower-than").arg(500).arg("slowlog-max-len").arg(100_000);
-    set.query::<()>(&mut connection)?;
-    Ok(redis::cmd("SLOWLOG").arg("RESET").query(&mut connection)?)
-}
-
-/// The slowest call since then, in milliseconds.
-fn slowest_call(redis: &Redis) -> Result<f64> {
-    type Entry = (u64, u64, u64, Vec<Vec<u8>>, Vec<u8>, Vec<u8>);
-    let mut connection = Client::open(redis.url())?.get_connection()?;
-    let entries: Vec<Entry> = redis::cmd("SLOWLOG").arg("GET").arg(-1).query(&mut connection)?;
-    let is_setting = |entry: &Entry| entry.3.first().is_some_and(|name| name == b"CONFIG");
-    Ok(entries.iter().filter(|entry| !is_setting(entry)).map(|entry| entry.2 as f64 / 1e3).fold(0.5, f64::max))
 }

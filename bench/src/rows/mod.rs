@@ -7,12 +7,14 @@ mod files_sweep;
 mod growth;
 mod keys;
 mod live_set;
+mod load;
 mod points;
 mod qdrant_inventory;
 mod qdrant_sweep;
 mod quiet;
 mod redis_inventory;
 mod redis_sweep;
+mod slowlog;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -34,6 +36,8 @@ pub enum Name {
     FilesInventory,
     FilesSweep,
     Quiet,
+    RedisLoad,
+    QdrantLoad,
     Growth,
 }
 
@@ -53,6 +57,8 @@ impl Name {
             Self::FilesInventory => Box::pin(files_inventory::measure(size, rounds)),
             Self::FilesSweep => Box::pin(files_sweep::measure(size, rounds)),
             Self::Quiet => Box::pin(quiet::measure(size, rounds)),
+            Self::RedisLoad => Box::pin(load::redis(size, rounds)),
+            Self::QdrantLoad => Box::pin(load::qdrant(size, rounds)),
             Self::Growth => Box::pin(growth::measure(size, rounds)),
         }
     }
