@@ -211,7 +211,7 @@ impl FilesStore {
 
     /// Moves a directory to the trash, and removes it.
     async fn discard(&self, batch: &Condemned, (inspected, part): (Inspected, Part)) -> Result<Outcome, StoreError> {
-        let shown = inspected.path.escape_ascii().to_string();
+        let (shown, is_trash) = (inspected.path.escape_ascii().to_string(), inspected.is_trash);
         // Given up when the confirmation grows stale, and then not done later either.
         let trashed = self
             .blocking_under(
@@ -227,15 +227,24 @@ impl FilesStore {
         };
         moment(&self.name);
         let (name, left) = (self.name.clone(), trashed.left);
+        // What was moved has gone. What a crash left there goes only now, and this waits for its turn once more.
+        let watch = match is_trash {
+            true => Watch::begun_while_good(self.call_timeout, batch.good()),
+            false => Watch::new(self.call_timeout),
+        };
         let taken = self
-            .blocking(self.call_timeout, format!("remove what was `{shown}`"), move |_, pulse| {
-                trashed.remove(pulse, || moment(&name))
+            .blocking_under(watch, format!("remove what was `{shown}`"), move |_, pulse| {
+                if !pulse.may_begin()? {
+                    return Ok(None);
+                }
+                trashed.remove(pulse, || moment(&name)).map(Some)
             })
             .await?;
         Ok(match taken {
+            Ok(None) => Outcome::Unattempted,
             // An empty directory is one resource.
-            Ok(taken) if left == 0 => gone(taken.files.max(1), Some(taken.bytes), left),
-            Ok(taken) => gone(taken.files, Some(taken.bytes), left),
+            Ok(Some(taken)) if left == 0 => gone(taken.files.max(1), Some(taken.bytes), left),
+            Ok(Some(taken)) => gone(taken.files, Some(taken.bytes), left),
             Err(fault) => Outcome::Failed(fault.explain()),
         })
     }

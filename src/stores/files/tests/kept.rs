@@ -238,6 +238,23 @@ async fn s2_a_move_that_has_to_wait_for_its_turn_is_not_made_on_an_old_confirmat
 }
 
 #[tokio::test]
+async fn s2_what_a_crash_left_in_the_trash_is_not_removed_on_an_old_confirmation() {
+    for calls in 1..=3 {
+        let mut bed = Bed::new(BY_ORGANIZATION);
+        let rest = format!(".course-gc/trash/{A}.0000000000000001/rest");
+        bed.write(&rest, "x");
+        let clock = Arc::new(Hand(AtomicU64::new(0)));
+        let batch = (bed.locate(&[A]).await, None, Referenced::default());
+        let condemned = Condemned::for_test_by(batch, Duration::from_secs(60), clock.clone());
+        let other = contended(&mut bed, calls, clock);
+        tokio::task::yield_now().await;
+        let outcomes = bed.store.delete(&condemned).await.outcomes;
+        other.await.unwrap();
+        assert_eq!((outcomes, bed.root().join(&rest).exists()), (vec![Outcome::Unattempted], true), "{calls}");
+    }
+}
+
+#[tokio::test]
 async fn s12_a_purge_that_has_to_wait_for_its_turn_is_not_made_on_an_old_answer() {
     let mut bed = Bed::new(BY_ORGANIZATION);
     bed.write(format!("acme/{A}/a"), "a");
