@@ -29,12 +29,17 @@ use croner::Cron;
 use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
 use crate::domain::inventory::fingerprint;
 
 /// How many ticks [`interval`] looks at: two that have come, and the next few.
 const TICKS: usize = 8;
+
+const EACH_SECOND: &str = "* * * * * *";
+/// A tick that has not come by then is made up.
+const LATEST: Duration = Duration::from_secs(2);
 
 /// A cron expression in a time zone. It is known to have ticks.
 #[derive(Clone, Debug)]
@@ -181,16 +186,19 @@ impl Ticker {
         let ticked = Arc::new(Notify::new());
         let scheduler = JobScheduler::new().await?;
         let notify = Arc::clone(&ticked);
-        let job = Job::new_repeated(Duration::from_secs(1), move |_, _| notify.notify_one())?;
+        // No job that is repeated each second: the crate counts its ticks on, and where the clock has passed two of them, as it has when the process
+        // wakes after it stood still, none ever comes again. A cron job's next tick is told from the time that it is.
+        let job = Job::new(EACH_SECOND, move |_, _| notify.notify_one())?;
         scheduler.add(job).await?;
         scheduler.start().await?;
         Ok(Self { scheduler, ticked })
     }
 
     /// Waits for the next tick, or returns at once if one has come since the last call. Dropping
-    /// the future loses no tick.
+    /// the future loses no tick. None is waited for for ever: the crate's come by the machine's clock, and stay away for as long as that was put back.
     pub async fn tick(&self) {
-        self.ticked.notified().await;
+        // One that does not come is made up.
+        let _ = timeout(LATEST, self.ticked.notified()).await;
     }
 
     /// Ends the ticking.
@@ -449,16 +457,22 @@ mod tests {
     async fn a_ticker_ticks_until_it_is_shut_down() {
         let ticker = Ticker::start().await.unwrap();
         let patience = Duration::from_secs(20);
-        for _ in 0..2 {
-            tokio::time::timeout(patience, ticker.tick()).await.unwrap();
-        }
         let ticked = Arc::clone(&ticker.ticked);
+        for _ in 0..2 {
+            timeout(patience, ticked.notified()).await.unwrap();
+        }
         ticker.shutdown().await.unwrap();
         // One tick may have been on its way; two silent seconds are the end.
         let mut ticks = 0;
-        while tokio::time::timeout(Duration::from_secs(2), ticked.notified()).await.is_ok() {
+        while timeout(Duration::from_secs(2), ticked.notified()).await.is_ok() {
             ticks += 1;
             assert!(ticks <= 1, "it goes on");
         }
+    }
+
+    #[tokio::test]
+    async fn a_tick_that_does_not_come_is_made_up() {
+        let silent = Ticker { scheduler: JobScheduler::new().await.unwrap(), ticked: Arc::default() };
+        timeout(Duration::from_secs(20), silent.tick()).await.unwrap();
     }
 }

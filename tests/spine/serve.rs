@@ -1,6 +1,8 @@
 //! `course-gc serve` as a cluster runs it: on schedule, asked by probes, paused, told to end, and killed beside a standby.
 
+use std::fs::OpenOptions;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -62,6 +64,12 @@ impl Serving {
         Self::start_as(installation, &["serve"], (&[], variables))
     }
 
+    /// The same, and adds what it logs to a file.
+    pub fn start_logged(installation: &Installation, variables: &[(&str, &str)], log: &Path) -> Result<Self> {
+        let log = OpenOptions::new().create(true).append(true).open(log)?;
+        Self::start_to(installation, &["serve"], (&[], variables), log.into())
+    }
+
     /// Starts it without some variables of its environment, and with others.
     pub fn start_without(installation: &Installation, without: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
         Self::start_as(installation, &["serve"], (without, variables))
@@ -70,7 +78,16 @@ impl Serving {
     fn start_as(
         installation: &Installation,
         arguments: &[&str],
+        variables: (&[&str], &[(&str, &str)]),
+    ) -> Result<Self> {
+        Self::start_to(installation, arguments, variables, Stdio::null())
+    }
+
+    fn start_to(
+        installation: &Installation,
+        arguments: &[&str],
         (without, variables): (&[&str], &[(&str, &str)]),
+        log: Stdio,
     ) -> Result<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let mut command = installation.command(arguments);
@@ -79,7 +96,7 @@ impl Serving {
         // One key a batch, so that a sweep of many takes a while.
         command.env("COURSE_GC_STORES_CACHE_BATCH", "1");
         command.envs(variables.iter().copied());
-        Ok(Self { program: command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?, address })
+        Ok(Self { program: command.stdout(Stdio::null()).stderr(log).spawn()?, address })
     }
 
     /// Asks over a connection of its own.
@@ -278,6 +295,25 @@ async fn a_standby_takes_over_from_one_that_was_killed_and_ends_in_order() -> Re
     assert!(!gone.is_empty() && gone.is_subset(&campus.gone(&deleted)), "{gone:?}");
     assert!(added.is_empty() && changed.is_empty(), "{added:?} {changed:?}");
     installation.unlocked().await
+}
+
+#[tokio::test]
+async fn s10_a_process_that_stood_still_goes_on_when_it_wakes() -> Result<()> {
+    let world = World::create().await?;
+    let installation = Installation::new(world.addresses(), &each_second()).await?;
+    Campus::plan(CampusSize::default()).seed(&installation.stores).await?;
+    installation.adopt_once().await?;
+    let serving = Serving::start(&installation)?;
+    serving.ready().await?;
+    serving.another_two("clean").await?;
+    serving.signal(Signal::STOP)?;
+    // Longer than it takes to miss a few ticks.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    serving.signal(Signal::CONT)?;
+    // Two, since one may have been under way.
+    serving.another_two("clean").await?;
+    assert_eq!(serving.end(Signal::TERM).await?.code(), Some(0));
+    Ok(())
 }
 
 #[tokio::test]

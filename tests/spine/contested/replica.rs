@@ -1,5 +1,8 @@
 //! One of the replicas, and the servers behind the proxies that only it uses.
 
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use sandbox::{Behaviour, Postgres, Proxy, Qdrant, Redis};
@@ -10,6 +13,9 @@ use crate::support::Installation;
 
 /// What the replicas are called; each is a role of its own in Postgres.
 pub const NAMES: [&str; 3] = ["first", "second", "third"];
+
+/// By how much a slow replica's cache answers later: a round's keys, one a batch, take half a minute then.
+const LATE: Duration = Duration::from_millis(300);
 
 /// The servers of the stores and of the truth.
 pub struct Servers {
@@ -39,6 +45,8 @@ impl Replica {
         // Each pipeline of deletes begins with the script that deletes; a delete of points with the collection's name and `wait: true`.
         replica.redis.note(b"UNLINK");
         replica.qdrant.note(format!("{}\x10\x01", installation.addresses.collection()).as_bytes());
+        // Of the test before.
+        let _ = std::fs::remove_file(replica.log());
         replica.start_again(installation)?;
         Ok(replica)
     }
@@ -52,8 +60,13 @@ impl Replica {
             ("COURSE_GC_STORES_CACHE_URL", &format!("redis://127.0.0.1:{}/0", self.redis.port())),
             ("COURSE_GC_STORES_VECTORS_URL", &format!("http://127.0.0.1:{}", self.qdrant.port())),
         ];
-        self.serving = Some(Serving::start_with(installation, &variables)?);
+        self.serving = Some(Serving::start_logged(installation, &variables, &self.log())?);
         Ok(())
+    }
+
+    /// What it logged, in all of its lives; there until the next test.
+    pub fn log(&self) -> PathBuf {
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("contested-{}.log", self.name))
     }
 
     pub fn signal(&self, signal: Signal) -> Result<()> {
@@ -75,6 +88,11 @@ impl Replica {
     /// Cuts its connections to Postgres; it may make new ones.
     pub fn cut_off(&self) {
         self.postgres.switch(Behaviour::Drop);
+    }
+
+    /// Its cache answers late, so that its sweeps take long, or as soon as it can again.
+    pub fn slow(&self, slow: bool) {
+        self.redis.switch(if slow { Behaviour::Delay(LATE) } else { Behaviour::Pass });
     }
 
     /// Nothing passes between it and Postgres any more, though its connections stay open.
