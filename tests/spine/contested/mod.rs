@@ -32,6 +32,9 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long one that was frozen is awake while another still sweeps.
 const AWAKE: Duration = Duration::from_secs(2);
 
+/// How many courses may wait to be swept before more are deleted.
+const BEHIND: i64 = 30;
+
 /// How many courses are deleted before each blow.
 const DYING: usize = 3;
 /// A blow, and the end of all, is waited for so long, on a busy machine.
@@ -91,8 +94,17 @@ impl Scene {
         Ok(Self { installation, campus, replicas, watch, servers, before, doomed, deleted, _world: world })
     }
 
-    /// The platform deletes some courses, and everything that they have stays behind.
+    /// The platform deletes some courses, and everything that they have stays behind. First the collectors catch up, if they were struck too often to
+    /// sweep: a breaker would hold so many.
     async fn leak(&mut self) -> Result<()> {
+        let behind = "SELECT count(*) FROM course_gc.orphans WHERE store = 'cache' AND evidence = 'departed'";
+        let caught_up = async {
+            while sqlx::query_scalar::<_, i64>(behind).fetch_one(&self.installation.stores.postgres).await? > BEHIND {
+                sleep(Duration::from_millis(100)).await;
+            }
+            anyhow::Ok(())
+        };
+        timeout(PATIENCE, caught_up).await.context("nobody catches up")??;
         let dying: Vec<CourseId> = self.doomed.drain(..DYING.min(self.doomed.len())).collect();
         for course in dying {
             self.campus.delete_row(&self.installation.stores, course).await?;
