@@ -9,7 +9,7 @@ use course_gc::config::Config;
 use course_gc::doctor::examine;
 use course_gc::domain::findings::{Checkup, Finding, Level};
 use qdrant_client::qdrant::{DeleteFieldIndexCollectionBuilder, StrictModeConfigBuilder, UpdateCollectionBuilder};
-use sandbox::campus::{Campus, CampusSize};
+use sandbox::campus::{Campus, CampusSize, IdKind};
 use sandbox::config::{Settings, environment};
 use sandbox::{Difference, Redis, Snapshot, World, free_port};
 use sqlx::AssertSqlSafe;
@@ -27,7 +27,7 @@ impl Bed {
     /// One over a seeded campus, adopted.
     async fn new(world: &World, settings: &Settings) -> Result<Self> {
         let installation = Installation::new(world.addresses(), settings).await?;
-        Campus::plan(CampusSize::default()).seed(&installation.stores).await?;
+        Campus::plan(CampusSize { ids: settings.ids, ..CampusSize::default() }).seed(&installation.stores).await?;
         installation.adopt_once().await?;
         Ok(Self { installation })
     }
@@ -208,6 +208,22 @@ async fn what_is_wrong_with_the_databases_is_found() -> Result<()> {
     bed.expect(&[rows], ("the ledger", "tables", Level::Problem), "use the newer program").await?;
     bed.sql("DELETE FROM course_gc._sqlx_migrations WHERE version = 9999").await?;
     bed.expect(&[rows], ("the ledger", "tables", Level::Problem), "run `course-gc migrate`").await
+}
+
+#[tokio::test]
+async fn an_index_is_missed_for_ids_that_are_texts_too() -> Result<()> {
+    let world = World::create().await?;
+    let settings = Settings { ids: IdKind::Text, tables: vec![TABLE.into()], ..Settings::default() };
+    let bed = Bed::new(&world, &settings).await?;
+    bed.sql(
+        "CREATE TABLE public.big (course_id text); INSERT INTO public.big SELECT 'c' || n FROM generate_series(1, 20000) n; \
+         ANALYZE public.big",
+    )
+    .await?;
+    let big = [("COURSE_GC_STORES_ROWS_TABLES_0", "public.big")];
+    bed.expect(&big, ("store rows", "index", Level::Advice), "make an index on the column").await?;
+    bed.sql("CREATE INDEX ON public.big (course_id)").await?;
+    bed.expect(&big, ("store rows", "index", Level::Ok), "without reading all of it").await
 }
 
 #[tokio::test]

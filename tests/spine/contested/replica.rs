@@ -1,6 +1,7 @@
 //! One of the replicas, and the servers behind the proxies that only it uses.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -10,10 +11,11 @@ use tokio::time::Instant;
 use crate::serve::Serving;
 use crate::support::Installation;
 
-/// How many lines of a log are shown when something went wrong.
-const LAST_LINES: usize = 30;
 /// What the replicas are called; each is a role of its own in Postgres.
 pub const NAMES: [&str; 3] = ["first", "second", "third"];
+
+/// By how much a slow replica's cache answers later: a round's keys, one a batch, take half a minute then.
+const LATE: Duration = Duration::from_millis(300);
 
 /// The servers of the stores and of the truth.
 pub struct Servers {
@@ -26,8 +28,6 @@ pub struct Servers {
 pub struct Replica {
     pub name: &'static str,
     serving: Option<Serving>,
-    /// What it logs.
-    log: PathBuf,
     postgres: Proxy,
     redis: Proxy,
     qdrant: Proxy,
@@ -38,7 +38,6 @@ impl Replica {
         let mut replica = Self {
             name,
             serving: None,
-            log: installation.path().with_file_name(format!("{name}.log")),
             postgres: Proxy::before(servers.postgres.port())?,
             redis: Proxy::before(servers.redis.port())?,
             qdrant: Proxy::before(servers.qdrant.port())?,
@@ -46,6 +45,8 @@ impl Replica {
         // Each pipeline of deletes begins with the script that deletes; a delete of points with the collection's name and `wait: true`.
         replica.redis.note(b"UNLINK");
         replica.qdrant.note(format!("{}\x10\x01", installation.addresses.collection()).as_bytes());
+        // Of the test before.
+        let _ = std::fs::remove_file(replica.log());
         replica.start_again(installation)?;
         Ok(replica)
     }
@@ -59,15 +60,13 @@ impl Replica {
             ("COURSE_GC_STORES_CACHE_URL", &format!("redis://127.0.0.1:{}/0", self.redis.port())),
             ("COURSE_GC_STORES_VECTORS_URL", &format!("http://127.0.0.1:{}", self.qdrant.port())),
         ];
-        self.serving = Some(Serving::start_logging(installation, &variables, &self.log)?);
+        self.serving = Some(Serving::start_logged(installation, &variables, &self.log())?);
         Ok(())
     }
 
-    /// What it logged last.
-    pub fn last_words(&self) -> String {
-        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        format!("{}:\n{}\n", self.name, lines[lines.len().saturating_sub(LAST_LINES)..].join("\n"))
+    /// What it logged, in all of its lives; there until the next test.
+    pub fn log(&self) -> PathBuf {
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("contested-{}.log", self.name))
     }
 
     pub fn signal(&self, signal: Signal) -> Result<()> {
@@ -89,6 +88,11 @@ impl Replica {
     /// Cuts its connections to Postgres; it may make new ones.
     pub fn cut_off(&self) {
         self.postgres.switch(Behaviour::Drop);
+    }
+
+    /// Its cache answers late, so that its sweeps take long, or as soon as it can again.
+    pub fn slow(&self, slow: bool) {
+        self.redis.switch(if slow { Behaviour::Delay(LATE) } else { Behaviour::Pass });
     }
 
     /// Nothing passes between it and Postgres any more, though its connections stay open.
