@@ -55,7 +55,13 @@ async fn a_server_that_grows_slow_is_called_less_often_and_a_quick_one_at_full_s
     proxy.switch(Behaviour::Pass);
     let again = timeout(3 * CALL, inventory(&store, IdType::Integer, &[])).await.unwrap().unwrap();
     assert_eq!(again, whole);
-    assert!(pace.slowdown() < slowed, "{}", pace.slowdown());
+    // On a machine that does much else one pass may be as slow as before.
+    let quick = async {
+        while pace.slowdown() >= slowed {
+            inventory(&store, IdType::Integer, &[]).await.unwrap();
+        }
+    };
+    timeout(10 * CALL, quick).await.unwrap();
 }
 
 #[tokio::test]
