@@ -74,7 +74,7 @@ impl Safeguard {
         (Self::VoidRequests, "S6: ", 39),
         (Self::Adoption, "S7: ", 7),
         (Self::Counter, "S7: ", 10),
-        (Self::MarkerWithBatch, "S7: ", 737),
+        (Self::MarkerWithBatch, "S7: ", 107),
         (Self::Pins, "S7: ", 70),
         (Self::Position, "S7: ", 19),
         (Self::Breakers, "S8: ", 3),
