@@ -144,14 +144,18 @@ fn foreign_id(error: PostgresError) -> LedgerError {
     }
 }
 
-/// What an orphan whose clock starts anew is: no run has seen it since, so one that finishes leaves it alone.
-pub(super) const ANEW: &str = "accrued_ms = 0, pending_ms = 0, counted_at = NULL, latched = NULL, \
-     seen_run = '00000000-0000-0000-0000-000000000000'";
+/// The run that saw an orphan whose clock starts anew: none has since, so one that finishes leaves it alone.
+pub(super) const NO_RUN: &str = "'00000000-0000-0000-0000-000000000000'::uuid";
+
+/// What becomes of an orphan whose clock starts anew.
+pub(super) fn anew() -> String {
+    format!("accrued_ms = 0, pending_ms = 0, counted_at = NULL, latched = NULL, seen_run = {NO_RUN}")
+}
 
 impl PostgresLedger {
     /// Starts the clocks of these courses' orphans anew.
     async fn start_clocks_of<'e>(&self, executor: impl PgExecutor<'e>, courses: &[String]) -> Result<(), LedgerError> {
-        let anew = format!("UPDATE course_gc.orphans SET {ANEW} WHERE course_id = ANY($1)");
+        let anew = format!("UPDATE course_gc.orphans SET {} WHERE course_id = ANY($1)", anew());
         let anew = sqlx::query(sqlx::AssertSqlSafe(anew)).bind(courses).execute(executor);
         self.call("starting the clocks of who is live again anew", anew).await?;
         Ok(())

@@ -7,6 +7,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::known::NO_RUN;
 use super::{LedgerError, PostgresLedger, counted, stored};
 use crate::domain::diff::{Orphan, OrphanKey, Remembered, RememberedOrphan};
 use crate::domain::evidence::OrphanClock;
@@ -111,7 +112,11 @@ impl Orphans for PostgresLedger {
             .bind(closed_courses)
             .execute(&mut *transaction)
             .await?;
-            sqlx::query(
+            // Whose clock started anew since this run read it (or before) was seen live: what the run reckoned from then says nothing.
+            let unless_anew =
+                |column: &str| format!("CASE WHEN orphans.seen_run = {NO_RUN} THEN 0 ELSE excluded.{column} END");
+            let (accrued, pending) = (unless_anew("accrued_ms"), unless_anew("pending_ms"));
+            sqlx::query(sqlx::AssertSqlSafe(format!(
                 "INSERT INTO course_gc.orphans (store, seen_run, first_seen, seen_at, source, course_id, evidence, \
                      resources, bytes, fingerprint, entangled, accrued_ms, counted_at, pending_ms) \
                  SELECT $1, $2, clock_timestamp(), clock_timestamp(), * FROM unnest($3::text[], $4::text[], $5::text[], \
@@ -119,8 +124,9 @@ impl Orphans for PostgresLedger {
                  ON CONFLICT (store, source, course_id) DO UPDATE SET (seen_run, seen_at, evidence, resources, bytes, \
                      fingerprint, entangled, accrued_ms, counted_at, pending_ms, decision) = (excluded.seen_run, \
                      excluded.seen_at, excluded.evidence, excluded.resources, excluded.bytes, excluded.fingerprint, \
-                     excluded.entangled, excluded.accrued_ms, excluded.counted_at, excluded.pending_ms, NULL)",
-            )
+                     excluded.entangled, {accrued}, \
+                     CASE WHEN orphans.seen_run <> {NO_RUN} THEN excluded.counted_at END, {pending}, NULL)"
+            )))
             .bind(place.store)
             .bind(run)
             .bind(sources)

@@ -9,7 +9,7 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::known::ANEW;
+use super::known::anew;
 use super::{LedgerError, PostgresLedger};
 use crate::domain::cleanup::{Cleanup, Request, RequestState, Timing};
 use crate::domain::ids::CourseId;
@@ -77,10 +77,11 @@ impl Requests for PostgresLedger {
         let lasts = waiting.as_ref().map(|(_, lasts)| lasts.as_secs_f64());
         let insert = format!(
             "WITH known AS (INSERT INTO course_gc.known_ids (course_id) SELECT $2::text WHERE $8::boolean ON CONFLICT DO NOTHING), \
-             clocks AS (UPDATE course_gc.orphans SET {ANEW} WHERE course_id = $2::text AND $8::boolean) \
+             clocks AS (UPDATE course_gc.orphans SET {} WHERE course_id = $2::text AND $8::boolean) \
              INSERT INTO course_gc.requests (id, course_id, timing, requested_by, key, answer, requested_at, expires_at) \
              VALUES ($1, $2::text, $3, $4, $5, $6::jsonb, statement_timestamp(), statement_timestamp() + make_interval(secs => $7::float8)) \
-             ON CONFLICT (requested_by, key) DO UPDATE SET key = excluded.key RETURNING {COLUMNS}"
+             ON CONFLICT (requested_by, key) DO UPDATE SET key = excluded.key RETURNING {COLUMNS}",
+            anew()
         );
         let insert = sqlx::query(sqlx::AssertSqlSafe(insert))
             .bind(Uuid::now_v7())

@@ -424,7 +424,11 @@ impl Orphans for MemoryLedger {
             }
             for orphan in orphans {
                 let key = (place.store.to_owned(), name(&place, orphan.source), orphan.course);
-                tables.orphans.insert(key, OrphanRow { orphan: orphan.clone(), seen_run: run, in_grace: false });
+                let mut row = OrphanRow { orphan: orphan.clone(), seen_run: run, in_grace: false };
+                if tables.orphans.get(&key).is_some_and(|before| before.seen_run.is_nil()) {
+                    anew(&mut row);
+                }
+                tables.orphans.insert(key, row);
             }
         })
         .await

@@ -415,9 +415,14 @@ impl Observer {
             // What was asked before history broke is written in good faith: the next run sees the break, and starts every clock anew.
             let in_flight =
                 |it: &&Orphan| pass.asked.get(&it.course).is_some_and(|asked| asked.asking.breaks != self.breaks);
+            // So is what was asked before somebody found it live: the ledger knows better.
+            let found_live = |it: &&Orphan| {
+                let asked_at = pass.asked.get(&it.course).map(|asked| asked.asking.at);
+                self.found_live_at.get(&(ledger, it.course)).is_some_and(|at| asked_at.is_some_and(|asked| *at > asked))
+            };
             let ahead: Vec<String> = orphans
                 .iter()
-                .filter(|orphan| !in_flight(orphan))
+                .filter(|orphan| !in_flight(orphan) && !found_live(orphan))
                 // What vanished across a break waits for a person, whose approval starts its clock anew. One that expires while a run is
                 // at work did not.
                 .filter(|orphan| !orphan.across_break)
