@@ -27,6 +27,8 @@ pub struct Timed {
     pub half_within: f64,
     /// The same of all calls but one of a hundred.
     pub most_within: f64,
+    /// How long it was kind: what its calls rested for their servers' sake, added up; in seconds.
+    pub rested: f64,
 }
 
 /// What a side came to, round by round.
@@ -42,6 +44,9 @@ pub struct Lane {
     pub own_cpu: f64,
     /// Processor seconds of the servers, median.
     pub server_cpu: f64,
+    /// See [`Timed`]; median.
+    #[serde(default)]
+    pub rested: f64,
     /// See [`Timed`]; the most of all rounds.
     pub peak_bytes: u64,
     /// See [`Timed`].
@@ -170,6 +175,7 @@ fn lane(side: &Side<'_>, times: &[(Timed, f64, f64)]) -> Lane {
         part: side.part,
         own_cpu: median(&each(&|(_, own, _)| own / side.part)),
         server_cpu: median(&each(&|(_, _, servers)| servers / side.part)),
+        rested: median(&each(&|(timed, ..)| timed.rested)),
         peak_bytes: times.iter().map(|(timed, ..)| timed.peak_bytes).max().unwrap_or(0),
         courses: last.courses,
         resources: last.resources,
@@ -222,7 +228,17 @@ mod tests {
     fn lane_of(seconds: &[f64]) -> Lane {
         let (name, part) = (String::new(), 1.0);
         let seconds = seconds.to_vec();
-        Lane { name, seconds, part, own_cpu: 0.0, server_cpu: 0.0, peak_bytes: 0, courses: 0, resources: 0 }
+        Lane {
+            name,
+            seconds,
+            part,
+            own_cpu: 0.0,
+            server_cpu: 0.0,
+            rested: 0.0,
+            peak_bytes: 0,
+            courses: 0,
+            resources: 0,
+        }
     }
 
     #[test]

@@ -77,7 +77,8 @@ pub(crate) async fn inventory(config: &Path, store: &str) -> Result<Timed> {
     store.inventory(&mut census).await?;
     let inventory = census.finish();
     let seconds = began.elapsed().as_secs_f64();
-    let mut timed = Timed { seconds, resources: inventory.unclaimed.count, ..Timed::default() };
+    let rested = rested(&collector);
+    let mut timed = Timed { seconds, resources: inventory.unclaimed.count, rested, ..Timed::default() };
     for source in &inventory.sources {
         let dead = source.dead.values().map(|found| found.amount.resources + found.entangled).sum::<u64>();
         timed.courses += source.live_courses + source.dead.len() as u64;
@@ -101,7 +102,13 @@ pub(crate) async fn run(config: &Path, part: &Part) -> Result<Timed> {
         Part::Sweep => (stage("sweep"), report.swept().deleted),
         Part::Purge => (stage("purge"), purged),
     };
-    Ok(Timed { seconds, resources, ..Timed::default() })
+    Ok(Timed { seconds, resources, rested: rested(&collector), ..Timed::default() })
+}
+
+/// How long all stores' calls have rested; of several at the same time each counts.
+fn rested(collector: &Collector) -> f64 {
+    let paces = collector.stores.iter().filter_map(|managed| managed.store.pace());
+    paces.map(|pace| pace.rested().as_secs_f64()).sum()
 }
 
 /// A bench of a run that failed would be fast.

@@ -137,7 +137,7 @@ pub fn keep(folder: &Path, size: Size, row: Row) -> Result<()> {
 pub fn table(row: &Row) -> String {
     let mut text = format!("\n### {}: {}\n\n", row.name, row.what);
     text.push_str(
-        "| side | median | each round | own CPU | servers' CPU | memory |\n| --- | --- | --- | --- | --- | --- |\n",
+        "| side | median | each round | rested | own CPU | servers' CPU | memory |\n| --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for lane in &row.lanes {
         let rounds: Vec<String> = lane.seconds.iter().map(|seconds| time(*seconds)).collect();
@@ -147,10 +147,11 @@ pub fn table(row: &Row) -> String {
             0 => String::new(),
             bytes => format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20)),
         };
+        let rested = if lane.rested > 0.0 { time(lane.rested) } else { String::new() };
         let (own, servers) = (time(lane.own_cpu), time(lane.server_cpu));
         let _ = writeln!(
             text,
-            "| {}{part} | {} | {} | {own} | {servers} | {memory} |",
+            "| {}{part} | {} | {} | {rested} | {own} | {servers} | {memory} |",
             lane.name,
             time(lane.median()),
             rounds.join(", ")

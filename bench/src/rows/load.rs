@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::pin::pin;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use futures::future::LocalBoxFuture;
 use futures::{FutureExt, TryFutureExt};
 use redis::Client;
@@ -56,10 +56,9 @@ pub(super) async fn redis(size: Size, rounds: u32) -> Result<Row> {
         },
     )
     .await?;
-    let most = slowest.iter().max_by(|a, b| a.0.total_cmp(&b.0)).context("no round")?;
-    let millis: Vec<f64> = slowest.iter().map(|(millis, _)| *millis).collect();
-    let name = format!("ms, the slowest call by SLOWLOG while runs went ({})", most.1);
-    Ok(sides.row("redis load", what)?.number(&name, median(&millis), None))
+    let (slowest, call) = slowlog::of_rounds(&slowest);
+    let name = format!("ms, the slowest call by SLOWLOG while runs went ({call})");
+    Ok(sides.row("redis load", what)?.number(&name, slowest, None))
 }
 
 pub(super) async fn qdrant(size: Size, rounds: u32) -> Result<Row> {
@@ -163,6 +162,7 @@ fn lane(name: &str, times: &[Timed], of: impl Fn(&Timed) -> f64) -> Lane {
         part: 1.0,
         own_cpu: 0.0,
         server_cpu: 0.0,
+        rested: median(&times.iter().map(|timed| timed.rested).collect::<Vec<_>>()),
         peak_bytes: times.iter().map(|timed| timed.peak_bytes).max().unwrap_or(0),
         courses: 0,
         resources: times.last().map_or(0, |timed| timed.resources),

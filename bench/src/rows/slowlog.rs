@@ -4,6 +4,8 @@ use anyhow::Result;
 use redis::Client;
 use sandbox::Redis;
 
+use crate::contest::median;
+
 /// From so many microseconds on a call is logged.
 const FROM: u32 = 100;
 
@@ -14,6 +16,13 @@ pub(super) fn forget(redis: &Redis) -> Result<()> {
     set.arg("SET").arg("slowlog-log-slower-than").arg(FROM).arg("slowlog-max-len").arg(1_000_000);
     set.query::<()>(&mut connection)?;
     Ok(redis::cmd("SLOWLOG").arg("RESET").query(&mut connection)?)
+}
+
+/// Of several rounds' slowest calls the median in milliseconds, and what the slowest of all was called.
+pub(super) fn of_rounds(slowest: &[(f64, String)]) -> (f64, &str) {
+    let millis: Vec<f64> = slowest.iter().map(|(millis, _)| *millis).collect();
+    let most = slowest.iter().max_by(|a, b| a.0.total_cmp(&b.0));
+    (median(&millis), most.map_or("none", |(_, name)| name))
 }
 
 /// How long the slowest call since then took, in milliseconds, and what it was called.
