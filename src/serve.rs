@@ -237,14 +237,8 @@ enum Done {
 
 /// What a look at the ledger showed.
 struct Seen {
-    /// When the last run started, in the database's time.
-    last_start: Option<DateTime<Utc>>,
-    /// What time it is there.
-    now: DateTime<Utc>,
-    /// The delete path wants a run, or the last one was cut off.
-    wanted: bool,
-    /// Another collector is in the middle of a run.
-    others_work: bool,
+    /// Whether a run is to begin.
+    wants: Wants,
     /// How things stand. That it cannot be measured is no reason not to work.
     standing: Result<Standing, LedgerError>,
 }
@@ -406,7 +400,7 @@ impl Activator {
         let up = seen.is_ok();
         let changed = self.ledger_up.replace(up) != Some(up);
         match seen {
-            Ok(Seen { last_start, now, wanted, others_work, standing }) => {
+            Ok(Seen { wants: Wants { last_start, now, wanted, others_work }, standing }) => {
                 // Taken after the answer, so that what is added since never runs ahead of the database.
                 let (looked_at, wanted) = (self.now(), wanted || self.bell.wants_a_run());
                 self.known.view = Some(View { last_start, wanted, others_work, database_time: now, looked_at });
@@ -497,8 +491,7 @@ async fn look(collector: &Collector, known: Option<Uuid>) -> Result<Seen, Ledger
     collector.ledger.check_version().await?;
     let standing = collector.ledger.standing(&collector.limits.graces, known).await;
     // After it, so that the time is as fresh as can be.
-    let Wants { last_start, now, wanted, others_work } = wants(collector).await?;
-    Ok(Seen { last_start, now, wanted, others_work, standing })
+    Ok(Seen { wants: wants(collector).await?, standing })
 }
 
 /// What [`wants`] answers. Times are the database's.
@@ -506,7 +499,7 @@ struct Wants {
     /// When the last run started.
     last_start: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
-    /// A run is wanted before the next one is due.
+    /// A run is wanted before the next one is due: the delete path asks for one, or the last one was cut off.
     wanted: bool,
     /// Another collector is in the middle of a run.
     others_work: bool,

@@ -113,8 +113,7 @@ impl Watch {
     /// Over what may go on only as long as a confirmation is good. Nothing is waited for after that, but work that gives signs of
     /// life: it ends by itself.
     pub fn while_good(limit: Duration, good: Deadline) -> Self {
-        let limit = limit.min(good.time_left());
-        Self { pulse: Pulse(Arc::new(State { good: Some(good), ..State::default() })), limit }
+        Self::begun_while_good(limit.min(good.time_left()), good)
     }
 
     /// Over what is not begun any more once a confirmation is too old, and otherwise goes on to its end.

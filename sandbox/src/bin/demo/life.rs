@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, RequestBuilder, StatusCode};
 use sandbox::campus::{Campus, CourseId};
 use sandbox::{Addresses, Stores};
 use tokio::time::{interval, sleep};
@@ -34,22 +34,22 @@ impl Life {
     /// # Errors
     /// When a store or the API does not do as it is asked.
     pub async fn go_on(&self, addresses: &Addresses) -> Result<()> {
-        let stores = Stores::connect(addresses).await?;
-        tokio::try_join!(self.look(), self.teach(&stores))?;
+        let (stores, client) = (Stores::connect(addresses).await?, Client::new());
+        tokio::try_join!(self.look(&client), self.teach(&client, &stores))?;
         Ok(())
     }
 
     /// Looks at the runs.
-    async fn look(&self) -> Result<()> {
+    async fn look(&self, client: &Client) -> Result<()> {
         let mut ticks = interval(LOOK_EVERY);
         loop {
             ticks.tick().await;
-            self.ask(Method::GET, "/v1/runs?limit=5").await?;
+            ask(client.get(format!("{}/v1/runs?limit=5", self.api))).await?;
         }
     }
 
     /// Makes courses and deletes them.
-    async fn teach(&self, stores: &Stores) -> Result<()> {
+    async fn teach(&self, client: &Client, stores: &Stores) -> Result<()> {
         let mut ticks = interval(COURSE_EVERY);
         for (nth, course) in self.courses.iter().cycle().enumerate() {
             ticks.tick().await;
@@ -60,29 +60,28 @@ impl Life {
             sleep(LIFETIME).await;
             self.campus.delete_row(stores, *course).await?;
             if nth % 2 == 0 {
-                self.ask(Method::POST, &format!("/v1/courses/{course}/cleanup")).await?;
+                let cleanup = client.post(format!("{}/v1/courses/{course}/cleanup", self.api));
+                let gone = r#"{ "intent": "after_delete" }"#;
+                ask(cleanup.header("content-type", "application/json").body(gone)).await?;
             }
         }
         Ok(())
     }
+}
 
-    /// Asks the API as the platform. Before it is there nobody minds.
-    async fn ask(&self, method: Method, path: &str) -> Result<()> {
-        let request = Client::new().request(method, format!("{}{path}", self.api)).bearer_auth(TOKEN);
-        // A body that says that the row has been deleted; what only looks does not read it.
-        let body = r#"{ "intent": "after_delete" }"#;
-        match request.header("content-type", "application/json").body(body).send().await {
-            Ok(answer) => {
-                let status = answer.status();
-                ensure!(
-                    status.is_success() || status == StatusCode::SERVICE_UNAVAILABLE,
-                    "{path} was answered {status}: {}",
-                    answer.text().await.unwrap_or_default()
-                );
-                Ok(())
-            }
-            Err(error) if error.is_connect() => Ok(()),
-            Err(error) => Err(error).with_context(|| format!("asking {path}")),
+/// Asks the API as the platform. Before it is there nobody minds.
+async fn ask(request: RequestBuilder) -> Result<()> {
+    match request.bearer_auth(TOKEN).send().await {
+        Ok(answer) => {
+            let (status, url) = (answer.status(), answer.url().clone());
+            ensure!(
+                status.is_success() || status == StatusCode::SERVICE_UNAVAILABLE,
+                "{url} was answered {status}: {}",
+                answer.text().await.unwrap_or_default()
+            );
+            Ok(())
         }
+        Err(error) if error.is_connect() => Ok(()),
+        Err(error) => Err(error).context("asking the API"),
     }
 }
