@@ -3,7 +3,7 @@
 //! Stores, liveness and ledger are in memory, and keep the contracts of the real ones ([`contracts`]); between them and the collector
 //! every call takes time, and some are lost, before or after their effect. Beside it an application creates, deletes and re-creates
 //! courses, processes freeze and are killed, databases are restored, replaced and cloned. In every fourth story the application
-//! records deaths, and asks for cleanups. An observer that sees each effect judges it by the contract. Time is tokio's, paused: it
+//! records deaths, and asks for cleanups, in every third of those also of live courses, at once. An observer that sees each effect judges it by the contract. Time is tokio's, paused: it
 //! passes only in sleeps, so a seed is always the same story.
 //!
 //! `make simulate SEEDS=… FIRST=…` tells many; a seed that broke the contract is added to [`REGRESSIONS`] once it no longer does.

@@ -33,6 +33,8 @@ pub struct Contract {
     /// The most that a clock may gain between two finished runs.
     pub at_most: Duration,
     pub refuse_drop_percent: u64,
+    /// How long it may take until a run takes what was authorised.
+    pub authorised: Duration,
     pub courses_a_day: usize,
 }
 
@@ -60,6 +62,8 @@ struct Pass {
     graves: BTreeMap<CourseId, Duration>,
     /// The requests that it read.
     requests: BTreeSet<Uuid>,
+    /// Those whose things may go in this run though they live.
+    authorised: BTreeSet<CourseId>,
     questions: usize,
     /// Its first batch has begun, or was to.
     intends: bool,
@@ -166,6 +170,8 @@ pub struct Observer {
     seen_live: BTreeMap<(usize, CourseId), Duration>,
     /// What the delete path asked for: of which course, seen from its row, and when.
     requests: BTreeMap<Uuid, (CourseId, Timing, Duration)>,
+    /// What the application authorised.
+    authorisations: Vec<Authorisation>,
     /// When a ledger last heard that a course is live.
     found_live_at: BTreeMap<(usize, CourseId), Duration>,
     /// Whose sightings of a store a ledger holds.
@@ -188,6 +194,16 @@ pub struct Observer {
 
 /// An orphan's store, source and course.
 pub type Place = (String, SourceIndex, CourseId);
+
+/// The application's word that what a course has may go though it lives: soon, and once.
+#[derive(Debug)]
+struct Authorisation {
+    ledger: usize,
+    course: CourseId,
+    at: DateTime<Utc>,
+    /// The run that it was for.
+    run: Option<Uuid>,
+}
 
 /// A person's word that this was meant.
 #[derive(Debug)]
@@ -239,6 +255,25 @@ impl Observer {
     /// Somebody asked for a course to be cleaned up.
     pub fn requested(&mut self, request: &Request, at: Duration) {
         self.requests.insert(request.id, (request.course_id, request.timing, at));
+    }
+
+    /// The application has what a live course has deleted.
+    pub fn authorised(&mut self, ledger: usize, course: CourseId, at: DateTime<Utc>) {
+        self.note(format!("what {course} has may go, says the application"));
+        self.authorisations.push(Authorisation { ledger, course, at, run: None });
+    }
+
+    /// A run takes what is authorised. What an earlier one took is not.
+    pub fn authorised_run(&mut self, who: Who, ledger: usize) {
+        let Self { passes, authorisations, contract, .. } = self;
+        let (pass, good_for) = (passes.entry(who).or_default(), contract.map_or(Duration::ZERO, |it| it.authorised));
+        let open = authorisations.iter_mut().filter(|it| it.ledger == ledger && it.run.is_none());
+        for authorisation in open {
+            authorisation.run = Some(pass.run);
+            if authorisation.at > pass.started - good_for {
+                pass.authorised.insert(authorisation.course);
+            }
+        }
     }
 
     /// The live set was believed and learned.
@@ -320,7 +355,8 @@ impl Observer {
         let is_older = |id: &&CourseId| pass.asked.get(*id).is_some_and(|before| before.asking.at > asked.at);
         let newer: Vec<CourseId> = ids.iter().filter(|id| !is_older(id)).copied().collect();
         for id in &newer {
-            let live = live.contains(*id);
+            // Who is authorised to go is taken for dead.
+            let live = live.contains(*id) && !pass.authorised.contains(id);
             let before = pass
                 .asked
                 .get(id)
@@ -404,6 +440,8 @@ impl Observer {
     pub fn recall_the_living(&mut self, ledger: usize, told: &Told) {
         self.seen_live.retain(|(of, _), _| *of != ledger);
         self.seen_live.extend(told.seen_live.clone());
+        // So did which run took what was authorised.
+        self.authorisations.iter_mut().filter(|it| it.ledger == ledger).for_each(|it| it.run = None);
     }
 
     /// Orphans go into the ledger: each was asked about after it was seen.

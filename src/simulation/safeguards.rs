@@ -51,6 +51,8 @@ pub enum Safeguard {
     LockWithQuestion,
     /// S1: what should not have gone is put back.
     PutBack,
+    /// S1: that a live course's things may go is good for one run.
+    AuthorisedOnce,
     /// S12: what goes is copied first.
     CopyFirst,
     /// S12: liveness is asked before a copy is purged.
@@ -59,7 +61,7 @@ pub enum Safeguard {
 
 impl Safeguard {
     /// All of them, each with what breaks without it, and a seed whose story shows it.
-    pub const ALL: [(Self, &'static str, u64); 26] = [
+    pub const ALL: [(Self, &'static str, u64); 27] = [
         (Self::AskAgain, "S2: ", 0),
         (Self::ConfirmBeforeDelete, "S2: ", 15),
         (Self::ConfirmAgain, "S1: ", 101),
@@ -84,6 +86,7 @@ impl Safeguard {
         (Self::ReferencedStays, "S9: ", 8),
         (Self::LockWithQuestion, "S10: ", 280),
         (Self::PutBack, "S1: ", 71),
+        (Self::AuthorisedOnce, "S1: ", 3),
         (Self::CopyFirst, "S12: ", 7),
         (Self::PurgeAsks, "S12: ", 11),
     ];

@@ -54,6 +54,7 @@ const CONTRACT: Contract = Contract {
     stranger: Duration::from_secs(400),
     at_most: Duration::from_secs(120),
     refuse_drop_percent: 30,
+    authorised: Duration::from_secs(600),
     courses_a_day: 14,
 };
 
@@ -71,13 +72,15 @@ pub struct Stage {
     pub world: Arc<World>,
     without: Option<Safeguard>,
     schedule: Schedule,
+    /// A person switched on that what live courses have may go at once.
+    pub live_cleanups: bool,
     /// A person raised the limits, to let everything go.
     pub generous: bool,
 }
 
 impl Stage {
     /// A campus that all is well with, adopted by process 0 and looked after by 0 and 1.
-    /// With every fourth seed, the campus records deaths, and asks for cleanups.
+    /// With every fourth seed, the campus records deaths, and asks for cleanups; with every twelfth, what live courses have is to go at once, too.
     pub async fn set(seed: u64, without: Option<Safeguard>) -> Self {
         let has_delete_path = seed % 4 == 3;
         let clusters = vec![Cluster::new("campus"), Cluster::new("ledger")];
@@ -99,7 +102,8 @@ impl Stage {
             }
         }
         let schedule = Schedule::new("* * * * *", UTC).unwrap();
-        let stage = Self { world: Arc::new(world), without, schedule, generous: false };
+        let live_cleanups = seed % 12 == 3;
+        let stage = Self { world: Arc::new(world), without, schedule, live_cleanups, generous: false };
         stage.adopt().await;
         stage.world.state().weather = Some(4);
         stage
@@ -149,7 +153,7 @@ impl Stage {
             refuse_below: 1,
             refuse_drop: if lax(Safeguard::RefuseDrop) { 100 } else { CONTRACT.refuse_drop_percent as u8 },
             confirmation: if without == Some(Safeguard::Freshness) { 1000 * INTERVAL } else { CONTRACT.confirmation },
-            live_cleanups: None,
+            live_cleanups: self.live_cleanups.then_some(u32::MAX),
             schedule: self.schedule.clone(),
             clock: Arc::new(WorldClock(world)),
             leading: Default::default(),

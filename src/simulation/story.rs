@@ -173,6 +173,8 @@ async fn application(stage: &Stage) {
                     });
                 }
             }
+            // What a live course has is to go at once, though its row stays.
+            (17, Some(course)) if stage.live_cleanups => state.authorise_cleanup(course, world),
             (_, Some(course)) => state.write(course),
             (_, None) => {}
         }
@@ -197,8 +199,16 @@ impl State {
         }
     }
 
-    /// The delete path is called, and answers with a promise.
-    pub fn ask_for_cleanup(&mut self, course: CourseId, timing: Timing, world: &World) {
+    /// The delete path is called for what a live course has, which a run may take for dead, soon and once.
+    fn authorise_cleanup(&mut self, course: CourseId, world: &World) {
+        let request = self.ask_for_cleanup(course, Timing::BeforeDelete, world);
+        let (ledger, at) = (self.homes[&Who(0)].ledger, world.database_time_in(self));
+        self.observer.authorised(ledger, course, at);
+        self.clusters[ledger].ledger.authorisations.push((request, course, at, false));
+    }
+
+    /// The delete path is called, and answers with a promise, whose id is returned.
+    pub fn ask_for_cleanup(&mut self, course: CourseId, timing: Timing, world: &World) -> Uuid {
         let requested_at = world.database_time_in(self);
         let is_before = timing == Timing::BeforeDelete;
         let request = Request {
@@ -221,7 +231,9 @@ impl State {
             let live = LiveSet::from_ids(IdType::Integer, [course]);
             self.observer.found_live((PERSON, ledger), &live, world.now());
         }
+        let id = request.id;
         tables.requests.push((request, None, false));
+        id
     }
 }
 

@@ -47,7 +47,8 @@ impl State {
         let delete =
             Delete { contract, observer, pass: &pass, campus, tables, ledger, shelf, key, resource, owner, sent_at };
         let (broken, counts, named) = (delete.judge(), !delete.is_approved(HoldKind::Breakers), delete.named());
-        let harmed: Vec<CourseId> = named.iter().copied().filter(|id| campus.courses.contains_key(id)).collect();
+        let lives = |id: &CourseId| campus.courses.contains_key(id) && !pass.authorised.contains(id);
+        let harmed: Vec<CourseId> = named.iter().copied().filter(lives).collect();
 
         self.observer.deletions += 1;
         self.observer.copies_of_what_went.extend(pass.copies.get(&shelf).cloned());
