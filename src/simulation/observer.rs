@@ -196,7 +196,7 @@ pub struct Observer {
 pub type Place = (String, SourceIndex, CourseId);
 
 /// The application's word that what a course has may go though it lives: soon, and once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Authorisation {
     ledger: usize,
     course: CourseId,
@@ -261,6 +261,12 @@ impl Observer {
     pub fn authorised(&mut self, ledger: usize, course: CourseId, at: DateTime<Utc>) {
         self.note(format!("what {course} has may go, says the application"));
         self.authorisations.push(Authorisation { ledger, course, at, run: None });
+    }
+
+    /// A copy of a ledger knows what was authorised, too.
+    pub fn ledger_is_copied(&mut self, from: usize, to: usize) {
+        let copied: Vec<_> = self.authorisations.iter().filter(|it| it.ledger == from).cloned().collect();
+        self.authorisations.extend(copied.into_iter().map(|it| Authorisation { ledger: to, ..it }));
     }
 
     /// A run takes what is authorised. What an earlier one took is not.

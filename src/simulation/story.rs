@@ -426,6 +426,7 @@ async fn cloned(stage: &Stage) {
         copy.iter_mut().for_each(|cluster| cluster.started += 1000);
         state.clusters.extend(copy);
         state.homes.insert(who, Home { campus: home.campus + 2, ledger: home.ledger + 2 });
+        state.observer.ledger_is_copied(home.ledger, home.ledger + 2);
         home.campus + 2
     };
     // Ours runs in between, so that the copy is one of yesterday.
