@@ -29,7 +29,7 @@ use crate::domain::markers::Owner;
 use crate::domain::plan::{Limits, Plan};
 use crate::domain::report::{Mode, RunReport};
 use crate::errors::chain;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Authorised, Ledger, LedgerError};
 use crate::liveness::LivenessSources;
 use crate::pace;
 use crate::postgres::PostgresError;
@@ -193,6 +193,8 @@ pub struct Pass<'a> {
     graves: Graves,
     /// What the delete path asked for before the live set was read.
     requests: Requests,
+    /// What this run takes for dead though it lives.
+    authorised: Option<Arc<Authorised>>,
     /// What was seen counts for the orphans' clocks.
     judged: bool,
 }
@@ -209,11 +211,10 @@ impl<'a> Pass<'a> {
         let run = Uuid::now_v7();
         let started_at = collector.ledger.begin(run, mode).await?;
         let mut report = RunReport::begin(run, mode, &collector.installation, started_at);
-        if mode == Mode::Run
-            && let Some(authorised) = authorised::take(collector, run).await?
-        {
+        let authorised = if mode == Mode::Run { authorised::take(collector, run).await? } else { None };
+        if let Some(authorised) = &authorised {
             report.authorised = authorised.courses().iter().copied().collect();
-            locks.liveness = Box::new(Excepting::new(locks.liveness, authorised, collector.id_type));
+            locks.liveness = Box::new(Excepting::new(locks.liveness, Arc::clone(authorised), collector.id_type));
         }
         let live = Arc::new(LiveSet::empty(collector.id_type));
         Ok(Self {
@@ -226,6 +227,7 @@ impl<'a> Pass<'a> {
             entries: Vec::new(),
             graves: Graves::default(),
             requests: Requests::default(),
+            authorised,
             judged: false,
         })
     }
@@ -235,7 +237,7 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// If nothing could be judged.
     pub async fn plan(&mut self, stop: &CancellationToken) -> Result<Option<Plan>, RunError> {
-        let Self { collector, locks, report, watch, requests, .. } = self;
+        let Self { collector, locks, report, watch, requests, authorised, .. } = self;
         *requests = Requests::read(collector).await?;
         let run = (report.mode == Mode::Run).then_some(report.run);
         let places = match places::check(collector, locks, run).instrument(error_span!("places")).await? {
@@ -247,9 +249,13 @@ impl<'a> Pass<'a> {
             .instrument(error_span!("liveness"))
             .await?;
         watch.stage(report, "liveness");
-        let (live, graves) = match truth {
+        let (truth, graves) = match truth {
             Truth::Believed(live, graves) => (live, graves),
             Truth::Halted(halt) => return Ok(self.halt(&halt)),
+        };
+        let live = match authorised {
+            Some(authorised) => Arc::new(authorised::except(authorised, &truth, collector.id_type)),
+            None => truth,
         };
         let mut inventories = stages::take_inventories(collector, Arc::clone(&live), &places, stop)
             .instrument(error_span!("inventory"))

@@ -1,7 +1,8 @@
 //! A run in which what was authorised is taken for dead though it lives (S1). All else is as in every run: the same locks, gates, breakers,
-//! references, copies and records; only the answers about these courses are other ones.
+//! references, copies and records; only the answers about these courses are other ones. What the ledger learns is the truth.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -17,7 +18,7 @@ use crate::liveness::{Liveness, Polls};
 use crate::postgres::PostgresError;
 
 /// What this run may take for dead; nothing where it is not switched on, or where a store keeps no copies of what goes.
-pub(super) async fn take(collector: &Collector, run: Uuid) -> Result<Option<Authorised>, RunError> {
+pub(super) async fn take(collector: &Collector, run: Uuid) -> Result<Option<Arc<Authorised>>, RunError> {
     let is_on = collector.live_cleanups.is_some() && collector.stores.iter().all(|managed| managed.quarantined);
     if !is_on {
         return Ok(None);
@@ -26,28 +27,25 @@ pub(super) async fn take(collector: &Collector, run: Uuid) -> Result<Option<Auth
     for course in authorised.courses() {
         tracing::warn!(%run, %course, "what a live course has is deleted, as was authorised");
     }
-    Ok((!authorised.courses().is_empty()).then_some(authorised))
+    Ok((!authorised.courses().is_empty()).then(|| Arc::new(authorised)))
 }
 
-/// Liveness sources in whose answers what was authorised is not live.
+/// Who is live, without what was authorised.
+pub(super) fn except(authorised: &Authorised, live: &LiveSet, id_type: IdType) -> LiveSet {
+    LiveSet::from_ids(id_type, live.iter().filter(|course| !authorised.courses().contains(course)))
+}
+
+/// Liveness sources that, asked about what was authorised, answer that it is dead.
 #[derive(Debug)]
 pub(super) struct Excepting {
     liveness: Box<dyn Liveness>,
-    authorised: Authorised,
+    authorised: Arc<Authorised>,
     id_type: IdType,
 }
 
 impl Excepting {
-    pub(super) fn new(liveness: Box<dyn Liveness>, authorised: Authorised, id_type: IdType) -> Self {
+    pub(super) fn new(liveness: Box<dyn Liveness>, authorised: Arc<Authorised>, id_type: IdType) -> Self {
         Self { liveness, authorised, id_type }
-    }
-
-    fn except(&self, live: LiveSet) -> LiveSet {
-        let courses = self.authorised.courses();
-        if !courses.iter().any(|course| live.contains(*course)) {
-            return live;
-        }
-        LiveSet::from_ids(self.id_type, live.iter().filter(|course| !courses.contains(course)))
     }
 }
 
@@ -62,12 +60,11 @@ impl Liveness for Excepting {
     }
 
     async fn read(&self) -> Result<Vec<(String, LiveSet, Position)>, PostgresError> {
-        let sets = self.liveness.read().await?;
-        Ok(sets.into_iter().map(|(name, live, position)| (name, self.except(live), position)).collect())
+        self.liveness.read().await
     }
 
     async fn live_among(&self, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError> {
-        Ok(self.except(self.liveness.live_among(ids).await?))
+        Ok(except(&self.authorised, &self.liveness.live_among(ids).await?, self.id_type))
     }
 
     async fn tombstones(&self) -> Polls {

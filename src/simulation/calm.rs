@@ -486,3 +486,22 @@ async fn s6_what_was_asked_for_of_the_living_is_void_though_only_a_plan_saw_them
     let expected = [(Timing::AfterDelete, RequestState::Void), (Timing::BeforeDelete, RequestState::Open)];
     assert_eq!(states, expected, "its row is waited for");
 }
+
+#[tokio::test(start_paused = true)]
+async fn s1_s7_what_a_live_course_has_goes_once_and_the_ledger_still_knows_that_it_lives() {
+    let mut stage = ripe(&[]).await;
+    stage.live_cleanups = true;
+    let write = || {
+        let resource = Resource { source: SourceIndex(0), owner: Some(LIVE), mentions: Vec::new() };
+        stage.world.state().shelves[KEYS].resources.insert(b"a".to_vec(), resource);
+    };
+    write();
+    stage.world.state().authorise_cleanup(LIVE, &stage.world);
+    let report = pass(&stage, |_| {}, |_, _| {}).await;
+    assert_eq!((report.authorised.as_slice(), report.swept().deleted), (&[LIVE][..], 1));
+    let departed_at = || stage.world.state().tables(WHO).unwrap().known[&LIVE].departed_at;
+    assert_eq!(departed_at(), None, "a restore that takes it now must be seen");
+    write();
+    let report = pass(&stage, |_| {}, |_, _| {}).await;
+    assert_eq!((report.authorised.as_slice(), report.swept()), (&[][..], Tally::default()));
+}

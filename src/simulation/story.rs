@@ -200,7 +200,7 @@ impl State {
     }
 
     /// The delete path is called for what a live course has, which a run may take for dead, soon and once.
-    fn authorise_cleanup(&mut self, course: CourseId, world: &World) {
+    pub fn authorise_cleanup(&mut self, course: CourseId, world: &World) {
         let request = self.ask_for_cleanup(course, Timing::BeforeDelete, world);
         let (ledger, at) = (self.homes[&Who(0)].ledger, world.database_time_in(self));
         self.observer.authorised(ledger, course, at);
