@@ -1,6 +1,6 @@
 //! Directories above courses' that our deletes emptied (an organization's): removed once nothing has happened in them for long.
 //!
-//! Before the last entry of such a directory is moved away, a note about it is written to `.course-gc/emptied/`. The next run that
+//! Before the last entries of such a directory are moved away, a note about it is written to `.course-gc/emptied/`. The next run that
 //! finds it empty notes when that was, in the ledger's time, and when the directory last changed. A later run removes it, if it
 //! is the same one, is empty and has not changed since, for as long as the grace of a departed course. Whatever else it finds ends
 //! the note: the directory is in use, and stays.
@@ -84,18 +84,24 @@ fn judge(note: &Note, there: Option<There>, now: DateTime<Utc>, untouched_for: T
     }
 }
 
-/// Notes that what is about to go is the last that `parent`, at `path`, holds, if that is so, and if it is a directory that may go
-/// after it. That a note cannot be written keeps nothing from going: then an empty directory stays.
-pub(super) fn note(place: &Place, root: &Dir, (parent, path): (&Dir, &[u8]), pulse: &Pulse) {
-    if let Err(fault) = try_note(place, root, (parent, path), pulse) {
+/// Notes that `leaving` entries, which are about to go, are all that `parent`, at `path`, holds, if that is so, and if it is a directory
+/// that may go after them. That a note cannot be written keeps nothing from going: then an empty directory stays.
+pub(super) fn note(place: &Place, root: &Dir, (parent, path): (&Dir, &[u8]), leaving: usize, pulse: &Pulse) {
+    if let Err(fault) = try_note(place, root, (parent, path), leaving, pulse) {
         let path = path.escape_ascii();
         tracing::warn!(root = place.shown(), %path, error = fault.explain(), "a directory that is emptied will stay");
     }
 }
 
-fn try_note(place: &Place, root: &Dir, (parent, path): (&Dir, &[u8]), pulse: &Pulse) -> Result<(), Fault> {
+fn try_note(
+    place: &Place,
+    root: &Dir,
+    (parent, path): (&Dir, &[u8]),
+    leaving: usize,
+    pulse: &Pulse,
+) -> Result<(), Fault> {
     let components: Vec<_> = path.split(|byte| *byte == b'/').collect();
-    if !place.layout.is_made_per_course(&components) || holds_more_than(parent, path, 1)? {
+    if !place.layout.is_made_per_course(&components) || holds_more_than(parent, path, leaving)? {
         return Ok(());
     }
     let inode = parent.own_stat().map_err(Fault::at("look at", path))?.identity.2;
@@ -150,7 +156,7 @@ fn look(root: &Dir, components: &[&[u8]], path: &[u8]) -> Result<Option<There>, 
 fn remove(place: &Place, root: &Dir, (components, path): (&[&[u8]], &[u8]), pulse: &Pulse) -> Result<(), Fault> {
     let Some((name, above)) = components.split_last() else { return Ok(()) };
     let parent = root.descend(above).map_err(Fault::at("open the directory above", path))?;
-    note(place, root, (&parent, &above.join(&b'/')), pulse);
+    note(place, root, (&parent, &above.join(&b'/')), 1, pulse);
     // Whoever puts something in now is spared by the kernel.
     match parent.remove_directory(name) {
         Ok(()) => tracing::info!(root = place.shown(), path = %path.escape_ascii(), "removed the empty directory"),

@@ -323,22 +323,9 @@ impl Store for FilesStore {
         sharing::find(self, mapping, courses, references).await
     }
 
-    /// The move into quarantine is the copy; here it is only looked whether it may go.
+    /// The move into quarantine is the copy, and whether something may go is looked right before it: there is nothing to do yet.
     async fn copy(&self, _: &CopyId, handles: &[Handle], _: &mut dyn Copies) -> Result<Vec<Copied>, StoreError> {
-        let look = |handle: &Handle| {
-            let (action, again) = (format!("look at `{}`", handle.key.escape_ascii()), handle.clone());
-            let job = move |place: &Place, pulse: &Pulse| delete::inspect(place, &again, pulse).map(|it| it.is_some());
-            let look = self.blocking(self.call_timeout, action, job);
-            async move {
-                Ok(match look.await? {
-                    Ok(true) => Copied::Whole(Receipt::default()),
-                    Ok(false) => Copied::Absent,
-                    Err(refusal) => Copied::Failed(refusal.explain()),
-                })
-            }
-        };
-        let looks: Vec<_> = handles.iter().map(look).collect();
-        futures::stream::iter(looks).buffered(AT_ONCE).try_collect().await
+        Ok(vec![Copied::Whole(Receipt::default()); handles.len()])
     }
 
     async fn put_back(&self, items: &[Item], _: Restoring) -> Vec<PutBack> {
