@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::beneath::Dir;
+use super::emptied::Left;
 use super::layout::OWN_FOLDER;
 use super::spare::{Ended, Sought, part, search};
 use super::tree::{Measure, Taken, freed, join, measure, remove};
@@ -182,7 +183,8 @@ pub(super) fn discard(
         return Err(Refusal::Late);
     }
     if spared.is_empty() {
-        emptied::note(place, root, inspected.above(), 1, pulse);
+        let (dir, path) = inspected.above();
+        emptied::note(place, root, &[Left { dir, path, entries: 1 }], pulse);
     }
     Ok(match move_away(&inspected, spared, (&trash, &new_name), pulse)? {
         Moved::Away { left, .. } => Some(Trashed { trash, name: new_name, left }),

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::beneath::{Dir, Kind};
 use super::delete::{Inspected, Moved, Part, Refusal, move_away};
+use super::emptied::Left;
 use super::layout::OWN_FOLDER;
 use super::tree;
 use super::walk::open_root;
@@ -103,13 +104,13 @@ impl Shelf {
 
     /// Notes which directories hold nothing but what goes.
     fn note_emptied(&self, place: &Place, pulse: &Pulse) {
-        let mut leaving: BTreeMap<&[u8], (&Inspected, usize)> = BTreeMap::new();
+        let Some((first, _)) = self.going.first() else { return };
+        let mut left: BTreeMap<&[u8], Left<'_>> = BTreeMap::new();
         for (inspected, _) in self.going.iter().filter(|(_, part)| part.spared.is_empty()) {
-            leaving.entry(inspected.above().1).or_insert((inspected, 0)).1 += 1;
+            let (dir, path) = inspected.above();
+            left.entry(path).or_insert(Left { dir, path, entries: 0 }).entries += 1;
         }
-        for (inspected, count) in leaving.into_values() {
-            emptied::note(place, &inspected.root, inspected.above(), count, pulse);
-        }
+        emptied::note(place, &first.root, &left.into_values().collect::<Vec<_>>(), pulse);
     }
 
     /// How many are to come.
