@@ -3,14 +3,15 @@
 //!
 //! The order is S11's: whatever says what a copy is is durable before the first of them moves.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
 
 use super::delete::{self, Inspected, Moved, Part, Refusal};
 use super::kept::{Entry, Room, Shelf};
-use super::watch::{Fault, Watch};
-use super::{FilesStore, below, gone, moment};
+use super::watch::{Fault, Pulse, Watch};
+use super::{FilesStore, Place, below, gone, moment};
 use crate::errors::chain;
 use crate::stores::copies::CopyId;
 use crate::stores::{Handle, Outcome, Removed, StoreError};
@@ -18,7 +19,7 @@ use crate::sweep::Condemned;
 
 /// How many directories are described before the first of them moves. Each takes two descriptors.
 const TOGETHER: usize = 64;
-/// How many of them are looked at at once.
+/// How many calls look at them at once.
 pub(super) const AT_ONCE: usize = 8;
 /// How many ids the description of several of them holds at most: forty megabytes of them.
 const MOST_NAMED: usize = 1 << 20;
@@ -64,11 +65,16 @@ impl FilesStore {
         room: &mut Option<Arc<Room>>,
         outcomes: &mut [Outcome],
     ) -> Result<(), Stuck> {
-        let looks: Vec<_> = handles.iter().map(|handle| self.look(batch, handle)).collect();
+        let each = in_one_call(handles.len());
+        let looks: Vec<_> = handles.chunks(each).map(|handles| self.look(batch, handles)).collect();
         let looked: Vec<_> = futures::stream::iter(looks).buffered(AT_ONCE).collect().await;
+        let looked = looked.into_iter().enumerate().flat_map(|(call, looked)| match looked {
+            Ok(looked) => looked.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(Stuck(call * each, error))],
+        });
         let mut to_quarantine = Vec::new();
-        for (at, looked) in looked.into_iter().enumerate() {
-            match looked.map_err(|error| Stuck(at, error))? {
+        for (at, looked) in looked.enumerate() {
+            match looked? {
                 Looked::Settled(outcome) => set(outcomes, at, outcome),
                 Looked::Keep(entry) => to_quarantine.push((at, *entry)),
                 Looked::Discard(ready) if batch.is_fresh() => {
@@ -86,24 +92,20 @@ impl FilesStore {
         Ok(())
     }
 
-    async fn look(&self, batch: &Condemned, handle: &Handle) -> Result<Looked, StoreError> {
-        let (again, referenced) = (handle.clone(), below(&batch.referenced().keys, &handle.key));
+    /// Looks at some handles, in their order.
+    async fn look(&self, batch: &Condemned, handles: &[Handle]) -> Result<Vec<Looked>, StoreError> {
+        let referenced = |handle: &Handle| below(&batch.referenced().keys, &handle.key);
+        let again: Vec<_> = handles.iter().map(|handle| (handle.clone(), referenced(handle))).collect();
         let is_kept = batch.safe().is_some();
-        let action = format!("look at `{}`", handle.key.escape_ascii());
-        let look = self.blocking(self.call_timeout, action, move |place, pulse| {
-            let Some(inspected) = delete::inspect(place, &again, pulse)? else {
-                return Ok(Looked::Settled(Outcome::Absent));
-            };
-            let part = delete::without(&inspected, referenced, pulse)?;
-            Ok::<_, Refusal>(if part.stays() {
-                Looked::Settled(Outcome::Partly { resources: 0, bytes: Some(0), left: part.left })
-            } else if is_kept && !inspected.is_trash {
-                Looked::Keep(Box::new(Entry::of(inspected, part)?))
-            } else {
-                Looked::Discard(Box::new((inspected, part)))
-            })
-        });
-        Ok(look.await?.unwrap_or_else(|refusal| Looked::Settled(refusal.outcome())))
+        let action = format!("look at {}", shown(handles.iter().map(|handle| &handle.key[..])));
+        let look = move |place: &Place, pulse: &Pulse| {
+            let looked = again.into_iter().map(|(handle, referenced)| {
+                let looked = look_at(place, (&handle, referenced), is_kept, pulse);
+                looked.unwrap_or_else(|refusal| Looked::Settled(refusal.outcome()))
+            });
+            looked.collect()
+        };
+        self.blocking(self.call_timeout, action, look).await
     }
 
     /// Moves directories into quarantine, which is their delete. Each comes with its place in the batch.
@@ -245,6 +247,39 @@ impl FilesStore {
             Ok(Some(taken)) => gone(taken.files, Some(taken.bytes), left),
             Err(fault) => Outcome::Failed(fault.explain()),
         })
+    }
+}
+
+fn look_at(
+    place: &Place,
+    (handle, referenced): (&Handle, BTreeSet<Vec<u8>>),
+    is_kept: bool,
+    pulse: &Pulse,
+) -> Result<Looked, Refusal> {
+    let Some(inspected) = delete::inspect(place, handle, pulse)? else {
+        return Ok(Looked::Settled(Outcome::Absent));
+    };
+    let part = delete::without(&inspected, referenced, pulse)?;
+    Ok(if part.stays() {
+        Looked::Settled(Outcome::Partly { resources: 0, bytes: Some(0), left: part.left })
+    } else if is_kept && !inspected.is_trash {
+        Looked::Keep(Box::new(Entry::of(inspected, part)?))
+    } else {
+        Looked::Discard(Box::new((inspected, part)))
+    })
+}
+
+/// How many of so many directories are looked at in one call: a few spare the way to another thread, and fewer go beside each other.
+pub(super) fn in_one_call(count: usize) -> usize {
+    count.div_ceil(AT_ONCE).clamp(1, AT_ONCE)
+}
+
+/// The first of some paths, for people, and how many there are besides.
+pub(super) fn shown<'a>(mut paths: impl ExactSizeIterator<Item = &'a [u8]>) -> String {
+    let first = paths.next().unwrap_or_default().escape_ascii().to_string();
+    match paths.len() {
+        0 => format!("`{first}`"),
+        more => format!("`{first}` and {more} more"),
     }
 }
 
