@@ -10,9 +10,10 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::beneath::Dir;
+use super::emptied::Left;
 use super::layout::OWN_FOLDER;
 use super::spare::{Ended, Sought, part, search};
-use super::tree::{Measure, Taken, join, measure, remove};
+use super::tree::{Measure, Taken, freed, join, measure, remove};
 use super::walk::{TRASH, open_root, trash_owner};
 use super::watch::{Fault, Pulse};
 use super::{Place, emptied};
@@ -108,7 +109,7 @@ impl Part {
 }
 
 /// What a move came to.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Moved {
     /// So much went, and so many files stay: what is referred to, what came meanwhile, what there was no time for.
     Away { amount: Amount, left: u64 },
@@ -178,43 +179,33 @@ pub(super) fn discard(
     let trash = trash.map_err(Fault::at("make the directory", &join(OWN_FOLDER, TRASH)))?;
     // Sixteen digits: nothing that could be read as an id.
     let new_name = format!("{owner}.{:016x}", Uuid::new_v4().as_u64_pair().1).into_bytes();
-    Ok(match note_and_move(place, (&inspected, spared), (&trash, &new_name), pulse)? {
+    if !pulse.may_begin()? {
+        return Err(Refusal::Late);
+    }
+    if spared.is_empty() {
+        let (dir, path) = inspected.above();
+        emptied::note(place, root, &[Left { dir, path, entries: 1 }], pulse);
+    }
+    Ok(match move_away(&inspected, spared, (&trash, &new_name), pulse)? {
         Moved::Away { left, .. } => Some(Trashed { trash, name: new_name, left }),
         Moved::Absent => None,
     })
 }
 
-/// Moves what was inspected away, after a note about what that empties. It had to wait for its turn, and the note for the disk: it stays
-/// if its confirmation grew too old meanwhile, or nobody waits any more.
-pub(super) fn note_and_move(
-    place: &Place,
-    (inspected, spared): (&Inspected, &BTreeSet<Vec<u8>>),
-    to: (&Dir, &[u8]),
-    pulse: &Pulse,
-) -> Result<Moved, Refusal> {
-    if !pulse.may_begin()? {
-        return Err(Refusal::Late);
-    }
-    if spared.is_empty() {
-        emptied::note(place, &inspected.root, inspected.above(), pulse);
-    }
-    if !pulse.may_begin()? {
-        return Err(Refusal::Late);
-    }
-    move_away(inspected, spared, to, pulse)
-}
-
 /// Moves what was inspected to another directory, in one step if that can be. What turns out to be another thing than was inspected
-/// stays.
+/// stays; so does all of it if its confirmation grew too old while it waited for its turn or for the disk, or nobody waits any more.
 ///
 /// It is moved piece by piece, each in one step, where something of it is referred to and stays, and where directories cannot be moved but
 /// files can (a lower layer of an overlay).
-fn move_away(
+pub(super) fn move_away(
     inspected: &Inspected,
     spared: &BTreeSet<Vec<u8>>,
     (to, new_name): (&Dir, &[u8]),
     pulse: &Pulse,
 ) -> Result<Moved, Refusal> {
+    if !pulse.may_begin()? {
+        return Err(Refusal::Late);
+    }
     let Inspected { parent, name, path, seen, .. } = inspected;
     if !spared.is_empty() {
         return in_pieces(inspected, spared, (to, new_name), pulse);
@@ -323,7 +314,7 @@ fn judge(answer: Result<(), Errno>, from: End, to: End) -> Came {
 impl Trashed {
     /// Removes it for good. `halfway` is called once, when the first file has gone.
     pub fn remove(&self, pulse: &Pulse, halfway: impl FnMut()) -> Result<Taken, Fault> {
-        remove(&self.trash, &self.name, pulse, halfway)
+        remove(&self.trash, &self.name, pulse, (freed, halfway))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Directories above courses' that our deletes emptied (an organization's): removed once nothing has happened in them for long.
 //!
-//! Before the last entry of such a directory is moved away, a note about it is written to `.course-gc/emptied/`. The next run that
+//! Before the last entries of such a directory are moved away, it is noted in `.course-gc/emptied/`. The next run that
 //! finds it empty notes when that was, in the ledger's time, and when the directory last changed. A later run removes it, if it
 //! is the same one, is empty and has not changed since, for as long as the grace of a departed course. Whatever else it finds ends
 //! the note: the directory is in use, and stays.
@@ -18,6 +18,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::Place;
 use super::beneath::Dir;
@@ -25,14 +26,13 @@ use super::layout::OWN_FOLDER;
 use super::tree::join;
 use super::walk::open_root;
 use super::watch::{Fault, Pulse};
-use crate::domain::inventory::fingerprint;
 use crate::stores::copies::NameText;
 
 const EMPTIED: &[u8] = b"emptied";
 /// Ends the name of a note that is being written.
 const UNFINISHED: &[u8] = b".new";
-/// More than the longest path.
-const MOST_BYTES: u64 = 64 * 1024;
+/// More than the longest paths of as many as go together.
+const MOST_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What is known of a directory that was emptied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,26 +84,52 @@ fn judge(note: &Note, there: Option<There>, now: DateTime<Utc>, untouched_for: T
     }
 }
 
-/// Notes that what is about to go is the last that `parent`, at `path`, holds, if that is so, and if it is a directory that may go
-/// after it. That a note cannot be written keeps nothing from going: then an empty directory stays.
-pub(super) fn note(place: &Place, root: &Dir, (parent, path): (&Dir, &[u8]), pulse: &Pulse) {
-    if let Err(fault) = try_note(place, root, (parent, path), pulse) {
+/// A directory of which some entries are about to go.
+pub(super) struct Left<'a> {
+    pub dir: &'a Dir,
+    /// Below the root.
+    pub path: &'a [u8],
+    /// How many of them.
+    pub entries: usize,
+}
+
+/// Notes which of these directories hold nothing but what is about to go, of those that may go after it. That it cannot be noted keeps
+/// nothing from going: then empty directories stay.
+pub(super) fn note(place: &Place, root: &Dir, left: &[Left<'_>], pulse: &Pulse) {
+    let warn = |path: &[u8], fault: &Fault| {
         let path = path.escape_ascii();
         tracing::warn!(root = place.shown(), %path, error = fault.explain(), "a directory that is emptied will stay");
+    };
+    let mut emptied = Vec::new();
+    for left in left {
+        match about_to_be_empty(place, left, pulse) {
+            Ok(note) => emptied.extend(note),
+            Err(fault) => warn(left.path, &fault),
+        }
+    }
+    if !emptied.is_empty()
+        && let Err(fault) = keep(root, &emptied)
+    {
+        emptied.into_iter().for_each(|note| warn(&Bytes::from(note.path), &fault));
     }
 }
 
-fn try_note(place: &Place, root: &Dir, (parent, path): (&Dir, &[u8]), pulse: &Pulse) -> Result<(), Fault> {
+fn about_to_be_empty(place: &Place, left: &Left<'_>, pulse: &Pulse) -> Result<Option<Note>, Fault> {
+    let Left { dir, path, entries } = left;
+    pulse.beat()?;
     let components: Vec<_> = path.split(|byte| *byte == b'/').collect();
-    if !place.layout.is_made_per_course(&components) || holds_more_than(parent, path, 1)? {
-        return Ok(());
+    if !place.layout.is_made_per_course(&components) || holds_more_than(dir, path, *entries)? {
+        return Ok(None);
     }
-    let inode = parent.own_stat().map_err(Fault::at("look at", path))?.identity.2;
+    let inode = dir.own_stat().map_err(Fault::at("look at", path))?.identity.2;
+    Ok(Some(Note { path: (*path).into(), inode, seen: None }))
+}
+
+fn keep(root: &Dir, emptied: &[Note]) -> Result<(), Fault> {
     let own = root.make(OWN_FOLDER).map_err(Fault::at("make the directory", OWN_FOLDER))?;
     let notes = own.make(EMPTIED).map_err(Fault::at("make the directory", EMPTIED))?;
-    write(&notes, &Note { path: path.into(), inode, seen: None })?;
-    own.sync().map_err(Fault::at("sync", OWN_FOLDER))?;
-    pulse.beat()
+    write(&notes, Uuid::new_v4().to_string().as_bytes(), emptied)?;
+    own.sync().map_err(Fault::at("sync", OWN_FOLDER))
 }
 
 /// Removes what was emptied and has been left alone for as long, and forgets what has not.
@@ -114,23 +140,48 @@ pub(super) fn tidy(place: &Place, now: DateTime<Utc>, untouched_for: TimeDelta, 
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(Fault::at("open the directory", EMPTIED)(errno)),
     };
+    let mut names = Vec::new();
     notes.entries(Fault::at("read the directory", EMPTIED), |name, _| {
-        pulse.beat()?;
-        let Some(note) = read(&notes, name)? else { return forget(&notes, name) };
-        let path = Bytes::from(note.path.clone());
-        let components: Vec<_> = path.split(|byte| *byte == b'/').collect();
-        // By another layout it may be a course's.
-        if !place.layout.is_made_per_course(&components) {
-            return forget(&notes, name);
+        names.push(name.to_vec());
+        pulse.beat()
+    })?;
+    for name in &names {
+        let before = read(&notes, name)?;
+        let mut after = Vec::with_capacity(before.len());
+        for note in &before {
+            pulse.beat()?;
+            after.extend(follow(place, &root, note, (now, untouched_for), pulse)?);
         }
-        match judge(&note, look(&root, &components, &path)?, now, untouched_for) {
-            Next::Forget => forget(&notes, name),
-            Next::Wait => Ok(()),
-            Next::Note(seen) => write(&notes, &Note { seen: Some(seen), ..note }),
-            Next::Remove => {
-                remove(place, &root, (&components, &path), pulse)?;
-                forget(&notes, name)
-            }
+        if after.is_empty() {
+            forget(&notes, name)?;
+        } else if after != before {
+            write(&notes, name, &after)?;
+        }
+    }
+    Ok(())
+}
+
+/// Does what is to be done about a note; what is to be remembered then.
+fn follow(
+    place: &Place,
+    root: &Dir,
+    note: &Note,
+    (now, untouched_for): (DateTime<Utc>, TimeDelta),
+    pulse: &Pulse,
+) -> Result<Option<Note>, Fault> {
+    let path = Bytes::from(note.path.clone());
+    let components: Vec<_> = path.split(|byte| *byte == b'/').collect();
+    // By another layout it may be a course's.
+    if !place.layout.is_made_per_course(&components) {
+        return Ok(None);
+    }
+    Ok(match judge(note, look(root, &components, &path)?, now, untouched_for) {
+        Next::Forget => None,
+        Next::Wait => Some(note.clone()),
+        Next::Note(seen) => Some(Note { seen: Some(seen), ..note.clone() }),
+        Next::Remove => {
+            remove(place, root, (&components, &path), pulse)?;
+            None
         }
     })
 }
@@ -150,7 +201,7 @@ fn look(root: &Dir, components: &[&[u8]], path: &[u8]) -> Result<Option<There>, 
 fn remove(place: &Place, root: &Dir, (components, path): (&[&[u8]], &[u8]), pulse: &Pulse) -> Result<(), Fault> {
     let Some((name, above)) = components.split_last() else { return Ok(()) };
     let parent = root.descend(above).map_err(Fault::at("open the directory above", path))?;
-    note(place, root, (&parent, &above.join(&b'/')), pulse);
+    note(place, root, &[Left { dir: &parent, path: &above.join(&b'/'), entries: 1 }], pulse);
     // Whoever puts something in now is spared by the kernel.
     match parent.remove_directory(name) {
         Ok(()) => tracing::info!(root = place.shown(), path = %path.escape_ascii(), "removed the empty directory"),
@@ -177,36 +228,34 @@ fn holds_more_than(dir: &Dir, path: &[u8], most: usize) -> Result<bool, Fault> {
     }
 }
 
-/// One directory has one note.
-fn write(notes: &Dir, note: &Note) -> Result<(), Fault> {
-    let path = Bytes::from(note.path.clone());
-    let name = format!("{:016x}", fingerprint(&path)).into_bytes();
-    let new_name = [&name, UNFINISHED].concat();
-    let json = serde_json::to_vec(note).map_err(|why| Fault::Unusable(format!("cannot write a note: {why}")))?;
+/// Directories that are emptied together are noted in one file.
+fn write(notes: &Dir, name: &[u8], emptied: &[Note]) -> Result<(), Fault> {
+    let new_name = [name, UNFINISHED].concat();
+    let json = serde_json::to_vec(emptied).map_err(|why| Fault::Unusable(format!("cannot write a note: {why}")))?;
     // What a crash left.
     forget(notes, &new_name)?;
     let mut file = File::from(notes.create(&new_name).map_err(Fault::at("make", &new_name))?);
     let written = file.write_all(&json).and_then(|()| file.sync_all());
     written.map_err(|error| Fault::at("write", &new_name)(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
-    notes.replace(&new_name, &name).map_err(Fault::at("rename", &new_name))?;
+    notes.replace(&new_name, name).map_err(Fault::at("rename", &new_name))?;
     notes.sync().map_err(Fault::at("sync", EMPTIED))
 }
 
-/// `None` if it is no note, or was never finished.
-fn read(notes: &Dir, name: &[u8]) -> Result<Option<Note>, Fault> {
+/// None, if they are no notes, or were never finished.
+fn read(notes: &Dir, name: &[u8]) -> Result<Vec<Note>, Fault> {
     if name.ends_with(UNFINISHED) {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let path = join(EMPTIED, name);
     let file = match notes.open_file(name) {
         Ok(file) => File::from(file),
-        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(None),
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(Vec::new()),
         Err(errno) => return Err(Fault::at("open", &path)(errno)),
     };
     let mut json = Vec::new();
     let read = file.take(MOST_BYTES).read_to_end(&mut json);
     read.map_err(|error| Fault::at("read", &path)(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
-    Ok(serde_json::from_slice(&json).ok())
+    Ok(serde_json::from_slice(&json).unwrap_or_default())
 }
 
 fn forget(notes: &Dir, name: &[u8]) -> Result<(), Fault> {

@@ -180,6 +180,35 @@ pub(super) fn measure(parent: &Dir, name: &[u8], id_type: IdType, pulse: &Pulse)
     Ok(Some(measure))
 }
 
+/// The first path at `name` or below at which something is mounted, if there is one.
+pub(super) fn mounted(parent: &Dir, name: &[u8], pulse: &Pulse) -> Result<Option<Vec<u8>>, Fault> {
+    let is_mount = |dir: &Dir, name: &[u8], path: &[u8]| match dir.stat(name) {
+        Ok(stat) => Ok(stat.mount != dir.mount()),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(Fault::at("look at", path)(errno)),
+    };
+    let top = match parent.open(name) {
+        Ok(top) => top,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::XDEV) => return Ok(Some(name.to_vec())),
+        Err(Errno::NOTDIR | Errno::LOOP) => return Ok(is_mount(parent, name, name)?.then(|| name.to_vec())),
+        Err(errno) => return Err(Fault::at("open the directory", name)(errno)),
+    };
+    let mut first = None;
+    walk(top, pulse, |dir, name, path, met| {
+        let is_mounted = match met {
+            Met::Directory => false,
+            Met::Other => is_mount(dir, name, path)?,
+            Met::Mount => true,
+        };
+        if is_mounted {
+            first.get_or_insert_with(|| path.to_vec());
+        }
+        Ok(())
+    })?;
+    Ok(first)
+}
+
 /// What a removal took away.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Taken {
@@ -197,32 +226,36 @@ struct Emptying {
     passes: u32,
 }
 
-/// Removes `name` and everything below it. Whatever is mounted below stops it. `on_first` is called once, when the first
-/// file has gone.
+/// How many bytes a file's removal frees: its last name frees it. `EXDEV` if something is mounted there.
+pub(super) fn freed(dir: &Dir, name: &[u8]) -> Result<u64, Errno> {
+    let stat = dir.stat(name)?;
+    if stat.mount != dir.mount() {
+        return Err(Errno::XDEV);
+    }
+    Ok(if stat.links < 2 { stat.allocated } else { 0 })
+}
+
+/// Removes `name` and everything below it. Whatever is mounted below stops it: the kernel removes nothing on which something is mounted.
+/// `freed` says how many bytes a file frees, before it goes; `on_first` is called once, when the first one has gone.
 ///
 /// # Errors
 /// At the first thing that cannot be removed; what was removed before is gone.
-pub(super) fn remove(parent: &Dir, name: &[u8], pulse: &Pulse, mut on_first: impl FnMut()) -> Result<Taken, Fault> {
+pub(super) fn remove(
+    parent: &Dir,
+    name: &[u8],
+    pulse: &Pulse,
+    (freed, mut on_first): (impl Fn(&Dir, &[u8]) -> Result<u64, Errno>, impl FnMut()),
+) -> Result<Taken, Fault> {
     let mut taken = Taken::default();
     let mut unlink = |dir: &Dir, name: &[u8]| -> Result<(), Fault> {
         pulse.beat()?;
-        let fault = Fault::at("remove", name);
-        let stat = match dir.stat(name) {
-            Ok(stat) if stat.mount != dir.mount() => return Err(fault(Errno::XDEV)),
-            Ok(stat) => stat,
+        let bytes = match freed(dir, name).and_then(|bytes| dir.unlink(name).map(|()| bytes)) {
+            Ok(bytes) => bytes,
             Err(Errno::NOENT) => return Ok(()),
-            Err(errno) => return Err(fault(errno)),
+            Err(errno) => return Err(Fault::at("remove", name)(errno)),
         };
-        match dir.unlink(name) {
-            Ok(()) => {}
-            Err(Errno::NOENT) => return Ok(()),
-            Err(errno) => return Err(fault(errno)),
-        }
         taken.files += 1;
-        // Its last name frees it.
-        if stat.links < 2 {
-            taken.bytes = taken.bytes.saturating_add(stat.allocated);
-        }
+        taken.bytes = taken.bytes.saturating_add(bytes);
         if taken.files == 1 {
             on_first();
         }

@@ -206,7 +206,7 @@ async fn what_appears_while_it_is_removed_goes_too() {
     bed.write("x/deep/file", "x");
     let root = open_root(&bed.root()).unwrap();
     let late = || bed.write("x/deep/late", "written by someone who still had it open");
-    let taken = tree::remove(&root, b"x", &Pulse::default(), late).unwrap();
+    let taken = tree::remove(&root, b"x", &Pulse::default(), (tree::freed, late)).unwrap();
     assert!((2..=3).contains(&taken.files), "{taken:?}");
     assert!(!bed.root().join("x").exists());
 }
