@@ -44,8 +44,9 @@ pub(crate) fn ledger(config: &Path) -> Result<PostgresLedger> {
     Ok(app::ledger(&load(config)?)?)
 }
 
+/// The environment counts, as for the command line: other settings can be tried.
 fn load(config: &Path) -> Result<Config> {
-    Ok(Config::load(config, [])?)
+    Ok(Config::load(config, std::env::vars())?)
 }
 
 /// # Errors

@@ -344,8 +344,8 @@ section! {
              idempotency:generation-{course_id}-*
              idempotency:auto-{course_id}-stage6-lesson-*
              idempotency:worker-fallback-stage*-{course_id}*";
-        /// How many keys one step of SCAN looks at.
-        scan_count: u32 = "1000";
+        /// How many keys one step of SCAN looks at, during which the server answers nobody else.
+        scan_count: u32 = "100";
         /// The most keys in one pipeline.
         batch: u32 = "1000";
         /// Whether what goes from here is copied first; without, it is gone at once and for ever.
@@ -395,8 +395,8 @@ section! {
              /course_id";
         /// Where in a job's own id the course id is: {course_id} once, * for any text.
         job_ids: Vec<String> = "auto-{course_id}-stage*";
-        /// How many keys one step of SCAN looks at.
-        scan_count: u32 = "1000";
+        /// How many keys one step of SCAN looks at, during which the server answers nobody else.
+        scan_count: u32 = "100";
         /// The most jobs in one batch.
         batch: u32 = "1000";
         /// Whether what goes from here is copied first; without, it is gone at once and for ever.

@@ -1,7 +1,7 @@
 //! How long a store is let alone between its calls. Pure: times come in, a wait comes out.
 //!
-//! - **Slow down** (proportional): calls that are alike tell how slow the server is, as a multiple of its own quickest. Up to
-//!   `slow_down_over` that is noise. Beyond it calls are followed by rests, that grow evenly until at twice as much a call is under
+//! - **Slow down** (proportional): calls that are alike tell how slow the server is, as a multiple of its own quickest. The quicker ones of late
+//!   say more than the others. Up to `slow_down_over` that is noise. Beyond it calls are followed by rests, that grow evenly until at twice as much a call is under
 //!   way for a tenth of the time ([`MOST`]), and no further. The state is one smoothed number for each kind of call, so full speed
 //!   is back as soon as the server is.
 //! - **Rate**: the calls' starts are spaced evenly.
@@ -14,8 +14,10 @@ use std::time::Duration;
 
 /// At the slowest, a call is under way for a tenth of the time.
 const MOST: f64 = 10.0;
-/// A new latency weighs as much in the smoothed one.
+/// A new latency weighs as much in the smoothed one, if it is longer,
 const WEIGHT: f64 = 1.0 / 8.0;
+/// and as much if it is quicker. A slow server is slow each time; who is slow now and then is our own machine.
+const WEIGHT_OF_QUICKER: f64 = 1.0 / 2.0;
 /// What was smoothed so long ago weighs as much as what comes now.
 const FADES: Duration = Duration::from_secs(1);
 /// In so long the quickest doubles, if nothing as quick comes: a busy day is not taken for a slow server, and a slow server
@@ -23,8 +25,8 @@ const FADES: Duration = Duration::from_secs(1);
 const DOUBLES: Duration = Duration::from_secs(24 * 3600);
 /// What was learned is good for so long.
 const GOOD_FOR: Duration = Duration::from_secs(10);
-/// A quicker call counts as this quick: below, the machine's own noise is larger.
-const QUICK: Duration = Duration::from_micros(100);
+/// A quicker call counts as this quick: below, the noise of both machines and of what lies between them is larger.
+const QUICK: Duration = Duration::from_millis(1);
 /// Less than this is not waited for, but owed until it is more: timers are no finer.
 const GRAIN: Duration = Duration::from_millis(5);
 /// So many kinds of calls are remembered: a pattern's collections come and go.
@@ -82,7 +84,8 @@ impl Latency {
 
     fn then(self, took: f64, now: Duration) -> Self {
         let since = now.saturating_sub(self.at).as_secs_f64();
-        let weight = (since / (since + FADES.as_secs_f64())).max(WEIGHT);
+        let least = if took < self.smoothed { WEIGHT_OF_QUICKER } else { WEIGHT };
+        let weight = (since / (since + FADES.as_secs_f64())).max(least);
         let smoothed = self.smoothed + (took - self.smoothed) * weight;
         let forgotten = self.quickest * (since / DOUBLES.as_secs_f64()).exp2();
         Self { smoothed, quickest: forgotten.min(smoothed), at: now }

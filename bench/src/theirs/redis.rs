@@ -12,7 +12,9 @@ use crate::contest::Timed;
 use crate::ids;
 
 /// How many keys one call looks at, as ours do by default.
-pub(crate) const COUNT: u32 = 1000;
+pub(crate) const COUNT: u32 = 100;
+/// As many as whoever does not care about others would take.
+const MANY: u32 = 1000;
 /// How many keys go in one pipeline.
 const PIPELINE: usize = 1000;
 
@@ -58,7 +60,7 @@ pub(crate) fn scan_for_each(url: &str, courses: &[Uuid]) -> Result<Timed> {
     let mut resources = 0;
     for course in courses {
         let mut found = Vec::new();
-        each_page(&mut connection, COUNT, Some(&format!("*{course}*")), |keys| {
+        each_page(&mut connection, MANY, Some(&format!("*{course}*")), |keys| {
             found.extend(keys);
             Ok(())
         })?;
@@ -74,7 +76,7 @@ pub(crate) fn scan_and_unlink(url: &str, dead: Range<u64>) -> Result<Timed> {
     let mut connection = Client::open(url)?.get_connection()?;
     let began = Instant::now();
     let mut found = Vec::new();
-    each_page(&mut connection, COUNT, None, |keys| {
+    each_page(&mut connection, MANY, None, |keys| {
         found.extend(keys.into_iter().filter(|key| names_one(key, &dead)));
         Ok(())
     })?;

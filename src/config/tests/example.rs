@@ -37,7 +37,7 @@ fn the_report_shows_each_value_and_where_it_comes_from() {
     stores.cache.url                     redis://cache:6379/0           config.yaml:9:10
     stores.cache.templates[0].template   cache:{course_id}:*            config.yaml:11:9
     stores.cache.templates[0].exclusive  false                          default
-    stores.cache.scan_count              1000                           default
+    stores.cache.scan_count              100                            default
     stores.cache.batch                   1000                           default
     stores.cache.quarantine              true                           default
     stores.cache.pace.calls_per_second   none                           default

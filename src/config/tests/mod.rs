@@ -70,7 +70,7 @@ fn the_least_configuration_has_the_documented_defaults() {
     assert_eq!(limits.lock_timeout, crate::postgres::IDLE_TIMEOUT);
     assert!(limits.i_accept.is_empty());
     let store = redis(&config);
-    assert_eq!((store.scan_count, store.batch), (1000, 1000));
+    assert_eq!((store.scan_count, store.batch), (100, 1000));
     assert!(!store.templates[0].exclusive);
     assert_eq!((store.pace.calls_per_second, store.pace.in_flight, store.pace.slow_down_over), (None, 16, 2.0));
     assert_eq!(store.pace.longest_rest, Duration::from_secs(1));

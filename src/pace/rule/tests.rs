@@ -108,7 +108,7 @@ fn a_busy_day_is_no_new_normal_and_a_slower_server_becomes_one() {
 fn the_noise_of_a_quick_machine_is_none_of_our_business() {
     let mut caller = Caller::new(settings());
     caller.calls(100, Duration::from_micros(10));
-    assert_eq!(caller.calls(100, Duration::from_micros(250)), Duration::ZERO);
+    assert_eq!(caller.calls(100, Duration::from_micros(1_900)), Duration::ZERO);
 }
 
 #[test]

@@ -2,14 +2,17 @@
 //!
 //! The next page of each server is asked for before the last one is handed out: the server looks for keys while these are matched.
 
-use futures::future::try_join_all;
+use std::pin::Pin;
+
+use futures::future::{BoxFuture, FutureExt, MaybeDone, maybe_done, try_join_all};
+use futures::poll;
 use redis::RedisResult;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::StoreError;
 use super::link::{Lease, View};
 use super::marker;
 use super::nodes::Nodes;
+use crate::pace::Turn;
 
 /// Pages of keys; complete only when [`Pass::page`] has returned `None`.
 pub(in crate::stores) struct Pass<'a> {
@@ -40,7 +43,8 @@ struct Walk {
 /// A page that is on its way.
 struct Asked {
     cursor: u64,
-    answer: AbortOnDropHandle<RedisResult<Found>>,
+    turn: Turn,
+    answer: Pin<Box<MaybeDone<BoxFuture<'static, RedisResult<Found>>>>>,
 }
 
 /// Where to go on, and keys.
@@ -78,7 +82,7 @@ impl<'a> Pass<'a> {
     /// If a call fails, or a server or the cluster is not as it was when the pass began.
     pub(in crate::stores) async fn page(&mut self) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
         if self.walks.iter().all(|walk| walk.asked.is_none()) {
-            for walk in &self.walks {
+            for walk in &mut self.walks {
                 self.nodes.still_named(walk.lease.call(), self.doing).await?;
             }
             try_join_all(self.walks.drain(..).map(Walk::end)).await?;
@@ -100,24 +104,27 @@ impl Walk {
     async fn ask(&mut self, cursor: u64, count: u32) {
         let turn = self.lease.turn().await;
         let mut connection = self.lease.connection().clone();
-        let answer = tokio::spawn(async move {
-            let mut scan = redis::cmd("SCAN");
-            let (next, keys): Found = scan.arg(cursor).arg("COUNT").arg(count).query_async(&mut connection).await?;
-            // A step through what is all but empty is quicker than others.
-            if keys.len() >= count as usize / 2 {
-                turn.alike("scan");
-            }
-            turn.end();
-            Ok((next, keys))
-        });
-        self.asked = Some(Asked { cursor, answer: AbortOnDropHandle::new(answer) });
+        let scan = async move {
+            redis::cmd("SCAN").arg(cursor).arg("COUNT").arg(count).query_async::<Found>(&mut connection).await
+        };
+        let mut answer = Box::pin(maybe_done(scan.boxed()));
+        // This sends it; the connection's own task does the rest. A task of ours beside that one would be one more to wake for each page.
+        let _ = poll!(&mut answer);
+        self.asked = Some(Asked { cursor, turn, answer });
     }
 
     /// The keys that were asked for last; asks for the next ones.
     async fn step(&mut self, count: u32) -> Result<Vec<Vec<u8>>, StoreError> {
-        let Some(Asked { cursor, answer }) = self.asked.take() else { return Ok(Vec::new()) };
-        let answer = answer.await.map_err(|error| StoreError::server("a page of keys broke off", error))?;
+        let Some(Asked { cursor, turn, mut answer }) = self.asked.take() else { return Ok(Vec::new()) };
+        let was_there = poll!(&mut answer).is_ready();
+        (&mut answer).await;
+        let Some(answer) = answer.as_mut().take_output() else { return Ok(Vec::new()) };
         let (next, keys) = answer.map_err(|error| self.lease.call().failed(error))?;
+        // Nobody knows how long ago it was there; and a step through what is all but empty is quicker than others.
+        if !was_there && keys.len() >= count as usize / 2 {
+            turn.alike("scan");
+        }
+        turn.end();
         if next != 0 && next == cursor {
             return Err(self.lease.call().unusable(format_args!("SCAN stands still at cursor {cursor}")));
         }
