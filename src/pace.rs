@@ -54,7 +54,7 @@ tokio::task_local! {
     static HURRY: Hurry;
 }
 
-/// Does something whose calls rest nowhere, and wait for nothing but a place among those under way. What it spawns is not meant.
+/// Does something whose calls rest nowhere, and wait for nothing but a place among those under way. What it spawns is not meant, but for [`as_here`].
 pub async fn at_once<T>(doing: impl Future<Output = T>) -> T {
     HURRY.scope(Hurry::AtOnce, doing).await
 }
@@ -62,6 +62,17 @@ pub async fn at_once<T>(doing: impl Future<Output = T>) -> T {
 /// Does something whose calls rest nowhere any more once `stop` is cancelled.
 pub async fn until<T>(stop: &CancellationToken, doing: impl Future<Output = T>) -> T {
     HURRY.scope(Hurry::Until(stop.clone()), doing).await
+}
+
+/// Does something whose calls rest as those of its caller do, wherever it is spawned.
+pub fn as_here<T>(doing: impl Future<Output = T>) -> impl Future<Output = T> {
+    let hurry = HURRY.try_with(Hurry::clone).ok();
+    async move {
+        match hurry {
+            Some(hurry) => HURRY.scope(hurry, doing).await,
+            None => doing.await,
+        }
+    }
 }
 
 /// Waits for what is owed to a store's server, if it has a pace, before what may not wait once it has begun.

@@ -1,24 +1,25 @@
 //! One SCAN pass over all keys but the markers, through all servers at once.
 //!
-//! The next page of each server is asked for before the last one is handed out: the server looks for keys while these are matched.
+//! The way through a server is a task's own: whoever reads an answer asks for the next page, and need not wake anybody for that. Keys
+//! are handed out many at a time, and matched while the server looks for more.
 
-use std::pin::Pin;
-
-use futures::future::{BoxFuture, FutureExt, MaybeDone, maybe_done, try_join_all};
-use futures::poll;
-use redis::RedisResult;
+use futures::future::try_join_all;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::StoreError;
 use super::link::{Lease, View};
 use super::marker;
 use super::nodes::Nodes;
-use crate::pace::Turn;
+use crate::pace;
+
+/// So many keys are handed out at once, or a page, if that has more.
+const TOGETHER: usize = 1000;
 
 /// Pages of keys; complete only when [`Pass::page`] has returned `None`.
 pub(in crate::stores) struct Pass<'a> {
     nodes: &'a Nodes,
     walks: Vec<Walk>,
-    count: u32,
     doing: &'static str,
 }
 
@@ -33,22 +34,15 @@ pub(in crate::stores) enum Through<'k> {
 
 /// The way through one server, on one connection.
 struct Walk {
-    lease: Lease,
     /// What the server said at the beginning.
     view: View,
-    /// What was asked for; `None` once all keys were handed out.
-    asked: Option<Asked>,
+    keys: mpsc::Receiver<Keys>,
+    task: Option<AbortOnDropHandle<Result<Lease, StoreError>>>,
+    /// The connection, once all keys were handed out.
+    lease: Option<Lease>,
 }
 
-/// A page that is on its way.
-struct Asked {
-    cursor: u64,
-    turn: Turn,
-    answer: Pin<Box<MaybeDone<BoxFuture<'static, RedisResult<Found>>>>>,
-}
-
-/// Where to go on, and keys.
-type Found = (u64, Vec<Vec<u8>>);
+type Keys = Vec<Vec<u8>>;
 
 impl<'a> Pass<'a> {
     /// Begins a pass; each call looks at about `count` keys.
@@ -67,83 +61,95 @@ impl<'a> Pass<'a> {
             Through::Everything => servers.all().await?,
             Through::SlotOf(key) => vec![servers.of(key).await?],
         };
-        let walks = try_join_all(leases.into_iter().map(|lease| Walk::begin(lease, count))).await?;
-        if let Some(walk) = walks.iter().find(|walk| walk.view.slots != slots) {
-            return Err(walk.lease.call().unusable(format_args!(
+        let views = try_join_all(leases.into_iter().map(|mut lease| async move {
+            let view = lease.view().await?;
+            Ok::<_, StoreError>((lease, view))
+        }));
+        let views = views.await?;
+        if let Some((lease, _)) = views.iter().find(|(_, view)| view.slots != slots) {
+            return Err(lease.call().unusable(format_args!(
                 "it sees other masters in its cluster than the node that was asked first; run again"
             )));
         }
-        Ok(Self { nodes, walks, count, doing })
+        let walks = views.into_iter().map(|(lease, view)| Walk::begin(lease, view, count)).collect();
+        Ok(Self { nodes, walks, doing })
     }
 
-    /// The next page, which may be empty; `None` once every key that was there all the time has been returned.
+    /// The next keys, which may be empty; `None` once every key that was there all the time has been returned.
     ///
     /// # Errors
     /// If a call fails, or a server or the cluster is not as it was when the pass began.
-    pub(in crate::stores) async fn page(&mut self) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
-        if self.walks.iter().all(|walk| walk.asked.is_none()) {
-            for walk in &mut self.walks {
-                self.nodes.still_named(walk.lease.call(), self.doing).await?;
-            }
-            try_join_all(self.walks.drain(..).map(Walk::end)).await?;
-            return Ok(None);
+    pub(in crate::stores) async fn page(&mut self) -> Result<Option<Keys>, StoreError> {
+        let pages = try_join_all(self.walks.iter_mut().map(Walk::step)).await?;
+        if pages.iter().any(Option::is_some) {
+            return Ok(Some(pages.into_iter().flatten().flatten().filter(|key| !marker::is_one(key)).collect()));
         }
-        let pages = try_join_all(self.walks.iter_mut().map(|walk| walk.step(self.count))).await?;
-        Ok(Some(pages.into_iter().flatten().filter(|key| !marker::is_one(key)).collect()))
+        for lease in self.walks.iter().filter_map(|walk| walk.lease.as_ref()) {
+            self.nodes.still_named(lease.call(), self.doing).await?;
+        }
+        try_join_all(self.walks.drain(..).map(Walk::end)).await?;
+        Ok(None)
     }
 }
 
 impl Walk {
-    async fn begin(mut lease: Lease, count: u32) -> Result<Self, StoreError> {
+    fn begin(lease: Lease, view: View, count: u32) -> Self {
+        let (sender, keys) = mpsc::channel(1);
+        let task = tokio::spawn(pace::as_here(walk(lease, count, sender)));
+        Self { view, keys, task: Some(AbortOnDropHandle::new(task)), lease: None }
+    }
+
+    /// The next keys; `None` once there are no more.
+    async fn step(&mut self) -> Result<Option<Keys>, StoreError> {
+        if let Some(keys) = self.keys.recv().await {
+            return Ok(Some(keys));
+        }
+        if let Some(task) = self.task.take() {
+            let ended = task.await.map_err(|error| StoreError::server("a pass over keys broke off", error))?;
+            self.lease = Some(ended?);
+        }
+        Ok(None)
+    }
+
+    async fn end(self) -> Result<(), StoreError> {
+        let Self { view: before, lease, .. } = self;
+        let Some(mut lease) = lease else { return Ok(()) };
         let view = lease.view().await?;
-        let mut walk = Self { lease, view, asked: None };
-        walk.ask(0, count).await;
-        Ok(walk)
-    }
-
-    async fn ask(&mut self, cursor: u64, count: u32) {
-        let turn = self.lease.turn().await;
-        let mut connection = self.lease.connection().clone();
-        let scan = async move {
-            redis::cmd("SCAN").arg(cursor).arg("COUNT").arg(count).query_async::<Found>(&mut connection).await
+        let why = if view.server.run_id != before.server.run_id {
+            "another server process answered at the end than at the beginning; run again"
+        } else if view.slots != before.slots {
+            "slots of its cluster have other masters at the end than at the beginning; run again"
+        } else {
+            lease.give_back();
+            return Ok(());
         };
-        let mut answer = Box::pin(maybe_done(scan.boxed()));
-        // This sends it; the connection's own task does the rest. A task of ours beside that one would be one more to wake for each page.
-        let _ = poll!(&mut answer);
-        self.asked = Some(Asked { cursor, turn, answer });
+        Err(lease.call().unusable(format_args!("{why}")))
     }
+}
 
-    /// The keys that were asked for last; asks for the next ones.
-    async fn step(&mut self, count: u32) -> Result<Vec<Vec<u8>>, StoreError> {
-        let Some(Asked { cursor, turn, mut answer }) = self.asked.take() else { return Ok(Vec::new()) };
-        let was_there = poll!(&mut answer).is_ready();
-        (&mut answer).await;
-        let Some(answer) = answer.as_mut().take_output() else { return Ok(Vec::new()) };
-        let (next, keys) = answer.map_err(|error| self.lease.call().failed(error))?;
-        // Nobody knows how long ago it was there; and a step through what is all but empty is quicker than others.
-        if !was_there && keys.len() >= count as usize / 2 {
+/// Goes through one server, page by page; gives the connection back.
+async fn walk(mut lease: Lease, count: u32, keys: mpsc::Sender<Keys>) -> Result<Lease, StoreError> {
+    let (mut cursor, mut found) = (0u64, Keys::new());
+    loop {
+        let turn = lease.turn().await;
+        let mut scan = redis::cmd("SCAN");
+        let answer = scan.arg(cursor).arg("COUNT").arg(count).query_async::<(u64, Keys)>(lease.connection()).await;
+        let (next, page) = answer.map_err(|error| lease.call().failed(error))?;
+        // A step through what is all but empty is quicker than others.
+        if page.len() >= count as usize / 2 {
             turn.alike("scan");
         }
         turn.end();
         if next != 0 && next == cursor {
-            return Err(self.lease.call().unusable(format_args!("SCAN stands still at cursor {cursor}")));
+            return Err(lease.call().unusable(format_args!("SCAN stands still at cursor {cursor}")));
         }
-        if next != 0 {
-            self.ask(next, count).await;
+        cursor = next;
+        found.extend(page);
+        let is_over = cursor == 0;
+        let is_enough = is_over || found.len() >= TOGETHER;
+        // Nobody may want any more.
+        if is_enough && keys.send(std::mem::take(&mut found)).await.is_err() || is_over {
+            return Ok(lease);
         }
-        Ok(keys)
-    }
-
-    async fn end(mut self) -> Result<(), StoreError> {
-        let view = self.lease.view().await?;
-        let why = if view.server.run_id != self.view.server.run_id {
-            "another server process answered at the end than at the beginning; run again"
-        } else if view.slots != self.view.slots {
-            "slots of its cluster have other masters at the end than at the beginning; run again"
-        } else {
-            self.lease.give_back();
-            return Ok(());
-        };
-        Err(self.lease.call().unusable(format_args!("{why}")))
     }
 }
