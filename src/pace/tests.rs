@@ -31,12 +31,12 @@ async fn s2_what_is_at_once_waits_for_no_rest() {
 #[tokio::test]
 async fn what_is_spawned_waits_as_its_caller_does_if_told_so() {
     let pace = hourly().await;
-    let call = async || {
+    let call = || {
         let pace = pace.clone();
         tokio::spawn(as_here(async move { pace.call(async {}).await }))
     };
-    timeout(SOON, at_once(call()).await).await.unwrap().unwrap();
-    assert!(timeout(Duration::from_millis(50), call().await).await.is_err(), "others do");
+    timeout(SOON, at_once(async { call().await })).await.unwrap().unwrap();
+    assert!(timeout(Duration::from_millis(50), call()).await.is_err(), "others do");
 }
 
 #[tokio::test]
