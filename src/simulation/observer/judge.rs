@@ -236,7 +236,13 @@ impl Delete<'_> {
         let orphan = (self.resource.source, self.owner);
         let seen = self.observer.accrued(&self.contract, self.pass, self.ledger, STORES[self.shelf], orphan);
         if seen < grace {
-            broken.push(("S6", format!("{} was seen for {seen:?} of {grace:?}", self.name())));
+            let about = self.requests().map(|(_, timing, at)| (timing, at)).collect::<Vec<_>>();
+            let seen_live = self.observer.seen_live.get(&(self.ledger, self.owner));
+            let what = format!(
+                "{} was seen for {seen:?} of {grace:?} (seen live at {seen_live:?}; asked for: {about:?})",
+                self.name()
+            );
+            broken.push(("S6", what));
         }
         if !known && !EXCLUSIVE[self.shelf] {
             broken.push(("S6", format!("{} is a stranger in a shared source", self.name())));
@@ -251,9 +257,13 @@ impl Delete<'_> {
 
     /// Somebody asked for it, and the word still stands: its owner was not seen live since, unless its row was to go later.
     fn is_requested(&self) -> bool {
+        self.requests().any(|(_, timing, at)| *timing == Timing::BeforeDelete || self.died_after(*at))
+    }
+
+    /// What was asked for of its owner, as the run read it.
+    fn requests(&self) -> impl Iterator<Item = &(CourseId, Timing, Duration)> {
         let requests = self.pass.requests.iter().filter_map(|id| self.observer.requests.get(id));
-        let mut about = requests.filter(|(course, ..)| *course == self.owner);
-        about.any(|(_, timing, at)| *timing == Timing::BeforeDelete || self.died_after(*at))
+        requests.filter(|(course, ..)| *course == self.owner)
     }
 
     fn is_known(&self) -> bool {
