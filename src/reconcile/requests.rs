@@ -49,6 +49,29 @@ impl Requests {
         Ok(())
     }
 
+    /// The same of what was asked for since these were read: whoever was in the live set, and lives still, is asked for by nobody. Of whom has
+    /// gone meanwhile, the word may be younger than the live set, and stands.
+    pub(super) async fn void_late(&self, collector: &Collector, live: &LiveSet) -> Result<(), RunError> {
+        let read: BTreeSet<Uuid> = self.open.iter().map(|request| request.id).collect();
+        let is_late = |request: &Request| {
+            request.timing == Timing::AfterDelete && live.contains(request.course_id) && !read.contains(&request.id)
+        };
+        let late: Vec<Request> = collector.ledger.open_requests().await?.into_iter().filter(is_late).collect();
+        if late.is_empty() {
+            return Ok(());
+        }
+        let still = collector.liveness.glance(&late.iter().map(|request| request.course_id).collect()).await?;
+        let void: Vec<_> = late
+            .iter()
+            .filter(|request| still.contains(request.course_id))
+            .map(|request| ended(request, VOID))
+            .collect();
+        if !void.is_empty() {
+            collector.ledger.answer_requests(&void).await?;
+        }
+        Ok(())
+    }
+
     /// Nothing was done: says why to whoever waits for an answer, and of whom the row has gone that was waited for. What was asked for
     /// stays promised; the next run that is due goes on with it.
     pub(super) async fn postpone(&self, collector: &Collector, run: Uuid, (reason, detail): (&str, &str)) {

@@ -249,7 +249,11 @@ impl Observer {
 
     /// What the delete path asked for was read.
     pub fn requests_read(&mut self, who: Who, requests: &[Request]) {
-        self.pass(who).requests = requests.iter().map(|request| request.id).collect();
+        let pass = self.pass(who);
+        // What is read after the live set is no evidence.
+        if pass.read_at.is_zero() {
+            pass.requests = requests.iter().map(|request| request.id).collect();
+        }
     }
 
     /// Somebody asked for a course to be cleaned up.
