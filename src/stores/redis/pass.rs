@@ -82,7 +82,8 @@ impl<'a> Pass<'a> {
     pub(in crate::stores) async fn page(&mut self) -> Result<Option<Keys>, StoreError> {
         let pages = try_join_all(self.walks.iter_mut().map(Walk::step)).await?;
         if pages.iter().any(Option::is_some) {
-            return Ok(Some(pages.into_iter().flatten().flatten().filter(|key| !marker::is_one(key)).collect()));
+            let keys = in_turns(pages.into_iter().flatten().collect());
+            return Ok(Some(keys.into_iter().filter(|key| !marker::is_one(key)).collect()));
         }
         for lease in self.walks.iter().filter_map(|walk| walk.lease.as_ref()) {
             self.nodes.still_named(lease.call(), self.doing).await?;
@@ -125,6 +126,16 @@ impl Walk {
         };
         Err(lease.call().unusable(format_args!("{why}")))
     }
+}
+
+/// One key of each server after the other, so that what is done with some of them at once burdens all servers.
+fn in_turns(pages: Vec<Keys>) -> Keys {
+    let mut all = Keys::with_capacity(pages.iter().map(Vec::len).sum());
+    let mut pages: Vec<_> = pages.into_iter().map(Vec::into_iter).collect();
+    while !pages.is_empty() {
+        pages.retain_mut(|page| page.next().map(|key| all.push(key)).is_some());
+    }
+    all
 }
 
 /// Goes through one server, page by page; gives the connection back.
