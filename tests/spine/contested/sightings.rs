@@ -1,6 +1,7 @@
 //! Who held the locks, and who deleted, as Postgres and the stores tell it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::DirEntry;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -151,11 +152,15 @@ fn moved(quarantine: &Path) -> Result<Vec<(String, DateTime<Utc>)>> {
     for run in std::fs::read_dir(quarantine).with_context(|| quarantine.display().to_string())? {
         let run = run?;
         for batch in std::fs::read_dir(run.path())? {
-            for entry in std::fs::read_dir(batch?.path())? {
-                let content = std::fs::metadata(entry?.path().join("content"))?;
-                let nanoseconds = u32::try_from(content.ctime_nsec())?;
-                let at = DateTime::from_timestamp(content.ctime(), nanoseconds).context("a time")?;
-                moved.push((run.file_name().to_string_lossy().into_owned(), at));
+            // Beside each shelf lies what describes it.
+            let shelves = std::fs::read_dir(batch?.path())?.collect::<std::io::Result<Vec<_>>>()?;
+            for shelf in shelves.iter().map(DirEntry::path).filter(|path| path.is_dir()) {
+                for copy in std::fs::read_dir(shelf)? {
+                    let copy = copy?.metadata()?;
+                    let nanoseconds = u32::try_from(copy.ctime_nsec())?;
+                    let at = DateTime::from_timestamp(copy.ctime(), nanoseconds).context("a time")?;
+                    moved.push((run.file_name().to_string_lossy().into_owned(), at));
+                }
             }
         }
     }
