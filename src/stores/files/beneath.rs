@@ -8,6 +8,8 @@
 //! All calls block; they run on the blocking threads.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -113,6 +115,18 @@ impl Dir {
     /// Makes a file that is not there yet, for the collector's user alone, and opens it for writing.
     pub fn create(&self, name: &[u8]) -> Result<OwnedFd> {
         self.file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR)
+    }
+
+    /// Makes a file that holds this, in place of what a crash left of one. What it holds is durable then, its name once this directory is
+    /// [synced](Dir::sync).
+    pub fn write(&self, name: &[u8], bytes: &[u8]) -> Result<()> {
+        match self.unlink(name) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+        let mut file = File::from(self.create(name)?);
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
     }
 
     /// Opens a file for writing, made if it is not there.

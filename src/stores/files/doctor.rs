@@ -1,8 +1,5 @@
 //! A root as `course-gc doctor` sees it: whether it can be read, and directories moved into our own folder in it.
 
-use std::fs::File;
-use std::io::Write;
-
 use rustix::fs::{Access, AtFlags};
 use rustix::io::Errno;
 use uuid::Uuid;
@@ -62,12 +59,9 @@ fn movable(place: &Place, root: &super::beneath::Dir) -> Finding {
     };
     let (name, moved) = (format!("doctor-{}", Uuid::new_v4().simple()), format!("doctor-{}", Uuid::new_v4().simple()));
     let probe = || {
-        let mut file = File::from(own.create(name.as_bytes()).map_err(Fault::at("make a file in", OWN_FOLDER))?);
-        let written = file.write_all(b"course-gc doctor\n").and_then(|()| file.sync_all());
-        let written = written
-            .map_err(|error| {
-                Fault::at("write a file in", OWN_FOLDER)(Errno::from_io_error(&error).unwrap_or(Errno::IO))
-            })
+        let written = own
+            .write(name.as_bytes(), b"course-gc doctor\n")
+            .map_err(Fault::at("write a file in", OWN_FOLDER))
             .and_then(|()| {
                 own.rename(name.as_bytes(), &own, moved.as_bytes()).map_err(Fault::at("rename in", OWN_FOLDER))
             })

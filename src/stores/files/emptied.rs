@@ -12,7 +12,7 @@
 //! it is there, and is about to make a course's directory in it.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -232,11 +232,7 @@ fn holds_more_than(dir: &Dir, path: &[u8], most: usize) -> Result<bool, Fault> {
 fn write(notes: &Dir, name: &[u8], emptied: &[Note]) -> Result<(), Fault> {
     let new_name = [name, UNFINISHED].concat();
     let json = serde_json::to_vec(emptied).map_err(|why| Fault::Unusable(format!("cannot write a note: {why}")))?;
-    // What a crash left.
-    forget(notes, &new_name)?;
-    let mut file = File::from(notes.create(&new_name).map_err(Fault::at("make", &new_name))?);
-    let written = file.write_all(&json).and_then(|()| file.sync_all());
-    written.map_err(|error| Fault::at("write", &new_name)(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+    notes.write(&new_name, &json).map_err(Fault::at("write", &new_name))?;
     notes.replace(&new_name, name).map_err(Fault::at("rename", &new_name))?;
     notes.sync().map_err(Fault::at("sync", EMPTIED))
 }

@@ -5,7 +5,7 @@
 //! processes that see the same lock (on a network file system: if its server keeps locks).
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
@@ -57,14 +57,7 @@ pub(super) fn replace(place: &Place, from: Option<&Marker>, to: &Marker, pulse: 
         return Ok(false);
     }
     let new_path = join(OWN_FOLDER, NEW_FILE);
-    match own.unlink(NEW_FILE) {
-        // What a crash left.
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(errno) => return Err(Fault::at("remove", &new_path)(errno)),
-    }
-    let mut file = File::from(own.create(NEW_FILE).map_err(Fault::at("make", &new_path))?);
-    let written = file.write_all(&json).and_then(|()| file.sync_all());
-    written.map_err(|error| Fault::at("write", &new_path)(errno(&error)))?;
+    own.write(NEW_FILE, &json).map_err(Fault::at("write", &new_path))?;
     pulse.beat()?;
     own.replace(NEW_FILE, FILE).map_err(Fault::at("rename", &new_path))?;
     // The rename itself, and the folder's own name, which may be new.

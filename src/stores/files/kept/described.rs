@@ -1,7 +1,7 @@
 //! What the copies on a shelf are: one file beside it, which is there before the first of them.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -85,9 +85,7 @@ impl Description {
         if json.len() > MOST_BYTES {
             return Err(Fault::Unusable("names too many courses to be described in quarantine".to_owned()));
         }
-        let mut file = File::from(batch.create(&new_name).map_err(Fault::at("make", &new_name))?);
-        let written = file.write_all(&json).and_then(|()| file.sync_all());
-        written.map_err(|error| Fault::at("write", &new_name)(errno(&error)))?;
+        batch.write(&new_name, &json).map_err(Fault::at("write", &new_name))?;
         batch.replace(&new_name, &name).map_err(Fault::at("rename", &new_name))
     }
 
@@ -101,7 +99,7 @@ impl Description {
         };
         let mut json = Vec::new();
         let read = file.take(MOST_BYTES as u64).read_to_end(&mut json);
-        read.map_err(|error| Fault::at("read", &name)(errno(&error)))?;
+        read.map_err(|error| Fault::at("read", &name)(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
         let told = serde_json::from_slice(&json);
         told.map(Some)
             .map_err(|why| spot.unreadable(&format!("cannot be read: what says what lies there is broken ({why})")))
@@ -156,8 +154,4 @@ fn above(root: &Dir, path: &[u8]) -> Result<Vec<Above>, Fault> {
             Ok(Above { mode: stat.mode, owner: stat.owner })
         })
         .collect()
-}
-
-fn errno(error: &std::io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
