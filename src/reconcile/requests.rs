@@ -41,35 +41,20 @@ impl Requests {
 
     /// These are live, so what was asked for once they had gone is void: should they die anew, nobody has asked for that.
     pub(super) async fn void(&self, collector: &Collector, live: &LiveSet) -> Result<(), RunError> {
-        let is_void = |request: &&Request| request.timing == Timing::AfterDelete && live.contains(request.course_id);
-        let void: Vec<_> = self.open.iter().filter(is_void).map(|request| ended(request, VOID)).collect();
-        if !void.is_empty() {
-            collector.ledger.answer_requests(&void).await?;
-        }
-        Ok(())
+        void(collector, &self.open, live).await
     }
 
     /// The same of what was asked for since these were read: whoever was in the live set, and lives still, is asked for by nobody. Of whom has
     /// gone meanwhile, the word may be younger than the live set, and stands.
     pub(super) async fn void_late(&self, collector: &Collector, live: &LiveSet) -> Result<(), RunError> {
         let read: BTreeSet<Uuid> = self.open.iter().map(|request| request.id).collect();
-        let is_late = |request: &Request| {
-            request.timing == Timing::AfterDelete && live.contains(request.course_id) && !read.contains(&request.id)
-        };
+        let is_late = |request: &Request| live.contains(request.course_id) && !read.contains(&request.id);
         let late: Vec<Request> = collector.ledger.open_requests().await?.into_iter().filter(is_late).collect();
         if late.is_empty() {
             return Ok(());
         }
         let still = collector.liveness.glance(&late.iter().map(|request| request.course_id).collect()).await?;
-        let void: Vec<_> = late
-            .iter()
-            .filter(|request| still.contains(request.course_id))
-            .map(|request| ended(request, VOID))
-            .collect();
-        if !void.is_empty() {
-            collector.ledger.answer_requests(&void).await?;
-        }
-        Ok(())
+        void(collector, &late, &still).await
     }
 
     /// Nothing was done: says why to whoever waits for an answer, and of whom the row has gone that was waited for. What was asked for
@@ -117,6 +102,16 @@ impl Requests {
         }
         note(collector, &answers).await;
     }
+}
+
+/// Makes void what was asked for once the row of one of these had gone.
+async fn void(collector: &Collector, requests: &[Request], live: &LiveSet) -> Result<(), RunError> {
+    let is_void = |request: &&Request| request.timing == Timing::AfterDelete && live.contains(request.course_id);
+    let void: Vec<_> = requests.iter().filter(is_void).map(|request| ended(request, VOID)).collect();
+    if !void.is_empty() {
+        collector.ledger.answer_requests(&void).await?;
+    }
+    Ok(())
 }
 
 /// What becomes of a request, and why.
