@@ -54,7 +54,8 @@ tokio::task_local! {
     static HURRY: Hurry;
 }
 
-/// Does something whose calls rest nowhere, and wait for nothing but a place among those under way. What it spawns is not meant, but for [`as_here`].
+/// Does something whose calls rest nowhere, and wait for nothing but a place among those under way. What it spawns is not meant,
+/// but for [`as_here`].
 pub async fn at_once<T>(doing: impl Future<Output = T>) -> T {
     HURRY.scope(Hurry::AtOnce, doing).await
 }

@@ -1,9 +1,9 @@
 //! How long a store is let alone between its calls. Pure: times come in, a wait comes out.
 //!
-//! - **Slow down** (proportional): calls that are alike tell how slow the server is, as a multiple of its own quickest. The quicker ones of late
-//!   say more than the others. Up to `slow_down_over` that is noise. Beyond it calls are followed by rests, that grow evenly until at twice as much a call is under
-//!   way for a tenth of the time ([`MOST`]), and no further. The state is one smoothed number for each kind of call, so full speed
-//!   is back as soon as the server is.
+//! - **Slow down** (proportional): calls that are alike tell how slow the server is, as a multiple of its own quickest. The quicker
+//!   ones of late say more than the others. Up to `slow_down_over` that is noise. Beyond it calls are followed by rests, that grow
+//!   evenly until at twice as much a call is under way for a tenth of the time ([`MOST`]), and no further. The state is one smoothed
+//!   number for each kind of call, so full speed is back as soon as the server is.
 //! - **Rate**: the calls' starts are spaced evenly.
 //!
 //! What may not wait is called at once, and what it would have waited is owed by whatever comes next.

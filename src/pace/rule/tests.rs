@@ -112,6 +112,18 @@ fn the_noise_of_a_quick_machine_is_none_of_our_business() {
 }
 
 #[test]
+fn who_is_slow_every_other_time_is_not_the_server() {
+    let mut caller = Caller::new(settings());
+    caller.calls(100, MS);
+    for _ in 0..100 {
+        caller.call(5 * MS, Haste::Waits);
+        caller.call(MS, Haste::Waits);
+    }
+    assert_eq!(caller.waited, Duration::ZERO);
+    assert!(caller.calls(100, 5 * MS) > SECOND, "each time, it is");
+}
+
+#[test]
 fn no_rest_at_all_where_a_person_wants_none() {
     let mut caller = Caller::new(Settings { longest_rest: Duration::ZERO, ..settings() });
     caller.calls(100, MS);

@@ -172,7 +172,8 @@ impl Client {
         Facet { filter, limit, exact }: Facet,
     ) -> Result<Vec<(Variant, u64)>, StoreError> {
         let mut client = self.points.clone();
-        let part = if filter.is_some() { "of some, up to" } else { "of all, up to" };
+        // Of some courses and of all, and of few and of many, are not alike.
+        let kind = format!("facet {collection} {} {limit}", if filter.is_some() { "of some" } else { "of all" });
         let request = FacetCounts {
             collection_name: collection.to_owned(),
             key: key.to_owned(),
@@ -184,7 +185,7 @@ impl Client {
         let action = format!("list the values of `{key}`");
         let turn = self.pace.turn().await;
         let answer = self.within(self.call_timeout, &action, Some(collection), client.facet(request)).await?;
-        turn.alike(&format!("facet {collection} {part} {limit}"));
+        turn.alike(&kind);
         turn.end();
         let value =
             |variant: Option<Variant>| variant.ok_or_else(|| self.nonsense(collection, "a facet without a value"));
