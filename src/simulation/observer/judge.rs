@@ -9,7 +9,7 @@ use super::{Asked, Asking, Contract, Observer, Pass, Place};
 use crate::domain::approvals::HoldKind;
 use crate::domain::cleanup::Timing;
 use crate::domain::ids::{CourseId, IdType};
-use crate::domain::report::RunReport;
+use crate::domain::report::{RunReport, StoreReport};
 use crate::simulation::cluster::{Cluster, Tables};
 use crate::simulation::shelf::Resource;
 use crate::simulation::stage::{EXCLUSIVE, REFERENCES, STORES};
@@ -124,6 +124,49 @@ impl State {
         };
         if let Some(why) = wrong {
             self.observer.violation("S12", format!("copy {name} was purged: {why}"));
+        }
+    }
+}
+
+impl Observer {
+    /// A pass came to its end.
+    pub fn ended(&mut self, who: Who, report: &RunReport) {
+        let verdict = report.verdict.as_str();
+        let held = report.halt.as_deref().unwrap_or_default();
+        self.note(format!("{who:?} ends {verdict}, {} deleted {held}", report.swept().deleted));
+        let told: BTreeSet<CourseId> =
+            report.stores.iter().flat_map(|store| &store.live_after_delete).copied().collect();
+        let untold: Vec<CourseId> = self.pass(who).to_tell.difference(&told).copied().collect();
+        // An answer that was lost on its way back tells nobody; then the intent stays open, and the next run asks.
+        let excused = report.stores.iter().any(|store| store.failures.iter().any(|it| it.contains("confirm again")));
+        if !untold.is_empty() && !excused {
+            self.violation("S1", format!("{untold:?} turned out live after the delete, and nobody was told"));
+        }
+        let unasked = self.pass(who).harmed.clone();
+        if !unasked.is_empty() && !excused {
+            self.violation("S1", format!("{unasked:?} were live when deleted, and were not asked about again"));
+        }
+        let told: BTreeSet<CourseId> = report.quarantine.iter().flat_map(|it| &it.live_again).copied().collect();
+        let untold: Vec<CourseId> = self.pass(who).live_copies.difference(&told).copied().collect();
+        if !untold.is_empty() {
+            self.violation("S12", format!("copies of {untold:?} expired, who are live again, and nobody was told"));
+        }
+        self.judge_report(who, report);
+    }
+
+    /// S11: what a report tells is what happened, but for calls whose answers were lost: they may have done their work.
+    fn judge_report(&mut self, who: Who, report: &RunReport) {
+        let (pass, swept) = (self.pass(who).clone(), report.swept());
+        let told = |told: u64, happened: u64| (told..=told + swept.failed).contains(&happened);
+        let absent = pass.absent <= swept.absent + swept.failed && swept.absent <= pass.absent + pass.missing;
+        if !told(swept.deleted, pass.gone) || !absent || swept.bytes != swept.deleted {
+            let Pass { gone, absent, .. } = pass;
+            self.violation("S11", format!("{gone} went and {absent} had gone, and the report tells of {swept:?}"));
+        }
+        let tells = |store: &StoreReport| store.error.is_some() || report.paused.is_some();
+        let untold = report.stores.iter().find(|store| pass.unlocated.contains(&store.name) && !tells(store));
+        if let Some(store) = untold {
+            self.violation("S11", format!("{} was not swept to its end, and the report does not say so", store.name));
         }
     }
 }
