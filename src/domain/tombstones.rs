@@ -22,7 +22,7 @@ pub struct Tombstone {
 /// Rows of tombstones, by liveness source.
 pub type Rows = Vec<(String, Vec<i64>)>;
 
-/// The tombstones that were there before the live set was read. Those that come later are seen by the next run.
+/// The tombstones that were there before the live set was read. Those that come later are evidence for the next run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Graveyard {
     sources: Vec<(String, Vec<Tombstone>)>,
@@ -61,6 +61,11 @@ impl Graveyard {
     pub fn courses_of(&self, name: &str) -> BTreeSet<CourseId> {
         let of = self.sources.iter().filter(|(source, _)| source == name);
         of.flat_map(|(_, tombstones)| tombstones).map(|tombstone| tombstone.course).collect()
+    }
+
+    /// The courses that there are tombstones of.
+    pub fn courses(&self) -> BTreeSet<CourseId> {
+        self.all().map(|tombstone| tombstone.course).collect()
     }
 
     /// The newest row of each source that has any.
@@ -143,6 +148,7 @@ mod tests {
     fn s6_where_the_order_is_unknown_the_tombstones_of_who_was_seen_are_void() {
         let mut graves = graveyard();
         assert_eq!(graves.courses_of("a"), ids(&[1, 2]));
+        assert_eq!(graves.courses(), ids(&[1, 2, 3]));
         assert_eq!(["a", "b", "c"].map(|source| graves.count_of(source)), [3, 2, 0]);
         assert_eq!(graves.newest(), [("a".to_owned(), 12), ("b".to_owned(), 20)].into());
         assert_eq!(graves.void_in("a", &ids(&[1])), [("a".to_owned(), vec![10, 12])]);

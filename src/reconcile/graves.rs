@@ -55,24 +55,45 @@ impl Graves {
             collector.ledger.saw_tombstones(&newest).await?;
         }
         let settled = collector.ledger.unsettle().await?;
-        let readable: Vec<String> =
-            self.sources.iter().filter(|(_, error)| error.is_none()).map(|(name, _)| name.clone()).collect();
+        let readable: Vec<String> = self.readable().map(str::to_owned).collect();
         for name in readable.iter().filter(|name| across_break || !settled.contains(*name)) {
             let courses = self.yard().courses_of(name);
             let known = collector.ledger.known_among(&courses).await?;
             let doubtful = self.yard().void_in(name, &known.all);
             remove(locks, &doubtful).await?;
         }
-        self.void(locks, live).await?;
+        self.void(collector, locks, live).await?;
         Ok(collector.ledger.settle(&readable).await?)
     }
 
     /// Removes the tombstones of who turned out live. What could not be removed is there still, for whoever tries again.
-    pub async fn void(&self, locks: &Locks, live: &LiveSet) -> Result<(), RunError> {
+    pub async fn void(&self, collector: &Collector, locks: &Locks, live: &LiveSet) -> Result<(), RunError> {
         let void = self.yard().clone().void(live);
         remove(locks, &void).await?;
         self.yard().void(live);
-        Ok(())
+        self.void_late(collector, locks, live).await
+    }
+
+    /// The same of those that came since these were read. Of whom has gone meanwhile, it may be younger than the sighting, and stands.
+    async fn void_late(&self, collector: &Collector, locks: &Locks, live: &LiveSet) -> Result<(), RunError> {
+        let readable: Vec<&str> = self.readable().collect();
+        if readable.is_empty() || live.is_empty() {
+            return Ok(());
+        }
+        let mut late = Vec::new();
+        for (name, poll) in locks.liveness.tombstones().await {
+            if readable.contains(&name.as_str()) {
+                let tombstones = poll?.into_iter().filter(|tombstone| live.contains(tombstone.course)).collect();
+                late.push((name, tombstones));
+            }
+        }
+        let mut late = Graveyard::new(late);
+        let courses = late.courses();
+        if courses.is_empty() {
+            return Ok(());
+        }
+        let still = collector.liveness.glance(&courses).await?;
+        remove(locks, &late.void(&still)).await
     }
 
     /// Which of these courses have a tombstone that is evidence.
@@ -95,6 +116,11 @@ impl Graves {
         {
             tracing::warn!(error = chain(&error), "old tombstones could not be forgotten");
         }
+    }
+
+    /// The sources whose tombstones could be read.
+    fn readable(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().filter(|(_, error)| error.is_none()).map(|(name, _)| name.as_str())
     }
 
     fn yard(&self) -> MutexGuard<'_, Graveyard> {

@@ -30,7 +30,7 @@ impl Living<'_> {
         if live.is_empty() {
             return Ok(());
         }
-        self.graves.void(self.locks, live).await?;
+        self.graves.void(self.collector, self.locks, live).await?;
         self.requests.void(self.collector, live).await?;
         Ok(self.collector.ledger.found_live(live).await?)
     }

@@ -41,12 +41,13 @@ impl Requests {
 
     /// These are live, so what was asked for once they had gone is void: should they die anew, nobody has asked for that.
     pub(super) async fn void(&self, collector: &Collector, live: &LiveSet) -> Result<(), RunError> {
-        void(collector, &self.open, live).await
+        void(collector, &self.open, live).await?;
+        self.void_late(collector, live).await
     }
 
-    /// The same of what was asked for since these were read: whoever was in the live set, and lives still, is asked for by nobody. Of whom has
-    /// gone meanwhile, the word may be younger than the live set, and stands.
-    pub(super) async fn void_late(&self, collector: &Collector, live: &LiveSet) -> Result<(), RunError> {
+    /// The same of what was asked for since these were read: whoever was seen live, and lives still, is asked for by nobody. Of whom has
+    /// gone meanwhile, the word may be younger than the sighting, and stands.
+    async fn void_late(&self, collector: &Collector, live: &LiveSet) -> Result<(), RunError> {
         let read: BTreeSet<Uuid> = self.open.iter().map(|request| request.id).collect();
         let is_late = |request: &Request| live.contains(request.course_id) && !read.contains(&request.id);
         let late: Vec<Request> = collector.ledger.open_requests().await?.into_iter().filter(is_late).collect();

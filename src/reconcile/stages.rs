@@ -168,7 +168,6 @@ pub async fn read_truth(
     }
     collector.ledger.record_populations(report.run, &populations).await?;
     requests.void(collector, &live).await?;
-    requests.void_late(collector, &live).await?;
     collector.ledger.learn(report.run, &live, across_break).await?;
     organizations::learn(collector).await?;
     // Not before: until what vanished across a break is marked, every run must see the break.

@@ -163,6 +163,8 @@ pub struct Observer {
     pub breaks: u64,
     /// What happened, for whoever replays a seed.
     pub story: Vec<String>,
+    /// When the latest of what is [ordered](Observer::in_order) was.
+    latest: Duration,
     passes: BTreeMap<Who, Pass>,
     /// By ledger, store, source and course.
     seen: BTreeMap<(usize, String, SourceIndex, CourseId), Seen>,
@@ -236,21 +238,32 @@ impl Observer {
         self.passes.insert(who, Pass { run, plans, started, breaks, ..Pass::default() });
     }
 
+    /// The clock stands still while much happens, and it counts what came first: later by a nanosecond than whatever came before.
+    fn in_order(&mut self, at: Duration) -> Duration {
+        self.latest = at.max(self.latest + Duration::from_nanos(1));
+        self.latest
+    }
+
     /// The live set was read.
     pub fn read(&mut self, who: Who, live: usize, at: Duration) {
+        let at = self.in_order(at);
         let pass = self.pass(who);
         (pass.live, pass.read_at) = (live, at);
     }
 
     /// Tombstones were read: each course's newest, and since when it is there.
     pub fn polled(&mut self, who: Who, graves: BTreeMap<CourseId, Duration>) {
-        self.pass(who).graves = graves;
+        let pass = self.pass(who);
+        // What is read after the live set is no evidence.
+        if pass.read_at.is_zero() {
+            pass.graves = graves;
+        }
     }
 
     /// What the delete path asked for was read.
     pub fn requests_read(&mut self, who: Who, requests: &[Request]) {
         let pass = self.pass(who);
-        // What is read after the live set is no evidence.
+        // As with tombstones.
         if pass.read_at.is_zero() {
             pass.requests = requests.iter().map(|request| request.id).collect();
         }
@@ -258,6 +271,7 @@ impl Observer {
 
     /// Somebody asked for a course to be cleaned up.
     pub fn requested(&mut self, request: &Request, at: Duration) {
+        let at = self.in_order(at);
         self.requests.insert(request.id, (request.course_id, request.timing, at));
     }
 

@@ -7,9 +7,9 @@ use course_gc::cleanup::{Call, CleanupError, Haste, cleanup_course_resources, is
 use course_gc::domain::cleanup::{Cleanup, Request, RequestState, Timing};
 use course_gc::domain::ids::IdType;
 use course_gc::domain::report::{Mode, Verdict};
-use course_gc::ledger::Requests;
+use course_gc::ledger::{NewRequest, Requests};
 use course_gc::liveness::{LivenessSource, PostgresSources};
-use course_gc::reconcile::{Collector, organizations, reconcile};
+use course_gc::reconcile::{Collector, Pass, organizations, reconcile};
 use sandbox::campus::{Campus, CampusSize, CourseId};
 use sandbox::config::Settings;
 use sandbox::{Snapshot, World};
@@ -207,6 +207,51 @@ async fn s6_who_is_live_again_makes_an_older_request_void() -> Result<()> {
     let trace = trace(&collector, id(course)).await?;
     assert!(!trace.empty && !trace.live, "{trace:?}");
     assert!(trace.stores.iter().flat_map(|store| &store.sources).all(|source| !source.samples.is_empty()), "{trace:?}");
+    Ok(())
+}
+
+/// The run has read before what was asked for.
+#[tokio::test]
+async fn s6_what_is_asked_for_during_a_run_is_void_too_if_the_run_finds_its_course_live() -> Result<()> {
+    let scene = Scene::set().await?;
+    let stores = &scene.installation.stores;
+    scene.installation.configure(&Settings { departed: "0s".to_owned(), ..Settings::default() })?;
+    scene.installation.adopt_once().await?;
+    let (read, found, gone) = (scene.campus.courses[0].id, scene.doomed(0), scene.doomed(1));
+    scene.campus.delete_row(stores, found).await?;
+    let (collector, ledger) = (scene.installation.collector()?, scene.installation.ledger()?);
+    let ask = async |course| {
+        let (timing, by) = (Timing::AfterDelete, "a test".to_owned());
+        ledger.request(&NewRequest { course: id(course), timing, by, key: None, seen_live: false, waiting: None }).await
+    };
+    let stop = CancellationToken::new();
+    let mut pass = Pass::begin(&collector, Mode::Run).await?;
+
+    // Between the reading of requests and of who is live.
+    let mut application = stores.postgres.begin().await?;
+    sqlx::raw_sql("LOCK TABLE public.courses IN ACCESS EXCLUSIVE MODE").execute(&mut *application).await?;
+    let asking = async {
+        scene.installation.waits_for_the_application().await?;
+        let asked = ask(read).await?;
+        application.commit().await?;
+        anyhow::Ok(asked)
+    };
+    let (plan, read) = tokio::join!(pass.plan(&stop), asking);
+    let plan = plan?.context("it is believed")?;
+
+    // Before a batch's question.
+    let found_live = ask(found).await?;
+    scene.campus.revive(stores, found).await?;
+    scene.campus.delete_row(stores, gone).await?;
+    let stands = ask(gone).await?;
+    let swept = pass.sweep(&plan, &stop).await;
+    let report = pass.end(swept).await?;
+    assert!(report.swept().spared > 0 && report.swept().deleted == 0, "{report:?}");
+    let mut states = Vec::new();
+    for request in [read?, found_live, stands] {
+        states.push(ledger.request_of(request.id).await?.context("it is there")?.state);
+    }
+    assert_eq!(states, [RequestState::Void, RequestState::Void, RequestState::Open]);
     Ok(())
 }
 

@@ -165,6 +165,16 @@ impl Installation {
         .await
     }
 
+    /// Waits until somebody waits for a lock of the application's on its courses.
+    pub async fn waits_for_the_application(&self) -> Result<()> {
+        let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'public.courses'::regclass AND NOT granted)";
+        eventually("a run waits", async || {
+            let waits: bool = sqlx::query_scalar(waits).fetch_one(&self.stores.postgres).await?;
+            Ok(waits.then_some(()))
+        })
+        .await
+    }
+
     /// Lets every orphan's clock gain so much, as if the runs had been so far apart.
     pub async fn age(&self, interval: &str) -> Result<()> {
         let statement = format!("UPDATE course_gc.orphans SET counted_at = counted_at - interval '{interval}'");

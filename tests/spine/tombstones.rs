@@ -180,6 +180,53 @@ async fn s6_a_tombstone_of_who_is_found_live_right_before_its_delete_is_void() -
     Ok(())
 }
 
+/// Its death is recorded after the run has read what was.
+#[tokio::test]
+async fn s6_a_tombstone_that_a_run_has_not_read_is_void_too_if_the_run_finds_its_course_live() -> Result<()> {
+    let scene = Scene::set(IdKind::Uuid).await?;
+    scene.installation.configure(&Settings { tombstoned: Some("0s".to_owned()), ..settings() })?;
+    let [read, asked, gone, ..] = scene.doomed()[..] else { panic!("there are more") };
+    scene.delete(asked).await?;
+    scene.installation.adopt_once().await?;
+    let collector = scene.installation.collector()?;
+    let stop = CancellationToken::new();
+    let mut pass = Pass::begin(&collector, Mode::Run).await?;
+
+    // Between the reading of tombstones and of who is live.
+    let mut application = scene.installation.stores.postgres.begin().await?;
+    sqlx::raw_sql("LOCK TABLE public.courses IN ACCESS EXCLUSIVE MODE").execute(&mut *application).await?;
+    let die_and_live = async {
+        scene.installation.waits_for_the_application().await?;
+        let again = format!(
+            "CREATE TEMPORARY TABLE kept ON COMMIT DROP AS SELECT * FROM public.courses WHERE id = '{read}'; \
+             DELETE FROM public.courses WHERE id = '{read}'; INSERT INTO public.courses SELECT * FROM kept"
+        );
+        sqlx::raw_sql(AssertSqlSafe(again)).execute(&mut *application).await?;
+        application.commit().await?;
+        anyhow::Ok(())
+    };
+    let (plan, done) = tokio::join!(pass.plan(&stop), die_and_live);
+    done?;
+    let plan = plan?.context("it is believed")?;
+    assert_eq!(scene.tombstones(read).await?, 0, "it was in the live set, and lives");
+
+    // Before a batch's question.
+    scene.revive(asked).await?;
+    scene.delete(asked).await?;
+    scene.revive(asked).await?;
+    scene.delete(gone).await?;
+    let swept = pass.sweep(&plan, &stop).await;
+    let report = pass.end(swept).await?;
+    assert!(report.swept().spared > 0 && report.swept().deleted == 0, "{report:?}");
+    assert_eq!(scene.tombstones(asked).await?, 0, "it was found live");
+    assert_eq!(scene.tombstones(gone).await?, 1, "and this one was not");
+    for course in [read, asked] {
+        scene.delete_silently(course).await?;
+        assert_eq!(evidence(&scene.run().await?, course), Some(Evidence::Departed));
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn s6_who_is_deleted_and_inserted_again_at_once_has_not_died() -> Result<()> {
     let scene = Scene::set(IdKind::Uuid).await?;
