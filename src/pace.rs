@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub use self::rule::Settings;
-use self::rule::{Haste, Rule};
+use self::rule::{Haste, Measure, Rule};
 use crate::clock::{Clock, MachineClock};
 
 /// A store's pace. Clones are one and the same.
@@ -41,6 +41,7 @@ struct Inner {
 pub struct Turn {
     pace: Pace,
     began: Duration,
+    measure: Measure,
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -93,11 +94,20 @@ impl Pace {
 
     /// Waits until a call may begin. Whoever has a turn must not ask for another before it ends.
     pub async fn turn(&self) -> Turn {
+        self.begin(Rule::begin).await
+    }
+
+    /// The same for a call that may be [alike](Turn::alike) with others.
+    pub async fn measured_turn(&self) -> Turn {
+        self.begin(Rule::begin_measured).await
+    }
+
+    async fn begin(&self, begin: impl FnOnce(&mut Rule) -> Measure) -> Turn {
         self.rest().await;
         // It is never closed.
         let place = Arc::clone(&self.0.places).acquire_owned().await.ok();
-        self.rule().begin();
-        Turn { pace: self.clone(), began: self.0.clock.since_boot(), _place: place }
+        let measure = begin(&mut self.rule());
+        Turn { pace: self.clone(), began: self.0.clock.since_boot(), measure, _place: place }
     }
 
     /// Makes a call in its turn.
@@ -152,10 +162,14 @@ impl Pace {
 }
 
 impl Turn {
-    /// What was answered by now is as much as with all of this kind, so that the time it took tells how slow the server is.
+    /// What was answered by now is as much as with all of this kind, so that the time it took tells how slow the server is; unless a call
+    /// of ours was under way that is not measured, and kept the server busy.
     pub fn alike(&self, kind: &str) {
         let (took, now) = self.took();
-        self.pace.rule().learn(kind, took, now);
+        let mut rule = self.pace.rule();
+        if rule.is_undisturbed(self.measure) {
+            rule.learn(kind, took, now);
+        }
     }
 
     /// The call was answered.
@@ -173,7 +187,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.pace.rule().end();
+        self.pace.rule().end(self.measure);
     }
 }
 

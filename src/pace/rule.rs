@@ -3,7 +3,8 @@
 //! - **Slow down** (proportional): calls that are alike tell how slow the server is, as a multiple of its own quickest. The quicker
 //!   ones of late say more than the others. Up to `slow_down_over` that is noise. Beyond it calls are followed by rests, that grow
 //!   evenly until at twice as much a call is under way for a tenth of the time ([`MOST`]), and no further. The state is one smoothed
-//!   number for each kind of call, so full speed is back as soon as the server is.
+//!   number for each kind of call, so full speed is back as soon as the server is. A call beside which others of ours were under way that
+//!   are not measured tells nothing: it waited for those.
 //! - **Rate**: the calls' starts are spaced evenly.
 //!
 //! What may not wait is called at once, and what it would have waited is owed by whatever comes next.
@@ -53,6 +54,9 @@ pub(super) struct Rule {
     /// How many times the quickest latency calls took of late, and when that was learned.
     latest: Option<(f64, Duration)>,
     under_way: u32,
+    /// Of these, those that are not measured, and how many such calls have begun.
+    unmeasured: u32,
+    unmeasured_begun: u64,
     /// The rest that has not begun yet.
     owed: Duration,
     rests_until: Duration,
@@ -66,6 +70,17 @@ struct Latency {
     smoothed: f64,
     quickest: f64,
     at: Duration,
+}
+
+/// Whether a call's time tells something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Measure {
+    /// It does not.
+    Unmeasured,
+    /// It does if no other than so many calls that are not measured have begun when it is answered.
+    Since(u64),
+    /// It would, had none been under way when it began.
+    Disturbed,
 }
 
 /// Whether a call can wait.
@@ -100,7 +115,17 @@ impl Latency {
 impl Rule {
     pub(super) fn new(settings: Settings) -> Self {
         let zero = Duration::ZERO;
-        Self { settings, kinds: BTreeMap::new(), latest: None, under_way: 0, owed: zero, rests_until: zero, next: zero }
+        Self {
+            settings,
+            kinds: BTreeMap::new(),
+            latest: None,
+            under_way: 0,
+            unmeasured: 0,
+            unmeasured_begun: 0,
+            owed: zero,
+            rests_until: zero,
+            next: zero,
+        }
     }
 
     /// A call is to begin: how long it has to wait.
@@ -120,13 +145,30 @@ impl Rule {
     }
 
     /// A call begins.
-    pub(super) fn begin(&mut self) {
+    pub(super) fn begin(&mut self) -> Measure {
         self.under_way += 1;
+        self.unmeasured += 1;
+        self.unmeasured_begun += 1;
+        Measure::Unmeasured
+    }
+
+    /// A call begins that is measured.
+    pub(super) fn begin_measured(&mut self) -> Measure {
+        self.under_way += 1;
+        if self.unmeasured == 0 { Measure::Since(self.unmeasured_begun) } else { Measure::Disturbed }
     }
 
     /// A call has ended, or was given up.
-    pub(super) fn end(&mut self) {
+    pub(super) fn end(&mut self, measure: Measure) {
         self.under_way = self.under_way.saturating_sub(1);
+        if measure == Measure::Unmeasured {
+            self.unmeasured = self.unmeasured.saturating_sub(1);
+        }
+    }
+
+    /// No other call that is not measured was under way since this one began.
+    pub(super) fn is_undisturbed(&self, measure: Measure) -> bool {
+        measure == Measure::Since(self.unmeasured_begun)
     }
 
     /// Calls of this kind are alike, and this one took so long.

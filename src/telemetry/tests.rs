@@ -464,7 +464,7 @@ async fn what_calls_waited_is_counted_once_and_how_slow_a_store_is_kept_is_told(
     let pace = Pace::new(settings, Arc::new(MachineClock));
     metrics.paced("cache", &pace);
     for calls in 0..3 {
-        let turn = pace.turn().await;
+        let turn = pace.measured_turn().await;
         tokio::time::sleep(Duration::from_millis(1) * 20 * calls).await;
         turn.alike("step");
         turn.end();

@@ -31,12 +31,13 @@ impl Caller {
         self.now += wait;
         self.waited += wait;
         self.longest = self.longest.max(wait);
-        self.rule.begin();
+        let measure = self.rule.begin_measured();
         self.now += took;
         self.busy += took;
+        assert!(self.rule.is_undisturbed(measure), "nothing else is under way");
         self.rule.learn("scan", took, self.now);
         self.rule.answered(took, self.now);
-        self.rule.end();
+        self.rule.end(measure);
     }
 
     fn calls(&mut self, calls: u32, took: Duration) -> Duration {
@@ -124,6 +125,23 @@ fn who_is_slow_every_other_time_is_not_the_server() {
 }
 
 #[test]
+fn who_waits_for_our_own_calls_does_not_wait_for_a_slow_server() {
+    let mut rule = Rule::new(settings());
+    let (first, second) = (rule.begin_measured(), rule.begin_measured());
+    assert!(
+        rule.is_undisturbed(first) && rule.is_undisturbed(second),
+        "calls that are measured are used to each other"
+    );
+    let other = rule.begin();
+    let third = rule.begin_measured();
+    assert!(![first, second, third, other].into_iter().any(|it| rule.is_undisturbed(it)), "another is under way");
+    rule.end(other);
+    assert!(![first, third].into_iter().any(|it| rule.is_undisturbed(it)), "or was");
+    let alone = rule.begin_measured();
+    assert!(rule.is_undisturbed(alone));
+}
+
+#[test]
 fn no_rest_at_all_where_a_person_wants_none() {
     let mut caller = Caller::new(Settings { longest_rest: Duration::ZERO, ..settings() });
     caller.calls(100, MS);
@@ -150,7 +168,9 @@ fn calls_at_the_same_time_rest_at_the_same_time() {
         now += MS;
         rule.learn("scan", 600 * MS, now);
     }
-    (0..8).for_each(|_| rule.begin());
+    for _ in 0..8 {
+        rule.begin();
+    }
     (0..8).for_each(|_| {
         rule.answered(10 * MS, now);
     });

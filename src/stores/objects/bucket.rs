@@ -219,7 +219,7 @@ impl Listing<'_> {
                 Rest::Nothing => return Ok(None),
             };
             let asked = PaginatedListOptions { page_token, ..PaginatedListOptions::default() };
-            let turn = self.bucket.pace.turn().await;
+            let turn = self.bucket.pace.measured_turn().await;
             let list = self.bucket.s3.list_paginated(self.prefix.as_deref(), asked);
             let listed = self.bucket.within(self.doing, list).await?;
             self.page = listed.result.objects.into();

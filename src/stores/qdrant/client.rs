@@ -183,7 +183,7 @@ impl Client {
             ..FacetCounts::default()
         };
         let action = format!("list the values of `{key}`");
-        let turn = self.pace.turn().await;
+        let turn = self.pace.measured_turn().await;
         let answer = self.within(self.call_timeout, &action, Some(collection), client.facet(request)).await?;
         turn.alike(&kind);
         turn.end();
@@ -222,7 +222,7 @@ impl Client {
             with_vectors: Some(false.into()),
             ..ScrollPoints::default()
         };
-        let turn = self.pace.turn().await;
+        let turn = self.pace.measured_turn().await;
         let answer = self.within(self.call_timeout, "read points", Some(collection), client.scroll(request)).await?;
         // The last page is shorter.
         if answer.next_page_offset.is_some() {

@@ -221,6 +221,11 @@ impl Lease {
         self.call.link.pace.turn().await
     }
 
+    /// The same for a call that may be alike with others.
+    pub(in crate::stores) async fn measured_turn(&self) -> Turn {
+        self.call.link.pace.measured_turn().await
+    }
+
     /// Waits no longer than `time` for the answers of all further calls.
     pub(in crate::stores) fn limit(&mut self, time: Duration) {
         self.call.limit = self.call.limit.min(time);

@@ -142,7 +142,7 @@ fn in_turns(pages: Vec<Keys>) -> Keys {
 async fn walk(mut lease: Lease, count: u32, keys: mpsc::Sender<Keys>) -> Result<Lease, StoreError> {
     let (mut cursor, mut found) = (0u64, Keys::new());
     loop {
-        let turn = lease.turn().await;
+        let turn = lease.measured_turn().await;
         let mut scan = redis::cmd("SCAN");
         let answer = scan.arg(cursor).arg("COUNT").arg(count).query_async::<(u64, Keys)>(lease.connection()).await;
         let (next, page) = answer.map_err(|error| lease.call().failed(error))?;

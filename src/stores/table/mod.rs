@@ -133,7 +133,7 @@ impl TableStore {
 
     /// A session in a transaction that reads, and the tables as they are.
     async fn read<'a>(&self, postgres: &'a Postgres, doing: &str) -> Result<(Session<'a>, Vec<Relation>), StoreError> {
-        let mut session = Session::open(postgres, self.pace.turn().await).await.map_err(self.failed(doing))?;
+        let mut session = Session::open(postgres, self.pace.measured_turn().await).await.map_err(self.failed(doing))?;
         session.begin(Access::Read, postgres.call_timeout).await.map_err(self.failed(doing))?;
         session.turn.alike("begin");
         let relations = self.look(&mut session, doing).await?;
