@@ -1,6 +1,6 @@
 //! The ids of all live courses, and when their number is not to be believed (S3).
 
-use std::fmt;
+use std::{fmt, thread};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -40,6 +40,7 @@ impl LiveSet {
     }
 
     /// Adds an id without keeping the order; call [`LiveSet::normalise`] when all are in.
+    #[inline]
     pub fn push(&mut self, id: CourseId) {
         match (self, id) {
             (Self::Uuid(ids), CourseId::Uuid(id)) => ids.push(id.as_u128()),
@@ -63,24 +64,20 @@ impl LiveSet {
     }
 
     /// This set and the other one together.
-    pub fn union(self, other: Self) -> Self {
-        let mut all = match (self, other) {
-            (Self::Uuid(mut ids), Self::Uuid(more)) => {
-                ids.extend(more);
-                Self::Uuid(ids)
-            }
-            (Self::Integer(mut ids), Self::Integer(more)) => {
-                ids.extend(more);
-                Self::Integer(ids)
-            }
-            (Self::Text(mut ids), Self::Text(more)) => {
-                ids.extend(more);
-                Self::Text(ids)
-            }
-            (set, _) => set,
-        };
-        all.normalise();
-        all
+    pub fn union(mut self, other: Self) -> Self {
+        self.append(other);
+        self.normalise();
+        self
+    }
+
+    /// Adds all of another one at the end.
+    fn append(&mut self, other: Self) {
+        match (self, other) {
+            (Self::Uuid(ids), Self::Uuid(more)) => ids.extend(more),
+            (Self::Integer(ids), Self::Integer(more)) => ids.extend(more),
+            (Self::Text(ids), Self::Text(more)) => ids.extend(more),
+            (Self::Uuid(_) | Self::Integer(_) | Self::Text(_), _) => {}
+        }
     }
 
     /// How many courses are live.
@@ -124,6 +121,50 @@ impl LiveSet {
     /// The ids of this set that are not in `other`.
     pub fn without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = CourseId> + 'a {
         self.iter().filter(|id| !other.contains(*id))
+    }
+}
+
+/// How many buckets UUIDs are put into: one for each first byte.
+const BUCKETS: usize = 256;
+
+/// A live set of which not all has come: UUIDs are kept apart by their first byte, so that many small sorts, at the same time, take the place
+/// of a large one. (Most UUIDs are random. Those that are not, and other ids, are one bucket, and mostly in order.)
+#[derive(Debug)]
+pub struct Buckets {
+    id_type: IdType,
+    buckets: Vec<LiveSet>,
+}
+
+impl Buckets {
+    /// Nothing has come.
+    pub fn new(id_type: IdType) -> Self {
+        let buckets = if id_type == IdType::Uuid { BUCKETS } else { 1 };
+        Self { id_type, buckets: (0..buckets).map(|_| LiveSet::empty(id_type)).collect() }
+    }
+
+    /// Adds an id, unless it is of another type.
+    #[inline]
+    pub fn push(&mut self, id: CourseId) {
+        let bucket = if let CourseId::Uuid(id) = id { usize::from(id.as_bytes()[0]) } else { 0 };
+        if let Some(bucket) = self.buckets.get_mut(bucket) {
+            bucket.push(id);
+        }
+    }
+
+    /// All that has come, put in order on so many threads, and one more.
+    pub fn finish(self, threads: usize) -> LiveSet {
+        let Self { id_type, mut buckets } = self;
+        thread::scope(|scope| {
+            let mut shares = buckets.chunks_mut(BUCKETS.div_ceil(threads + 1));
+            let mine = shares.next();
+            for share in shares {
+                scope.spawn(|| share.iter_mut().for_each(LiveSet::normalise));
+            }
+            mine.into_iter().flatten().for_each(LiveSet::normalise);
+        });
+        let mut all = LiveSet::empty(id_type);
+        buckets.into_iter().for_each(|bucket| all.append(bucket));
+        all
     }
 }
 
@@ -383,6 +424,15 @@ mod tests {
             for id in set(&a).iter().chain(set(&b).iter()) {
                 prop_assert!(both.contains(id));
             }
+        }
+
+        #[test]
+        fn in_buckets_comes_together_what_comes_at_once(ids in proptest::collection::vec(any::<u128>(), 0..400), threads in 0usize..5) {
+            let ids: Vec<CourseId> = ids.iter().flat_map(|id| [*id, id >> 120, *id]).map(|id| CourseId::Uuid(Uuid::from_u128(id))).collect();
+            let mut buckets = Buckets::new(IdType::Uuid);
+            ids.iter().for_each(|id| buckets.push(*id));
+            buckets.push(CourseId::Integer(1));
+            prop_assert_eq!(buckets.finish(threads), LiveSet::from_ids(IdType::Uuid, ids));
         }
     }
 }

@@ -15,18 +15,20 @@ mod organizations;
 mod relations;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::thread::available_parallelism;
+use std::{fmt, io};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Column, Connection, Executor, Row, SqlSafeStr, Statement, TypeInfo};
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::domain::ids::{CourseId, IdType};
-use crate::domain::live_set::LiveSet;
+use crate::domain::live_set::{Buckets, LiveSet};
 use crate::domain::pins::{Position, SourcePin};
 use crate::domain::tombstones::{Rows, Tombstone};
 use crate::postgres::{AdvisoryLock, BEGIN_QUESTION, Lock, LockSession, Postgres, PostgresError, server};
@@ -374,13 +376,16 @@ impl Asked {
     async fn read(&self, id_type: IdType) -> Result<(LiveSet, Position), PostgresError> {
         let postgres = self.session.postgres();
         let mut question = self.session.ask().await?;
-        let mut live = LiveSet::empty(id_type);
+        let mut live = Buckets::new(id_type);
         let copy = (question.connection(), self.read.as_str());
         postgres.copy_ids("reading the live ids", copy, id_type, |id| live.push(id)).await?;
         let position = identity::locate(postgres, question.connection(), &self.position).await?;
         question.end().await?;
-        live.normalise();
-        Ok((live, position))
+        let threads = available_parallelism().map_or(0, |all| all.get() - 1);
+        let live = spawn_blocking(move || live.finish(threads)).await;
+        let broke_off =
+            |error: JoinError| postgres.failed("putting the live ids in order", io::Error::from(error).into());
+        Ok((live.map_err(broke_off)?, position))
     }
 
     async fn among(&self, id_type: IdType, ids: &BTreeSet<CourseId>) -> Result<LiveSet, PostgresError> {

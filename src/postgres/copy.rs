@@ -1,7 +1,7 @@
 //! Postgres's binary COPY of one column of ids, decoded as it streams in.
 
 use bytes::Buf;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
@@ -64,6 +64,7 @@ impl CopyDecoder {
     ///
     /// # Errors
     /// If the stream is not what it should be.
+    #[inline]
     pub fn push(&mut self, chunk: &[u8], id: impl FnMut(CourseId)) -> Result<(), CopyError> {
         if self.cut.is_empty() {
             let rest = self.read(chunk, id)?;
@@ -77,6 +78,7 @@ impl CopyDecoder {
     }
 
     /// Reads as far as it goes, and returns the rest.
+    #[inline]
     fn read<'a>(&mut self, mut bytes: &'a [u8], mut id: impl FnMut(CourseId)) -> Result<&'a [u8], CopyError> {
         loop {
             match self.state {
@@ -109,6 +111,7 @@ impl CopyDecoder {
     }
 
     /// The next id, if all of its bytes are here and the stream has not ended; takes it off.
+    #[inline]
     fn row(&mut self, bytes: &mut &[u8]) -> Result<Option<CourseId>, CopyError> {
         let mut rest = *bytes;
         if rest.remaining() < 2 {
@@ -176,14 +179,25 @@ impl Postgres {
         id_type: IdType,
         mut id: impl FnMut(CourseId),
     ) -> Result<(), PostgresError> {
-        let copy = self.call(action, connection.copy_out_raw(statement)).await?;
-        let mut copy = copy.ready_chunks(ROWS);
+        let mut copy = self.call(action, connection.copy_out_raw(statement)).await?;
         let mut decoder = CopyDecoder::new(id_type);
         let nonsense = |error: CopyError| self.nonsense(error.to_string());
-        while let Some(chunks) = self.call(action, async { Ok(copy.next().await) }).await? {
-            for chunk in chunks {
-                let chunk = chunk.map_err(|error| self.failed(action, error))?;
-                decoder.push(&chunk, &mut id).map_err(nonsense)?;
+        loop {
+            let decoded = async {
+                // Waits for one row; the others are taken if they are here.
+                let (mut next, mut rows) = (Some(copy.next().await), 0);
+                while let Some(chunk) = next {
+                    let Some(chunk) = chunk else { return Ok(Ok(false)) };
+                    if let Err(error) = decoder.push(&chunk?, &mut id) {
+                        return Ok(Err(error));
+                    }
+                    rows += 1;
+                    next = if rows < ROWS { copy.next().now_or_never() } else { None };
+                }
+                Ok(Ok(true))
+            };
+            if !self.call(action, decoded).await?.map_err(nonsense)? {
+                break;
             }
         }
         decoder.finish().map_err(nonsense)
