@@ -18,6 +18,8 @@
 
 use std::fmt;
 
+use memchr::{memchr_iter, memrchr_iter};
+
 use crate::domain::ids::text::{LONGEST, is_of_an_id};
 use crate::domain::ids::{CourseId, IdType, TextIds};
 use crate::domain::inventory::SourceIndex;
@@ -186,15 +188,13 @@ impl Side {
 }
 
 fn find(text: &[u8], literal: &[u8]) -> Option<usize> {
-    if literal.is_empty() { Some(0) } else { text.windows(literal.len()).position(|window| window == literal) }
+    let Some(first) = literal.first() else { return Some(0) };
+    memchr_iter(*first, text).find(|at| text[*at..].starts_with(literal))
 }
 
 fn rfind(text: &[u8], literal: &[u8]) -> Option<usize> {
-    if literal.is_empty() {
-        Some(text.len())
-    } else {
-        text.windows(literal.len()).rposition(|window| window == literal)
-    }
+    let Some(first) = literal.first() else { return Some(text.len()) };
+    memrchr_iter(*first, text).find(|at| text[*at..].starts_with(literal))
 }
 
 /// A name whose literal text matches: the id lies between `start` and `end` at the latest.
